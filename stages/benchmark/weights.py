@@ -1,0 +1,54 @@
+"""Facts of a loaded model's weights: their bytes, and what quantization cost in precision."""
+
+import os
+from pathlib import Path
+
+import bitsandbytes as bnb
+import torch
+from safetensors import safe_open
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.integrations.bitsandbytes import dequantize_bnb_weight
+
+
+def weight_bytes(model: nn.Module) -> int:
+    """Bytes of all weights with their quantization constants; a tensor that two names share counts once."""
+    tensors = {tensor.data_ptr(): tensor for tensor in model.state_dict().values() if isinstance(tensor, torch.Tensor)}
+    return sum(tensor.nbytes for tensor in tensors.values())
+
+
+def file_bytes(folder: Path) -> int:
+    """Bytes of the weight files, which a cold load has to read."""
+    return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+
+
+def quantization_error(model: PreTrainedModel, base_folder: Path) -> float:
+    """Mean over the quantized linear layers of ||W - dequantized W|| / ||W|| (Frobenius norms); 0 where none is."""
+    layers = {
+        f"{name}.weight": module
+        for name, module in model.named_modules()
+        if isinstance(module, bnb.nn.Linear4bit | bnb.nn.Linear8bitLt)
+    }
+    errors = []
+    for shard in sorted(base_folder.glob("*.safetensors")):
+        with safe_open(shard, framework="pt") as tensors:
+            for name in tensors.keys() & layers.keys():
+                module = layers[name]
+                weight = tensors.get_tensor(name).float()
+                state = module.state if isinstance(module, bnb.nn.Linear8bitLt) else None
+                restored = dequantize_bnb_weight(module.weight, state).float().cpu()
+                errors.append(float((weight - restored).norm() / weight.norm()))
+    return sum(errors) / len(errors) if errors else 0.0
+
+
+def drop_page_cache(folder: Path) -> None:
+    """Lets the operating system forget the weight files, so that the next load reads them from the disk (Linux)."""
+    if not hasattr(os, "posix_fadvise"):
+        return
+    for file in folder.glob("*.safetensors"):
+        handle = os.open(file, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+            os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
+        finally:
+            os.close(handle)

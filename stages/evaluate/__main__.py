@@ -1,0 +1,45 @@
+"""Scores test with the selected model, the base model without adapters, and a TF-IDF baseline.
+
+The three choose their threshold on valid by the same rule, so that they differ in nothing else.
+
+python -m stages.evaluate
+"""
+
+from stages import params
+from stages.evaluate.baseline import baseline_predictions
+from stages.evaluate.systems import generate_with, score_with
+from stages.evaluate.tables import write_predictions, write_plots
+from stages.metrics import decision_metrics
+from stages.model.device import environment, pick_device
+from stages.model.selected import load_selected
+from stages.paths import METRICS, PLOTS, PREDICTIONS, PROCESSED
+from stages.report import write_json
+from stages.text.example import read_examples
+
+
+def main() -> None:
+    evaluate = params.load().evaluate
+    train, valid, test = (read_examples(PROCESSED / f"{name}.jsonl") for name in ("train", "valid", "test"))
+    model, prompt, selected = load_selected()
+    judge = score_with if evaluate.mode == "score" else generate_with
+    systems = {"model": judge(model, prompt, selected, valid, test, evaluate, threshold=selected.threshold)}
+    with model.disable_adapter():
+        systems["zero_shot"] = judge(model, prompt, selected, valid, test, evaluate)
+    systems["baseline"] = baseline_predictions(train, valid, test, selected.threshold_rule)
+
+    y_true = [example.label for example in test]
+    truncated = sum(len(ids) > prompt.room for ids in prompt.tokenize([example.input for example in test]))
+    report = {name: system.metrics(y_true) for name, system in systems.items()}
+    report["always_fraud"] = decision_metrics(y_true, [True] * len(test))
+    report["test"] = {"rows": len(test), "fraud_fraction": sum(y_true) / len(test), "rows_truncated": truncated}
+    report["environment"] = environment(pick_device())
+    write_predictions(PREDICTIONS / "test.csv", test, systems)
+    write_plots(PLOTS, y_true, systems)
+    write_json(METRICS / "evaluate.json", report)
+    for name, metrics in report.items():
+        if "f1" in metrics:
+            print(f"evaluate: {name:12} precision {metrics['precision']:.3f} recall {metrics['recall']:.3f} F1 {metrics['f1']:.3f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Stage fetch: brings the selected base model to models/base."""

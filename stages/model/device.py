@@ -1,0 +1,87 @@
+"""The device that a run uses, what it can compute, and how its memory is counted."""
+
+import importlib.metadata
+import os
+import platform
+import resource
+from pathlib import Path
+
+import torch
+
+LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "scikit-learn")
+
+
+def pick_device() -> torch.device:
+    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def computes_bfloat16(device: torch.device) -> bool:
+    """Whether the device has bfloat16 arithmetic of its own; elsewhere it is emulated, slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.cpu._is_avx512_bf16_supported() or platform.machine() in ("arm64", "aarch64")
+
+
+def pick_dtype(name: str, device: torch.device) -> torch.dtype:
+    """The torch dtype that a method's `dtype` names; `auto` is bfloat16 where the device computes in it, else float32."""
+    if name == "auto":
+        return torch.bfloat16 if computes_bfloat16(device) else torch.float32
+    return getattr(torch, name)
+
+
+def synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    elif Path("/proc/self/clear_refs").exists():
+        Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts anew (proc(5))
+
+
+def memory_bytes(device: torch.device) -> int:
+    """Bytes in use now: what the allocator has given out on a GPU, the process's resident size on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.memory_allocated(device)
+    return status_bytes("VmRSS")
+
+
+def peak_memory_bytes(device: torch.device) -> int:
+    """Most bytes in use since `reset_peak_memory`, counted as in `memory_bytes`."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return status_bytes("VmHWM")
+
+
+def status_bytes(key: str) -> int:
+    status = Path("/proc/self/status")
+    if not status.exists():  # macOS: the peak of the process's life is all there is, in bytes
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    lines = status.read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{key}:"))
+
+
+def environment(device: torch.device) -> dict[str, str]:
+    """Device, driver and versions, for a measurement to stand beside."""
+    versions = {name: importlib.metadata.version(name) for name in LIBRARIES}
+    if device.type == "cuda":
+        named = {"device": torch.cuda.get_device_name(device), "cuda": str(torch.version.cuda), "driver": nvidia_driver()}
+    else:
+        named = {"device": f"{cpu_name()}, {torch.get_num_threads()} threads"}
+    return {"python": platform.python_version(), **versions, **named}
+
+
+def nvidia_driver() -> str:
+    version = Path("/proc/driver/nvidia/version")
+    return version.read_text().splitlines()[0] if version.exists() else "unknown"
+
+
+def cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or f"{platform.machine()} with {os.cpu_count()} cores"

@@ -1,0 +1,88 @@
+"""The one loader of base models and tokenizers, from the folder that the fetch stage wrote."""
+
+import json
+from pathlib import Path
+
+import bitsandbytes as bnb
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
+
+from stages.model.device import pick_device, pick_dtype
+from stages.params import Method
+from stages.paths import BASE_MODEL
+
+
+class ModelError(RuntimeError):
+    """A model folder or a device can't be used as asked; the message says what to do."""
+
+
+def load_base(method: Method, path: Path = BASE_MODEL, device: torch.device | None = None) -> PreTrainedModel:
+    """Loads the base model as `method` says, frozen and in eval mode, on `device` (default: the GPU if there is one).
+
+    A folder that was saved quantized keeps its own quantization.
+    """
+    device = device or pick_device()
+    dtype = pick_dtype(method.dtype, device)
+    if not (path / "config.json").is_file():
+        raise ModelError(f"{path} holds no config.json; expected a model folder: run `dvc repro fetch`")
+    saved_quantized = "quantization_config" in json.loads((path / "config.json").read_text(encoding="utf-8"))
+    transformers_logging.set_verbosity_error()
+    model = AutoModelForCausalLM.from_pretrained(
+        path,
+        dtype=dtype,
+        device_map={"": device},
+        quantization_config=None if saved_quantized else quantization(method, dtype),
+        use_safetensors=True,
+        trust_remote_code=False,
+        local_files_only=True,
+    )
+    keep_packing(model)
+    keep_head_input_contiguous(model)
+    if method.residency == "dequantized" and (method.load_in_4bit or method.load_in_8bit):
+        model = model.dequantize(dtype=dtype)
+    return model.requires_grad_(False).eval()
+
+
+def quantization(method: Method, dtype: torch.dtype) -> BitsAndBytesConfig | None:
+    """bitsandbytes' configuration for a method, or None for unquantized weights."""
+    if method.load_in_8bit:
+        return BitsAndBytesConfig(load_in_8bit=True)
+    if method.load_in_4bit:
+        return BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type=method.bnb_4bit_quant_type,
+            bnb_4bit_use_double_quant=method.bnb_4bit_use_double_quant,
+            bnb_4bit_compute_dtype=dtype,
+        )
+    return None
+
+
+def keep_packing(model: PreTrainedModel) -> None:
+    """Keeps bitsandbytes from repacking 4-bit weights on CPUs with AVX512-bf16.
+
+    There the first pass in eval mode repacks them for a kernel that ships apart; without it every later pass is about
+    60 times slower, and gradients after it are wrong without an error (seen with bitsandbytes 0.50.2;
+    tests/test_load.py holds it).
+    """
+    for module in model.modules():
+        if isinstance(module, bnb.nn.Linear4bit):
+            module.support_avx512bf16_for_cpu = False
+
+
+def keep_head_input_contiguous(model: PreTrainedModel) -> None:
+    """Makes the hidden states contiguous before the output head.
+
+    Of the hidden states only the last positions are kept, a view with gaps; torch multiplies such a view by a frozen
+    weight as a batched product, for which it copies the whole head once a row (on 2 cores, 8 rows, a vocabulary of
+    262,144: 6 s instead of 0.1 s; torch 2.13, `should_fold` in ATen/native/LinearAlgebra.cpp).
+    """
+    model.get_output_embeddings().register_forward_pre_hook(lambda head, inputs: (inputs[0].contiguous(),))
+
+
+def load_tokenizer(path: Path = BASE_MODEL) -> PreTrainedTokenizerBase:
+    """Loads the tokenizer; where it has no padding token, the end-of-text token pads."""
+    tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False, local_files_only=True)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer

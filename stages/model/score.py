@@ -1,0 +1,60 @@
+"""The one scorer: how sure the model is that a text is fraud, in a single forward pass a batch."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from stages.text.batches import Collator, TokenBudgetBatches
+from stages.text.prompt import Prompt
+
+
+@dataclass(frozen=True)
+class LabelScores:
+    """log_probability, float64 of shape (N, 2): of the label words ` false` (column 0) and ` true` (column 1) as the
+    next token, among the whole vocabulary."""
+
+    log_probability: np.ndarray
+
+    @property
+    def log_odds(self) -> np.ndarray:
+        """Of fraud against not fraud, shape (N,)."""
+        return self.log_probability[:, 1] - self.log_probability[:, 0]
+
+    @property
+    def probability(self) -> np.ndarray:
+        """Of fraud, given that the answer is one of the two words; shape (N,)."""
+        return 1 / (1 + np.exp(-self.log_odds))
+
+    def loss(self, labels: Sequence[bool]) -> float:
+        """Mean negative log-probability of the right label word: the loss that training minimises."""
+        return float(-self.log_probability[np.arange(len(labels)), np.asarray(labels, dtype=int)].mean())
+
+
+def label_scores(
+    model: nn.Module, prompt: Prompt, texts: Sequence[str], max_tokens_per_batch: int, title: str
+) -> LabelScores:
+    """Scores texts, longest first, in batches of at most `max_tokens_per_batch` padded tokens.
+
+    The model is put in eval mode and left in the mode it came in. Shows a progress bar named `title`.
+    """
+    rows = [{"input_ids": prompt.encode(ids)} for ids in prompt.tokenize(list(texts))]
+    batches = TokenBudgetBatches([len(row["input_ids"]) for row in rows], max_tokens_per_batch)
+    collate = Collator(prompt.tokenizer.pad_token_id)
+    words = [prompt.label_ids[False], prompt.label_ids[True]]
+    device = next(model.parameters()).device
+    result = np.empty((len(rows), 2))
+    was_training = model.training
+    model.eval()
+    # no_grad, not inference_mode: tensors that layers keep for later must stay usable in training.
+    with torch.no_grad(), tqdm(total=len(rows), desc=title, unit="text") as progress:
+        for batch in batches:
+            inputs = {name: tensor.to(device) for name, tensor in collate([rows[row] for row in batch]).items()}
+            logits = model(**inputs, logits_to_keep=1, use_cache=False).logits[:, -1]  # (B, vocabulary)
+            result[batch] = logits.float().log_softmax(-1)[:, words].double().cpu().numpy()
+            progress.update(len(batch))
+    model.train(was_training)
+    return LabelScores(result)

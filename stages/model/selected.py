@@ -1,0 +1,89 @@
+"""models/selected: the adapter with all that is needed to judge a text as it was judged in training."""
+
+import dataclasses
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from peft import PeftModel
+
+from stages.model.adapter import load_adapter
+from stages.model.identity import require_same_base
+from stages.model.load import load_base, load_tokenizer
+from stages.params import Method, Select
+from stages.paths import BASE_MODEL, SELECTED
+from stages.report import read_json, replacing, write_json
+from stages.text.prompt import CUE, LABEL_WORDS, Prompt, build_prompt
+
+RECORD_FILE = "selected.json"
+ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json")
+
+
+@dataclass(frozen=True)
+class Selected:
+    """The record of a selected model; `threshold` is of the probability of fraud, `valid` holds its metrics there."""
+
+    step: int
+    threshold: float
+    valid: dict[str, float]
+    select: dict[str, Any]
+    method_name: str
+    method: dict[str, Any]
+    prompt: dict[str, Any]
+    base: dict[str, str]
+    dataset_name: str
+
+    @property
+    def threshold_rule(self) -> Select:
+        return Select(**self.select)
+
+
+def write_selected(folder: Path, checkpoint: Path, selected: Selected) -> None:
+    """Copies the checkpoint's adapter and writes record and model card beside it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ADAPTER_FILES:
+        shutil.copyfile(checkpoint / name, folder / name)
+    write_json(folder / RECORD_FILE, dataclasses.asdict(selected))
+    with replacing(folder / "README.md") as card:
+        card.write(model_card(selected))
+
+
+def load_selected(folder: Path = SELECTED, base_folder: Path = BASE_MODEL) -> tuple[PeftModel, Prompt, Selected]:
+    """The selected model on the base that it was trained on, quantized as in training, with its prompt."""
+    selected = Selected(**read_json(folder / RECORD_FILE))
+    require_same_base(selected.base, base_folder)
+    prompt = build_prompt(load_tokenizer(base_folder), **selected.prompt)
+    model = load_adapter(load_base(Method(**selected.method), base_folder), folder)
+    return model, prompt, selected
+
+
+def model_card(selected: Selected) -> str:
+    base, valid = selected.base, selected.valid
+    return f"""---
+library_name: peft
+base_model: {base["id"]}
+license: other
+---
+
+# Fraud or not: an adapter for {base["id"]}
+
+Judges whether a text is fraud. The prompt below ends with `{CUE}`; the next token is the verdict,
+`{LABEL_WORDS[True]}` or `{LABEL_WORDS[False]}`. A text is called fraud when the probability of the first, of the two, is at
+least {selected.threshold:.4f}.
+
+| | |
+|---|---|
+| base model | {base["id"]}, revision {base["revision"]}, licence: {base["license"]} (it binds this adapter's use too) |
+| weights (sha256) | {base["sha256"]} |
+| loaded as | {selected.method_name}: {json.dumps(selected.method, ensure_ascii=False, sort_keys=True)} |
+| instruction | {selected.prompt["instruction"]} |
+| data set | {selected.dataset_name} |
+| checkpoint | step {selected.step}, by {selected.select["metric"]} on valid |
+| valid | precision {valid["precision"]:.3f}, recall {valid["recall"]:.3f}, average precision {valid["average_precision"]:.3f} |
+
+The figures on valid chose the checkpoint and the threshold; metrics/evaluate.json holds those on test. A verdict is a
+score, no proof: let a person decide what follows from it.
+"""
+

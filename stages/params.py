@@ -1,0 +1,323 @@
+"""params.yaml as frozen dataclasses. `load()` reports every unknown key and bad value at once.
+
+A field's comment in params.yaml says what it does; here stand its type and the values it may have.
+"""
+
+import dataclasses
+import difflib
+import re
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+PARAMS_FILE = Path("params.yaml")
+
+
+class ParamsError(ValueError):
+    """params.yaml can't be used; the message names every key, what was found and what was expected."""
+
+
+def at_least(low: float, default: Any = dataclasses.MISSING) -> Any:
+    """A number field whose value is `low` or more."""
+    return field(default=default, metadata={"low": low})
+
+
+def between(low: float, high: float, default: Any = dataclasses.MISSING) -> Any:
+    """A number field whose value lies in [low, high]."""
+    return field(default=default, metadata={"low": low, "high": high})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    load_in_4bit: bool = False
+    load_in_8bit: bool = False
+    bnb_4bit_quant_type: Literal["nf4", "fp4"] = "nf4"
+    bnb_4bit_use_double_quant: bool = False
+    residency: Literal["quantized", "dequantized"] = "quantized"
+    train: dict = field(default_factory=dict)  # replaces keys of the section `train`
+    prompt: dict = field(default_factory=dict)  # and of `prompt`
+
+    def problems(self):
+        if self.load_in_4bit and self.load_in_8bit:
+            yield "load_in_4bit and load_in_8bit exclude each other: set one to false"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    source: Literal["package", "hub", "modelscope", "folder"]
+    id: str = ""
+    revision: str = ""
+    license: str = "unknown"
+    packages: dict = field(default_factory=dict)  # name: version, in the order of the file's pieces
+    sha256: str = ""  # of the GGUF file that the packages hold
+    path: str = ""
+
+    def problems(self):
+        needed = {
+            "package": ("packages", "sha256"),
+            "hub": ("id", "revision"),
+            "modelscope": ("id", "revision"),
+            "folder": ("path",),
+        }
+        for key in needed[self.source]:
+            if not getattr(self, key):
+                yield f"source {self.source} needs the key {key}"
+        if self.source == "hub" and not re.fullmatch(r"[0-9a-f]{40}", self.revision):
+            yield f"revision is {self.revision!r}; expected a commit of 40 hex digits, which can't move"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    pool: str = ""
+    train: str = ""
+    valid: str = ""
+    test: str = ""
+    drop_train_duplicates: bool = False
+
+    def problems(self):
+        splits = [bool(self.train), bool(self.valid), bool(self.test)]
+        if bool(self.pool) == any(splits) or any(splits) != all(splits):
+            yield "expected either `pool`, or all of `train`, `valid` and `test`"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prompt:
+    instruction: str
+    max_length: int = at_least(32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepare:
+    valid_fraction: float = between(0.01, 0.9)
+    test_fraction: float = between(0.01, 0.9)
+    max_rejected_fraction: float = between(0, 1)
+    seed: int = at_least(0)
+
+    def problems(self):
+        if self.valid_fraction + self.test_fraction > 0.95:
+            yield "valid_fraction and test_fraction leave less than 0.05 for train"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Benchmark:
+    methods: list
+    prequantized: list
+    repeats: int = at_least(1)
+    batch_size: int = at_least(1)
+    sequence_length: int = at_least(1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train:
+    r: int = at_least(1)
+    lora_alpha: int = at_least(1)
+    lora_dropout: float = between(0, 0.99)
+    target_modules: str | list
+    num_train_epochs: float = at_least(0.01)
+    per_device_train_batch_size: int = at_least(1)
+    max_tokens_per_batch: int | None = at_least(1)
+    gradient_accumulation_steps: int = at_least(1)
+    train_sampling_strategy: Literal["group_by_length", "random"]
+    learning_rate: float = between(0, 1)
+    lr_scheduler_type: Literal["cosine", "linear", "constant", "constant_with_warmup"]
+    warmup_steps: float = at_least(0)
+    weight_decay: float = at_least(0)
+    max_grad_norm: float = at_least(0)
+    optim: str
+    gradient_checkpointing: bool
+    loss: Literal["label", "completion"]
+    eval_steps: float = at_least(0.001)
+    eval_max_tokens_per_batch: int = at_least(1)
+    early_stopping_patience: int = at_least(1)
+    logging_steps: int = at_least(1)
+    seed: int = at_least(0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Select:
+    metric: Literal["loss", "average_precision", "f1"]
+    threshold: Literal["max_f1", "precision_at_least", "fixed"]
+    min_precision: float = between(0, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate:
+    mode: Literal["score", "generate"]
+    max_tokens_per_batch: int = at_least(1)
+    generate_batch_size: int = at_least(1)
+    max_new_tokens: int = at_least(1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Params:
+    """The selected entries and all sections. `method`, `model` and `dataset` are the entries, `*_name` their names."""
+
+    method_name: str
+    model_name: str
+    dataset_name: str
+    method: Method
+    model: Model
+    dataset: Dataset
+    methods: dict[str, Method]
+    prompt: Prompt
+    prepare: Prepare
+    benchmark: Benchmark
+    train: Train
+    select: Select
+    evaluate: Evaluate
+
+
+SECTIONS = {
+    "prompt": Prompt,
+    "prepare": Prepare,
+    "benchmark": Benchmark,
+    "train": Train,
+    "select": Select,
+    "evaluate": Evaluate,
+}
+TABLES = {"method": ("methods", Method), "model": ("models", Model), "dataset": ("datasets", Dataset)}
+
+
+def load(path: Path = PARAMS_FILE) -> Params:
+    """Reads and checks params.yaml. Raises ParamsError that lists all problems of the file, one a line."""
+    raw = read_yaml(path)
+    problems: list[str] = []
+    for key in raw.keys() - SECTIONS.keys() - TABLES.keys() - {table for table, _ in TABLES.values()}:
+        known = [*SECTIONS, *TABLES, *(table for table, _ in TABLES.values())]
+        problems.append(f"{key}: unknown key{nearest(key, known)}")
+    tables = {name: build_table(raw.get(table), table, cls, problems) for name, (table, cls) in TABLES.items()}
+    sections = {name: build(cls, raw.get(name), name, problems) for name, cls in SECTIONS.items()}
+    for name, method in tables["method"].items():
+        for section in ("train", "prompt"):
+            changes = getattr(method, section, {})
+            if changes and is_mapping(raw.get(section)):
+                merged = build(SECTIONS[section], raw[section] | changes, f"methods.{name}.{section}", problems)
+                if name == raw.get("method"):
+                    sections[section] = merged
+    for name in TABLES:
+        if raw.get(name) not in tables[name]:
+            problems.append(f"{name}: found {raw.get(name)!r}; expected one of {', '.join(tables[name])}")
+    for key in ("methods", "prequantized"):
+        for name in getattr(sections["benchmark"], key, []):
+            if name not in tables["method"]:
+                problems.append(f"benchmark.{key}: {name!r} is no entry of methods{nearest(name, tables['method'])}")
+    if problems:
+        raise ParamsError(f"{path} has {len(problems)} problem(s):\n  " + "\n  ".join(problems))
+    chosen = {f"{name}_name": raw[name] for name in TABLES} | {name: tables[name][raw[name]] for name in TABLES}
+    return Params(**chosen, methods=tables["method"], **sections)
+
+
+def build_table(raw: Any, name: str, cls: type, problems: list[str]) -> dict[str, Any]:
+    """Builds each entry of a table; a mapping of mappings is one level of a name with dots (as DVC reads it)."""
+    if not isinstance(raw, dict) or not raw:
+        problems.append(f"{name}: found {raw!r}; expected a table of entries")
+        return {}
+    table = {}
+    for key, value in raw.items():
+        fields = {item.name for item in dataclasses.fields(cls)}
+        if isinstance(value, dict) and value.keys().isdisjoint(fields) and any(map(is_mapping, value.values())):
+            inner = build_table(value, f"{name}.{key}", cls, problems)
+            table |= {f"{key}.{rest}": entry for rest, entry in inner.items()}
+        else:
+            table[str(key)] = build(cls, value, f"{name}.{key}", problems)
+    return table
+
+
+def is_mapping(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def build(cls: type, raw: Any, where: str, problems: list[str]) -> Any:
+    """Builds the dataclass `cls` from a mapping, or notes in `problems` why it can't and returns None."""
+    if not isinstance(raw, dict):
+        problems.append(f"{where}: found {raw!r}; expected a section of keys")
+        return None
+    before = len(problems)
+    hints = typing.get_type_hints(cls)
+    for key in raw.keys() - hints.keys():
+        problems.append(f"{where}.{key}: unknown key{nearest(str(key), hints)}")
+    values = {}
+    for item in dataclasses.fields(cls):
+        if item.name in raw:
+            values[item.name] = check(raw[item.name], hints[item.name], item.metadata, f"{where}.{item.name}", problems)
+        elif item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING:
+            problems.append(f"{where}.{item.name}: missing")
+    if len(problems) > before:
+        return None
+    built = cls(**values)
+    problems += [f"{where}: {problem}" for problem in getattr(built, "problems", tuple)()]
+    return built
+
+
+def check(value: Any, hint: Any, limits: typing.Mapping, where: str, problems: list[str]) -> Any:
+    """Returns `value` as the type that `hint` names, or notes in `problems` what was expected."""
+    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if value is None and types.NoneType in options:
+        return None
+    for option in options:
+        if typing.get_origin(option) is Literal:
+            if value in typing.get_args(option):
+                return value
+            expected = "one of " + ", ".join(map(str, typing.get_args(option))) + nearest(str(value), typing.get_args(option))
+        elif option is float and isinstance(value, int) and not isinstance(value, bool):
+            return in_range(float(value), limits, where, problems)
+        elif isinstance(value, option) and (option is bool or not isinstance(value, bool)):
+            return in_range(value, limits, where, problems)
+        else:
+            expected = " or ".join(o.__name__ if isinstance(o, type) else str(o) for o in options)
+    problems.append(f"{where}: found {value!r}; expected {expected}")
+    return None
+
+
+def in_range(value: Any, limits: typing.Mapping, where: str, problems: list[str]) -> Any:
+    low, high = limits.get("low"), limits.get("high")
+    if (low is not None and not value >= low) or (high is not None and not value <= high):
+        problems.append(f"{where}: found {value!r}; expected at least {low}" + (f" and at most {high}" if high else ""))
+    return value
+
+
+def nearest(name: str, known: typing.Iterable) -> str:
+    match = difflib.get_close_matches(name, list(map(str, known)), n=1)
+    return f" (did you mean {match[0]}?)" if match else ""
+
+
+class Yaml12Loader(yaml.SafeLoader):
+    """PyYAML with numbers as YAML 1.2 reads them, and with an error for a key written twice.
+
+    PyYAML follows YAML 1.1, where 1e-4 and 5e-05 are strings (https://yaml.org/spec/1.2.2/#1032-tag-resolution);
+    DVC writes numbers in that form.
+    """
+
+    def construct_mapping(self, node, deep=False):
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise ParamsError(f"line {key_node.start_mark.line + 1}: the key {key!r} stands twice; remove one")
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+Yaml12Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$"),
+    list("-+.0123456789"),
+)
+
+
+def read_yaml(path: Path) -> dict:
+    """Reads a YAML mapping. Raises ParamsError that names the file where it is missing or no mapping."""
+    try:
+        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=Yaml12Loader)
+    except FileNotFoundError:
+        raise ParamsError(f"{path} not found: run from the project's root, as `python -m stages.NAME`") from None
+    except yaml.YAMLError as error:
+        raise ParamsError(f"{path} is no YAML: {error}") from None
+    if not isinstance(raw, dict):
+        raise ParamsError(f"{path}: found {type(raw).__name__}; expected a mapping of sections")
+    return raw

@@ -1,0 +1,12 @@
+"""Where the stages' inputs and outputs lie, relative to the project's root; dvc.yaml names the same paths."""
+
+from pathlib import Path
+
+BASE_MODEL = Path("models/base")
+CHECKPOINTS = Path("models/checkpoints")
+SELECTED = Path("models/selected")
+PROCESSED = Path("data/processed")
+PREDICTIONS = Path("data/predictions")
+METRICS = Path("metrics")
+PLOTS = METRICS / "plots"
+RUNS = Path("runs")  # working files, known to neither git nor DVC

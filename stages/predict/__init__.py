@@ -1,0 +1,1 @@
+"""The selected model on new texts. No stage: for people who use the model."""

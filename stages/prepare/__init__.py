@@ -1,0 +1,1 @@
+"""Stage prepare: raw JSON Lines to train, valid and test."""

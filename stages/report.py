@@ -1,0 +1,66 @@
+"""The one writer of what people and DVC read: metric JSON and plot CSV, whole or not at all, the same bytes every time."""
+
+import contextlib
+import csv
+import json
+import math
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[TextIO]:
+    """Opens a text file that takes the place of `path` only when the block ends without an error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with open(handle, "w", encoding="utf-8", newline="\n") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Writes nested metrics, keys sorted.
+
+    Raises ValueError for a list, which `dvc metrics` drops without a word, and for a number that JSON does not have.
+    """
+    reject_unreadable(values, path.name)
+    with replacing(path) as file:
+        json.dump(values, file, ensure_ascii=False, indent=2, sort_keys=True, allow_nan=False)
+        file.write("\n")
+
+
+def reject_unreadable(values: Mapping[str, Any], where: str) -> None:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            reject_unreadable(value, f"{where}: {key}")
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{where}: {key} is {value}; expected a finite number")
+        elif not isinstance(value, str | int | float | bool | None):
+            raise ValueError(f"{where}: {key} is a {type(value).__name__}; expected a number, a text or a mapping")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def write_csv(path: Path, rows: Iterable[Mapping[str, Any]], columns: list[str]) -> None:
+    """Writes rows under a header; a column that a row lacks is left empty."""
+    with replacing(path) as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n", restval="", extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))

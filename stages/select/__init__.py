@@ -1,0 +1,1 @@
+"""Stage select: the checkpoint and the decision threshold, chosen on valid alone."""

@@ -1,0 +1,41 @@
+"""Chooses a checkpoint and a threshold on valid and writes the model that is evaluated and used.
+
+python -m stages.select
+"""
+
+import dataclasses
+
+from stages import params
+from stages.metrics import choose_threshold, score_metrics
+from stages.model.identity import read_identity
+from stages.model.selected import Selected, write_selected
+from stages.paths import BASE_MODEL, CHECKPOINTS, METRICS, PLOTS, SELECTED
+from stages.report import read_csv, write_json
+from stages.select.choose import best_step, read_valid_scores
+
+
+def main() -> None:
+    chosen = params.load()
+    step = best_step(read_csv(PLOTS / "valid.csv"), chosen.select.metric)
+    checkpoint = CHECKPOINTS / f"checkpoint-{step}"
+    y_true, scores = read_valid_scores(checkpoint)
+    threshold = choose_threshold(y_true, scores.probability, chosen.select)
+    valid = {"loss": scores.loss(y_true), **score_metrics(y_true, scores.probability, threshold)}
+    selected = Selected(
+        step=step,
+        threshold=threshold,
+        valid=valid,
+        select=dataclasses.asdict(chosen.select),
+        method_name=chosen.method_name,
+        method=dataclasses.asdict(chosen.method),
+        prompt=dataclasses.asdict(chosen.prompt),
+        base=read_identity(BASE_MODEL),
+        dataset_name=chosen.dataset_name,
+    )
+    write_selected(SELECTED, checkpoint, selected)
+    write_json(METRICS / "select.json", {"step": step, "threshold": threshold, "valid": valid})
+    print(f"select: checkpoint-{step}, threshold {threshold:.4f}, valid F1 {valid['f1']:.3f}")
+
+
+if __name__ == "__main__":
+    main()

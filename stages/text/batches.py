@@ -1,0 +1,111 @@
+"""Batches: bounded by a token budget, of like lengths, padded on the left so that the answer stands last in every row."""
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch.utils.data import Sampler
+
+# Lengths are rounded up to this, so that few shapes occur and matrix units see aligned rows.
+LENGTH_MULTIPLE = 8
+IGNORED = -100  # torch's ignore_index
+
+
+def padded(length: int) -> int:
+    """The length that a row of `length` tokens takes in a batch."""
+    return -(-length // LENGTH_MULTIPLE) * LENGTH_MULTIPLE
+
+
+class TokenBudgetBatches(Sampler[list[int]]):
+    """Yields lists of row numbers whose padded tokens stay within a budget.
+
+    Rows are grouped by padded length (or, with group_by_length false, taken in random order), cut into batches, and the
+    batches shuffled; which rows of a length meet changes with the epoch, how many batches there are does not, as far
+    as lengths are grouped. A row longer than the budget makes a batch of its own.
+
+    Args:
+        lengths: tokens of each row.
+        max_tokens: most padded tokens in a batch; None for no bound.
+        max_rows: most rows in a batch; None for no bound.
+        shuffle: False gives longest first and always the same order, for scoring.
+    """
+
+    def __init__(
+        self,
+        lengths: Sequence[int],
+        max_tokens: int | None,
+        max_rows: int | None = None,
+        *,
+        shuffle: bool = False,
+        group_by_length: bool = True,
+        seed: int = 0,
+    ):
+        self.lengths = [padded(length) for length in lengths]
+        self.max_tokens, self.max_rows = max_tokens, max_rows
+        self.shuffle, self.group_by_length = shuffle, group_by_length
+        self.seed, self.epoch = seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.batches())
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self.batches())
+
+    def batches(self) -> list[list[int]]:
+        rng = random.Random(f"{self.seed}/{self.epoch}")
+        order = list(range(len(self.lengths)))
+        if self.shuffle:
+            rng.shuffle(order)
+        if self.group_by_length:
+            order.sort(key=lambda row: -self.lengths[row])  # stable, so rows of a length stay shuffled
+        batches = self.cut(order)
+        if self.shuffle:
+            rng.shuffle(batches)
+        return batches
+
+    def cut(self, order: list[int]) -> list[list[int]]:
+        batches: list[list[int]] = []
+        longest = 0
+        for row in order:
+            longest = max(longest, self.lengths[row])
+            rows = len(batches[-1]) + 1 if batches else 0
+            over_tokens = self.max_tokens is not None and rows * longest > self.max_tokens
+            over_rows = self.max_rows is not None and rows > self.max_rows
+            if not batches or over_tokens or over_rows:
+                batches.append([])
+                longest = self.lengths[row]
+            batches[-1].append(row)
+        return batches
+
+
+@dataclass(frozen=True)
+class Collator:
+    """Pads rows of {"input_ids": list of int, "labels": list of int} to a batch of tensors.
+
+    Returns input_ids, attention_mask and position_ids of shape (B, T) and, where the rows have labels, labels
+    (B, 1 + K): -100, then the K tokens that should follow at the last K positions. (-100 stands first because the Trainer
+    counts a batch's targets as labels[:, 1:], as if labels were shifted by the model.) Positions count from a row's
+    first real token, so that a row's score does not depend on its neighbours' lengths.
+    """
+
+    pad_token_id: int
+
+    def __call__(self, rows: list[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
+        width = padded(max(len(row["input_ids"]) for row in rows))
+        input_ids = torch.full((len(rows), width), self.pad_token_id)
+        attention_mask = torch.zeros(len(rows), width, dtype=torch.long)
+        for index, row in enumerate(rows):
+            input_ids[index, width - len(row["input_ids"]) :] = torch.tensor(row["input_ids"])
+            attention_mask[index, width - len(row["input_ids"]) :] = 1
+        batch = {
+            "input_ids": input_ids,
+            "attention_mask": attention_mask,
+            "position_ids": (attention_mask.cumsum(1) - 1).clamp(min=0),
+        }
+        if "labels" in rows[0]:
+            batch["labels"] = torch.tensor([[IGNORED, *row["labels"]] for row in rows])
+        return batch

@@ -1,0 +1,35 @@
+"""The record of a labelled text, and its JSON Lines as the prepare stage writes them."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from stages.report import replacing
+
+
+@dataclass(frozen=True)
+class Example:
+    """A text and whether it is fraud (the positive class).
+
+    group: the case that it belongs to; rows of one case never stand in two splits. category: free text.
+    source: "file:line" of the row that it was read from.
+    """
+
+    input: str
+    label: bool
+    group: str = ""
+    category: str = ""
+    source: str = ""
+
+
+def write_examples(path: Path, examples: Iterable[Example]) -> None:
+    with replacing(path) as file:
+        for example in examples:
+            file.write(json.dumps(asdict(example), ensure_ascii=False, sort_keys=True) + "\n")
+
+
+def read_examples(path: Path) -> list[Example]:
+    """Reads what `write_examples` wrote."""
+    with path.open(encoding="utf-8", newline="\n") as file:
+        return [Example(**json.loads(line)) for line in file]

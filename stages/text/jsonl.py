@@ -1,0 +1,78 @@
+"""JSON Lines as other people write them: with or without byte order mark, LF or CRLF, plain or gzip."""
+
+import gzip
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+GZIP_MAGIC = b"\x1f\x8b"
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+class DataError(ValueError):
+    """The data can't be used; the message names file and line and says what to do."""
+
+
+def lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Yields the lines that aren't blank, numbered from 1. Only \\n ends a line: a text may hold other separators.
+
+    Raises DataError if the file is missing or a damaged gzip file.
+    """
+    try:
+        with path.open("rb") as file:
+            packed = file.read(2) == GZIP_MAGIC
+        with gzip.open(path) if packed else path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                line = line.removeprefix(BYTE_ORDER_MARK) if number == 1 else line
+                if line.strip():
+                    yield number, line.rstrip(b"\r\n")
+    except FileNotFoundError:
+        raise DataError(f"{path} not found: put the file there, or name another") from None
+    except (gzip.BadGzipFile, EOFError) as error:
+        raise DataError(f"{path} is a damaged gzip file: {error}") from None
+
+
+def parse_object(line: bytes) -> dict[str, Any]:
+    """The JSON object of a line. Raises ValueError with the reason why there is none."""
+    try:
+        row = json.loads(line.decode("utf-8"), object_pairs_hook=unique_keys)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"no UTF-8 at byte {error.start}") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"no JSON: {error.msg} at column {error.colno}") from None
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if not isinstance(row, dict):
+        raise ValueError(f"found {type(row).__name__}; expected an object")
+    return row
+
+
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        raise ValueError("a key stands twice")
+    return row
+
+
+def input_text(row: dict[str, Any]) -> str:
+    """The text of a row. Raises ValueError where it is missing, blank or can't be encoded."""
+    if "input" not in row:
+        raise ValueError("the key input is missing")
+    text = row["input"]
+    if not isinstance(text, str) or not text.strip():
+        raise ValueError(f"input is {shorten(text)}; expected a text that is not blank")
+    require_encodable(text)
+    return text
+
+
+def require_encodable(text: str) -> None:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ValueError(f"a lone surrogate, {text[error.start]!a}, at character {error.start}") from None
+
+
+def shorten(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "…"

@@ -1,0 +1,1 @@
+"""Stage train: adapters on the frozen, quantized base model."""
