@@ -19,8 +19,10 @@ def decision_metrics(y_true: np.ndarray, y_pred: np.ndarray) -> dict[str, float]
     Args:
         y_true, y_pred: array-like of bool of shape (n_samples,).
 
-    Precision without a positive prediction is 0, as is recall without a positive.
+    Precision without a positive prediction is 0, as is recall without a positive; of no rows, all are 0.
     """
+    if len(y_true) == 0:
+        return {"tn": 0, "fp": 0, "fn": 0, "tp": 0, "precision": 0.0, "recall": 0.0, "f1": 0.0}
     tn, fp, fn, tp = confusion_matrix(y_true, y_pred, labels=[False, True]).ravel().tolist()
     precision, recall, f1, _ = precision_recall_fscore_support(
         y_true, y_pred, labels=[False, True], pos_label=True, average="binary", zero_division=0

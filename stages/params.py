@@ -263,7 +263,9 @@ def check(value: Any, hint: Any, limits: typing.Mapping, where: str, problems: l
         if typing.get_origin(option) is Literal:
             if value in typing.get_args(option):
                 return value
-            expected = "one of " + ", ".join(map(str, typing.get_args(option))) + nearest(str(value), typing.get_args(option))
+            expected = (
+                "one of " + ", ".join(map(str, typing.get_args(option))) + nearest(str(value), typing.get_args(option))
+            )
         elif option is float and isinstance(value, int) and not isinstance(value, bool):
             return in_range(float(value), limits, where, problems)
         elif isinstance(value, option) and (option is bool or not isinstance(value, bool)):

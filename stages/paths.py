@@ -4,6 +4,7 @@ from pathlib import Path
 
 BASE_MODEL = Path("models/base")
 CHECKPOINTS = Path("models/checkpoints")
+VALID_SCORES = "valid_scores.csv"  # in each checkpoint
 SELECTED = Path("models/selected")
 PROCESSED = Path("data/processed")
 PREDICTIONS = Path("data/predictions")

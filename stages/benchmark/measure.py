@@ -65,12 +65,13 @@ def measure(method: Method, folder: Path, settings: Benchmark) -> dict:
         "quantization_error": quantization_error(model, BASE_MODEL),
         "dtype": str(model.dtype).removeprefix("torch."),
     }
+    del model
     warm = []
     for _ in range(settings.repeats):
-        del model
         gc.collect()
-        seconds, model = timed(lambda: load_base(method, folder), device)
+        seconds, again = timed(lambda: load_base(method, folder), device)
         warm.append(seconds)
+        del again
     tokens = settings.batch_size * settings.sequence_length
     measured = {
         "load_seconds_cold": cold,

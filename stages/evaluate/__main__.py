@@ -8,7 +8,7 @@ python -m stages.evaluate
 from stages import params
 from stages.evaluate.baseline import baseline_predictions
 from stages.evaluate.systems import generate_with, score_with
-from stages.evaluate.tables import write_predictions, write_plots
+from stages.evaluate.tables import write_plots, write_predictions
 from stages.metrics import decision_metrics
 from stages.model.device import environment, pick_device
 from stages.model.selected import load_selected
@@ -38,7 +38,8 @@ def main() -> None:
     write_json(METRICS / "evaluate.json", report)
     for name, metrics in report.items():
         if "f1" in metrics:
-            print(f"evaluate: {name:12} precision {metrics['precision']:.3f} recall {metrics['recall']:.3f} F1 {metrics['f1']:.3f}")
+            shown = ", ".join(f"{key} {metrics[key]:.3f}" for key in ("precision", "recall", "f1"))
+            print(f"evaluate: {name}: {shown}")
 
 
 if __name__ == "__main__":

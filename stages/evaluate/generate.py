@@ -7,7 +7,6 @@ import torch
 from peft import PeftModel
 from tqdm import tqdm
 
-from stages.text.batches import Collator
 from stages.text.prompt import Prompt
 
 WORDS = {"true": True, "false": False}
@@ -19,15 +18,14 @@ def generate_verdicts(
 ) -> list[bool | None]:
     """Greedy answers to texts, in order, in batches of `batch_size` rows; None where no verdict can be read."""
     rows = [{"input_ids": prompt.encode(ids, cue=False)} for ids in prompt.tokenize(list(texts))]
-    collate = Collator(prompt.tokenizer.pad_token_id)
     device = next(model.parameters()).device
     verdicts: list[bool | None] = []
     with tqdm(total=len(rows), desc="test, generation", unit="text") as progress:
         for start in range(0, len(rows), batch_size):
-            batch = collate(rows[start : start + batch_size])
+            rows_now = rows[start : start + batch_size]
+            batch = prompt.tokenizer.pad(rows_now, padding_side="left", return_tensors="pt").to(device)
             tokens = model.generate(
-                input_ids=batch["input_ids"].to(device),
-                attention_mask=batch["attention_mask"].to(device),
+                **batch,
                 max_new_tokens=max_new_tokens,
                 do_sample=False,
                 pad_token_id=prompt.tokenizer.pad_token_id,

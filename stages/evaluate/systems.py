@@ -19,7 +19,7 @@ from stages.text.prompt import Prompt
 class System:
     """One classifier's output on test, rows in order.
 
-    y_score: float of shape (n,), the probability of fraud; for written answers 1 or 0, and NaN where none could be read.
+    y_score: float of shape (n,), the probability of fraud; of written answers 1 or 0, NaN where none could be read.
     ranked: whether scores order the texts; written answers don't.
     """
 
@@ -56,7 +56,9 @@ def score_with(
 ) -> System:
     """One forward pass a text. Without a threshold, valid is scored too and the model's own rule chooses one."""
     if threshold is None:
-        scores = label_scores(model, prompt, [row.input for row in valid], params.max_tokens_per_batch, "valid, zero-shot")
+        scores = label_scores(
+            model, prompt, [row.input for row in valid], params.max_tokens_per_batch, "valid, zero-shot"
+        )
         threshold = choose_threshold([row.label for row in valid], scores.probability, selected.threshold_rule)
     start = time.perf_counter()
     scores = label_scores(model, prompt, [row.input for row in test], params.max_tokens_per_batch, "test")

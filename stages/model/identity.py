@@ -17,5 +17,5 @@ def require_same_base(trained_on: dict[str, str], base_folder: Path) -> None:
     if trained_on["sha256"] != present["sha256"]:
         raise ValueError(
             f"the adapter was trained on {trained_on['id']} (weights {trained_on['sha256'][:12]}), but {base_folder} "
-            f"holds {present['id']} (weights {present['sha256'][:12]}): select that model in params.yaml and `dvc repro`"
+            f"holds {present['id']} (weights {present['sha256'][:12]}): select that model in params.yaml"
         )

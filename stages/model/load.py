@@ -5,7 +5,13 @@ from pathlib import Path
 
 import bitsandbytes as bnb
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils import logging as transformers_logging
 
 from stages.model.device import pick_device, pick_dtype
@@ -27,12 +33,14 @@ def load_base(method: Method, path: Path = BASE_MODEL, device: torch.device | No
     if not (path / "config.json").is_file():
         raise ModelError(f"{path} holds no config.json; expected a model folder: run `dvc repro fetch`")
     saved_quantized = "quantization_config" in json.loads((path / "config.json").read_text(encoding="utf-8"))
+    # An explicit None would make transformers drop the folder's own quantization.
+    quantized = {} if saved_quantized else {"quantization_config": quantization(method, dtype)}
     transformers_logging.set_verbosity_error()
     model = AutoModelForCausalLM.from_pretrained(
         path,
         dtype=dtype,
         device_map={"": device},
-        quantization_config=None if saved_quantized else quantization(method, dtype),
+        **quantized,
         use_safetensors=True,
         trust_remote_code=False,
         local_files_only=True,

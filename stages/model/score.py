@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from stages.model.answer import answer_logits
 from stages.text.batches import Collator, TokenBudgetBatches
 from stages.text.prompt import Prompt
 
@@ -53,7 +54,7 @@ def label_scores(
     with torch.no_grad(), tqdm(total=len(rows), desc=title, unit="text") as progress:
         for batch in batches:
             inputs = {name: tensor.to(device) for name, tensor in collate([rows[row] for row in batch]).items()}
-            logits = model(**inputs, logits_to_keep=1, use_cache=False).logits[:, -1]  # (B, vocabulary)
+            logits = answer_logits(model, inputs)[:, 0]  # (B, vocabulary)
             result[batch] = logits.float().log_softmax(-1)[:, words].double().cpu().numpy()
             progress.update(len(batch))
     model.train(was_training)

@@ -70,8 +70,8 @@ license: other
 # Fraud or not: an adapter for {base["id"]}
 
 Judges whether a text is fraud. The prompt below ends with `{CUE}`; the next token is the verdict,
-`{LABEL_WORDS[True]}` or `{LABEL_WORDS[False]}`. A text is called fraud when the probability of the first, of the two, is at
-least {selected.threshold:.4f}.
+`{LABEL_WORDS[True]}` or `{LABEL_WORDS[False]}`. A text is called fraud when the probability of the first, of the two,
+is at least {selected.threshold:.4f}.
 
 | | |
 |---|---|
@@ -81,9 +81,9 @@ least {selected.threshold:.4f}.
 | instruction | {selected.prompt["instruction"]} |
 | data set | {selected.dataset_name} |
 | checkpoint | step {selected.step}, by {selected.select["metric"]} on valid |
-| valid | precision {valid["precision"]:.3f}, recall {valid["recall"]:.3f}, average precision {valid["average_precision"]:.3f} |
+| precision, recall on valid | {valid["precision"]:.3f}, {valid["recall"]:.3f} |
+| average precision on valid | {valid["average_precision"]:.3f} |
 
 The figures on valid chose the checkpoint and the threshold; metrics/evaluate.json holds those on test. A verdict is a
 score, no proof: let a person decide what follows from it.
 """
-

@@ -17,5 +17,7 @@ def read_inputs(path: Path) -> list[str]:
             bad.append(f"  {path}:{number}: {error}")
     if bad or not texts:
         shown = "\n".join(bad[:SHOWN]) or f"  {path} is empty"
-        raise DataError(f"{len(bad)} of {len(bad) + len(texts)} rows hold no text to judge:\n{shown}\nMend them and run again.")
+        raise DataError(
+            f"{len(bad)} of {len(bad) + len(texts)} rows hold no text to judge:\n{shown}\nMend them and run again."
+        )
     return texts

@@ -12,7 +12,7 @@ from stages.text.example import Example
 
 
 def describe(splits: Splits, tokenizer_file: Path, *, rejected: int, dropped: int) -> dict[str, Any]:
-    """Rows, classes, lengths and duplicates a split; texts found in two splits; rows rejected, and dropped from train."""
+    """Rows, classes, lengths and duplicates a split; texts found in two splits; rows rejected or dropped."""
     tokenizer = Tokenizer.from_file(str(tokenizer_file))
     return {
         **{name: describe_split(examples, tokenizer) for name, examples in splits.items()},

@@ -8,8 +8,8 @@ from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import StratifiedGroupKFold
 
 from stages.params import Prepare
-from stages.text.jsonl import DataError
 from stages.text.example import Example
+from stages.text.jsonl import DataError
 
 FOLDS = 20  # a split's share is a whole number of folds: fractions count in steps of 0.05
 Splits = dict[str, list[Example]]
@@ -24,7 +24,9 @@ def split_pool(pool: list[Example], params: Prepare) -> Splits:
     folds = min(FOLDS, len(set(units)))
     test_folds, valid_folds = (max(1, round(share * folds)) for share in (params.test_fraction, params.valid_fraction))
     if folds < 3 or test_folds + valid_folds >= folds:
-        raise DataError(f"the pool has {folds} groups; expected more, to split it: give finer groups, or your own splits")
+        raise DataError(
+            f"the pool has {folds} groups; expected more, to split it: give finer groups, or your own splits"
+        )
     labels = [example.label for example in pool]
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=params.seed)
     fold_of = np.empty(len(pool), dtype=int)
@@ -58,7 +60,7 @@ def unit_numbers(pool: list[Example]) -> list[int]:
 
 
 def drop_train_duplicates(splits: Splits) -> tuple[Splits, int]:
-    """Leaves out of train the rows whose text stands in valid or test. Returns the splits and how many were left out."""
+    """Leaves out of train the rows whose text stands in valid or test. Returns the splits, and how many left."""
     held_out = {example.input for name in ("valid", "test") for example in splits[name]}
     train = [example for example in splits["train"] if example.input not in held_out]
     return {**splits, "train": train}, len(splits["train"]) - len(train)

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from stages.model.score import LabelScores
+from stages.paths import VALID_SCORES
 from stages.report import read_csv
-from stages.train.callbacks import SCORES_FILE
 
 
 def best_step(history: list[dict[str, str]], metric: str) -> int:
@@ -18,6 +18,6 @@ def best_step(history: list[dict[str, str]], metric: str) -> int:
 
 def read_valid_scores(checkpoint: Path) -> tuple[np.ndarray, LabelScores]:
     """Labels (bool, shape (N,)) and scores of valid at a checkpoint."""
-    rows = read_csv(checkpoint / SCORES_FILE)
+    rows = read_csv(checkpoint / VALID_SCORES)
     y_true = np.array([row["y_true"] == "1" for row in rows])
     return y_true, LabelScores(np.array([[float(row["log_p_false"]), float(row["log_p_true"])] for row in rows]))

@@ -1,4 +1,4 @@
-"""Batches: bounded by a token budget, of like lengths, padded on the left so that the answer stands last in every row."""
+"""Batches: bounded by a token budget, of like lengths, padded on the right."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -84,28 +84,22 @@ class TokenBudgetBatches(Sampler[list[int]]):
 
 @dataclass(frozen=True)
 class Collator:
-    """Pads rows of {"input_ids": list of int, "labels": list of int} to a batch of tensors.
+    """Pads rows of {"input_ids": list of int, "labels": list of K int} on the right, to a batch of tensors.
 
-    Returns input_ids, attention_mask and position_ids of shape (B, T) and, where the rows have labels, labels
-    (B, 1 + K): -100, then the K tokens that should follow at the last K positions. (-100 stands first because the Trainer
-    counts a batch's targets as labels[:, 1:], as if labels were shifted by the model.) Positions count from a row's
-    first real token, so that a row's score does not depend on its neighbours' lengths.
+    Returns input_ids (B, T), positions (B, K) of the last K tokens of each row, and labels (B, 1 + K): -100, then the
+    tokens that should follow at these positions. (-100 stands first because the Trainer counts a batch's targets as
+    labels[:, 1:], as if the model shifted them.) Rows without labels have K = 1 and get no labels.
     """
 
     pad_token_id: int
 
     def __call__(self, rows: list[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
-        width = padded(max(len(row["input_ids"]) for row in rows))
-        input_ids = torch.full((len(rows), width), self.pad_token_id)
-        attention_mask = torch.zeros(len(rows), width, dtype=torch.long)
+        lengths = torch.tensor([len(row["input_ids"]) for row in rows])
+        input_ids = torch.full((len(rows), padded(int(lengths.max()))), self.pad_token_id)
         for index, row in enumerate(rows):
-            input_ids[index, width - len(row["input_ids"]) :] = torch.tensor(row["input_ids"])
-            attention_mask[index, width - len(row["input_ids"]) :] = 1
-        batch = {
-            "input_ids": input_ids,
-            "attention_mask": attention_mask,
-            "position_ids": (attention_mask.cumsum(1) - 1).clamp(min=0),
-        }
+            input_ids[index, : lengths[index]] = torch.tensor(row["input_ids"])
+        targets = len(rows[0].get("labels", [None]))
+        batch = {"input_ids": input_ids, "positions": lengths.unsqueeze(1) - targets + torch.arange(targets)}
         if "labels" in rows[0]:
             batch["labels"] = torch.tensor([[IGNORED, *row["labels"]] for row in rows])
         return batch

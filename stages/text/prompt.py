@@ -43,7 +43,7 @@ class Prompt:
         return self.max_length - len(self.prefix) - len(self.suffix) - len(self.cue) - 1 - len(self.end)
 
     def tokenize(self, texts: list[str]) -> list[list[int]]:
-        """Token ids of each text alone, whole; marks such as <|im_end|> in a text are spelled out as plain characters."""
+        """Token ids of each text alone, whole; marks such as <|im_end|> in it are spelled out as plain characters."""
         if not texts:
             return []
         return self.tokenizer(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"]
@@ -106,4 +106,3 @@ def label_id(tokenizer: PreTrainedTokenizerBase, cue: list[int], word: str) -> i
             "for the label word: choose another base model"
         )
     return ids[-1]
-

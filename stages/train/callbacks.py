@@ -4,11 +4,11 @@ from pathlib import Path
 
 from transformers import TrainerCallback
 
+from stages.paths import VALID_SCORES
 from stages.report import write_csv
 
 TRAIN_COLUMNS = ["step", "epoch", "loss", "learning_rate", "grad_norm"]
 VALID_COLUMNS = ["step", "epoch", "loss", "average_precision", "roc_auc", "f1"]
-SCORES_FILE = "valid_scores.csv"
 
 
 class History(TrainerCallback):
@@ -45,7 +45,7 @@ class KeepAdapter(TrainerCallback):
             {"y_true": int(example.label), "log_p_false": repr(float(false)), "log_p_true": repr(float(true))}
             for example, (false, true) in zip(self.trainer.eval_dataset, scores, strict=True)
         )
-        write_csv(checkpoint / SCORES_FILE, rows, ["y_true", "log_p_false", "log_p_true"])
+        write_csv(checkpoint / VALID_SCORES, rows, ["y_true", "log_p_false", "log_p_true"])
 
 
 class EvaluateAtEnd(TrainerCallback):

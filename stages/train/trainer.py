@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 from transformers import EarlyStoppingCallback, Trainer, TrainingArguments
 
 from stages.metrics import choose_threshold, ranking_metrics, score_metrics
+from stages.model.answer import answer_logits
 from stages.model.score import LabelScores, label_scores
 from stages.params import Select, Train
 from stages.text.batches import Collator, TokenBudgetBatches
@@ -109,17 +110,16 @@ class LabelTrainer(Trainer):
         return self.accelerator.prepare(loader)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        """Mean cross entropy over the vocabulary of the K tokens in labels (B, 1 + K), at the last K positions.
+        """Mean cross entropy, over the vocabulary, of the K answer tokens in labels (B, 1 + K).
 
-        Only those positions' logits are computed. The mean is over all answer tokens of the optimizer step
-        (num_items_in_batch), so it does not depend on how batches were accumulated.
+        The mean is over all answer tokens of the optimizer step (num_items_in_batch), so it does not depend on how
+        batches were accumulated.
         """
         labels = inputs.pop("labels")[:, 1:]
-        outputs = model(**inputs, logits_to_keep=labels.shape[1], use_cache=False)
-        logits = outputs.logits.float().flatten(0, 1)  # (B * K, vocabulary)
-        total = functional.cross_entropy(logits, labels.flatten(), reduction="sum")
+        logits = answer_logits(model, inputs).float()  # (B, K, vocabulary)
+        total = functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum")
         loss = total / (labels.numel() if num_items_in_batch is None else num_items_in_batch)
-        return (loss, outputs) if return_outputs else loss
+        return (loss, {"logits": logits}) if return_outputs else loss
 
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix="eval") -> dict[str, float]:
         """Scores `valid` and logs loss, average precision, ROC AUC and the best F1 that a threshold could give."""
@@ -131,7 +131,9 @@ class LabelTrainer(Trainer):
         metrics = {
             f"{metric_key_prefix}_loss": scores.loss(labels),
             f"{metric_key_prefix}_f1": score_metrics(labels, scores.probability, threshold)["f1"],
-            **{f"{metric_key_prefix}_{name}": value for name, value in ranking_metrics(labels, scores.log_odds).items()},
+            **{
+                f"{metric_key_prefix}_{name}": value for name, value in ranking_metrics(labels, scores.log_odds).items()
+            },
         }
         self.valid_scores = scores
         self.log(metrics)

@@ -1,0 +1,32 @@
+# make        lists what can be made
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export VIRTUAL_ENV := $(CURDIR)/$(VENV)
+
+.DEFAULT_GOAL := help
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(VENV)/installed: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than 3.11: make PYTHON=python3.11 …"; exit 1; }
+	$(PYTHON) -m venv $(VENV) || { echo "no virtual environment: apt install python3-venv"; exit 1; }
+	$(VENV)/bin/python -m pip install --requirement requirements.txt
+	touch $@
+
+install: $(VENV)/installed  ## .venv with the pinned requirements
+
+repro: install  ## run what has changed: data, benchmark, training, selection, evaluation
+	dvc repro
+
+test: install  ## all tests
+	python -m pytest
+
+check: install  ## lint, format, tests
+	ruff check .
+	ruff format --check .
+	python -m pytest
+
+.PHONY: help install repro test check

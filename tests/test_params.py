@@ -1,0 +1,126 @@
+import dataclasses
+from pathlib import Path
+
+import pytest
+import yaml
+
+from stages import params
+from stages.params import ParamsError
+
+SHIPPED = Path(__file__).parents[1] / "params.yaml"
+
+
+@pytest.fixture
+def changed(tmp_path):
+    """Writes params.yaml with changes {dotted key: value}, None to drop the key, and returns its path."""
+
+    def write(changes: dict) -> Path:
+        raw = params.read_yaml(SHIPPED)
+        for dotted, value in changes.items():
+            *path, last = dotted.split("/")
+            section = raw
+            for key in path:
+                section = section[key]
+            if value is None:
+                del section[last]
+            else:
+                section[last] = value
+        file = tmp_path / "params.yaml"
+        file.write_text(yaml.safe_dump(raw, allow_unicode=True), encoding="utf-8")
+        return file
+
+    return write
+
+
+@pytest.mark.parametrize("method", params.read_yaml(SHIPPED)["methods"])
+@pytest.mark.parametrize("model", ["gemma-3-270m", "smollm2-135m", "qwen2-1.5b", "qwen2-1.5b-modelscope", "qwen2.5-7b"])
+def test_every_shipped_entry_loads(changed, method, model):
+    loaded = params.load(changed({"method": method, "model": model}))
+    assert loaded.method == loaded.methods[method]
+    assert loaded.model.id
+
+
+def test_the_article_changes_train_and_prompt_and_nothing_else(changed):
+    ours, article = params.load(SHIPPED), params.load(changed({"method": "article"}))
+    assert (article.train.lora_dropout, article.train.per_device_train_batch_size, article.train.eval_steps) == (
+        0.2,
+        16,
+        100,
+    )
+    assert article.train.loss == "completion"
+    assert "is_fraud" in article.prompt.instruction
+    assert (article.select, article.evaluate, article.prepare) == (ours.select, ours.evaluate, ours.prepare)
+
+
+def test_all_problems_are_reported_at_once_with_the_nearest_name(changed):
+    file = changed(
+        {
+            "train/learning_rte": 0.1,
+            "train/r": 0,
+            "train/loss": "lable",
+            "train/lora_alpha": None,
+            "prepare/seed": "one",
+            "select/threshold": True,
+            "method": "qlra",
+            "optimizer": {},
+        }
+    )
+    with pytest.raises(ParamsError) as error:
+        params.load(file)
+    message = str(error.value)
+    for part in (
+        "train.learning_rte: unknown key (did you mean learning_rate?)",
+        "train.r: found 0; expected at least 1",
+        "train.loss: found 'lable'; expected one of label, completion (did you mean label?)",
+        "train.lora_alpha: missing",
+        "prepare.seed: found 'one'; expected int",
+        "select.threshold: found True",
+        "method: found 'qlra'; expected one of article, lora",
+        "optimizer: unknown key",
+    ):
+        assert part in message
+
+
+@pytest.mark.parametrize("written", ["5e-05", "5.0e-5", "0.00005", "5E-5"])
+def test_numbers_as_dvc_writes_them(tmp_path, written):
+    text = SHIPPED.read_text(encoding="utf-8")
+    value = f"{params.load(SHIPPED).train.learning_rate:g}"
+    (line,) = [line for line in text.splitlines() if line.startswith("  learning_rate:")]
+    file = tmp_path / "params.yaml"
+    file.write_text(text.replace(line, f"  learning_rate: {written}"), encoding="utf-8")
+    assert params.load(file).train.learning_rate == 5e-05 != value
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"models/gemma-3-270m": {"source": "hub", "id": "a/b", "revision": "main"}}, "a commit of 40 hex digits"),
+        ({"models/gemma-3-270m": {"source": "folder"}}, "needs the key path"),
+        ({"datasets/sample": {"pool": "a", "test": "b"}}, "either `pool`, or all of"),
+        ({"methods/qlora": {"load_in_4bit": True, "load_in_8bit": True}}, "exclude each other"),
+        ({"methods/article/train": {"learning_rat": 1}}, "methods.article.train.learning_rat: unknown key"),
+        ({"prepare/valid_fraction": 0.6, "prepare/test_fraction": 0.4}, "leave less than 0.05 for train"),
+        ({"benchmark/methods": ["qlor"]}, "'qlor' is no entry of methods (did you mean qlora?)"),
+    ],
+)
+def test_what_can_not_be_meant_is_said(changed, change, problem):
+    with pytest.raises(ParamsError, match="problem") as error:
+        params.load(changed(change))
+    assert problem in str(error.value)
+
+
+def test_a_key_written_twice_is_an_error(tmp_path):
+    file = tmp_path / "params.yaml"
+    file.write_text(SHIPPED.read_text(encoding="utf-8") + "\nmethod: lora\n", encoding="utf-8")
+    with pytest.raises(ParamsError, match="the key 'method' stands twice"):
+        params.load(file)
+
+
+def test_a_missing_file_says_where_to_stand(tmp_path):
+    with pytest.raises(ParamsError, match="run from the project's root"):
+        params.load(tmp_path / "params.yaml")
+
+
+def test_params_are_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        params.load(SHIPPED).train.r = 1

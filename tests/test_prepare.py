@@ -1,0 +1,220 @@
+import gzip
+import json
+import re
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stages import params
+from stages.evaluate.baseline import baseline_predictions
+from stages.params import Prepare
+from stages.prepare.describe import describe
+from stages.prepare.read import limit_rejected, read_rows
+from stages.prepare.split import drop_train_duplicates, require_both_classes, split_pool
+from stages.text.example import Example
+from stages.text.jsonl import DataError
+from tests.conftest import ROOT
+
+PREPARE = Prepare(valid_fraction=0.15, test_fraction=0.2, max_rejected_fraction=0.1, seed=1)
+ROWS = [
+    {"input": "您好，转账吗？", "label": True, "group": "a", "category": "x"},
+    {"instruction": "请判断", "input": "行 \u2028 分隔", "label": "False", "fraud_speaker": ""},
+    {"input": "第三", "label": 1, "group": 7},
+]
+
+
+@pytest.fixture
+def raw(tmp_path):
+    def write(content: bytes) -> Path:
+        file = tmp_path / "raw.jsonl"
+        file.write_bytes(content)
+        return file
+
+    return write
+
+
+def encode(rows, end="\n", ascii_only=False):
+    return "".join(json.dumps(row, ensure_ascii=ascii_only) + end for row in rows).encode()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        encode(ROWS),
+        encode(ROWS, "\r\n"),
+        encode(ROWS, "\n\n  \n"),
+        b"\xef\xbb\xbf" + encode(ROWS),
+        encode(ROWS).rstrip(b"\n"),
+        encode(ROWS, ascii_only=True),
+        gzip.compress(encode(ROWS)),
+    ],
+    ids=["plain", "crlf", "blank lines", "byte order mark", "no last newline", "escapes", "gzip"],
+)
+def test_one_content_in_every_wrapping(raw, content):
+    examples = read_rows(raw(content)).examples
+    assert [(e.input, e.label, e.group, e.category) for e in examples] == [
+        ("您好，转账吗？", True, "a", "x"),
+        ("行 \u2028 分隔", False, "", ""),
+        ("第三", True, "7", ""),
+    ]
+
+
+BAD_ROWS = {
+    b"{": "no JSON",
+    b"[1]": "found list; expected an object",
+    b'{"label": true}': "the key input is missing",
+    b'{"input": "a"}': "the key label is missing",
+    b'{"input": " \\n", "label": true}': "expected a text that is not blank",
+    b'{"input": 5, "label": true}': "input is 5; expected a text",
+    b'{"input": "a", "label": "maybe"}': "label is 'maybe'; expected true or false",
+    b'{"input": "a", "label": 2}': "label is 2",
+    b'{"input": "a", "label": 1.0}': "label is 1.0",
+    b'{"input": "a", "label": null}': "label is None",
+    b'{"input": "a", "label": true, "label": false}': "a key stands twice",
+    b'{"input": "a", "label": true, "group": ["x"]}': "group is ['x']; expected a text",
+    b'{"input": "\\ud800", "label": true}': "a lone surrogate",
+    b'{"input": "\xff", "label": true}': "no UTF-8 at byte",
+    b"[" * 100_000: "nested too deeply",
+}
+
+
+@pytest.mark.parametrize(("line", "reason"), BAD_ROWS.items(), ids=range(len(BAD_ROWS)))
+def test_a_bad_row_is_set_aside_with_its_reason_and_its_neighbours_stay(raw, line, reason):
+    rows = read_rows(raw(encode(ROWS[:1]) + line + b"\n" + encode(ROWS[1:])))
+    assert [example.source for example in rows.examples] == ["raw.jsonl:1", "raw.jsonl:3", "raw.jsonl:4"]
+    (rejected,) = rows.rejected
+    assert rejected.line == 2
+    assert reason in rejected.reason
+    assert rejected.row == line.decode(errors="backslashreplace")
+
+
+def test_too_many_bad_rows_are_an_error_that_shows_ten(raw):
+    rows = read_rows(raw(encode(ROWS) + b"{\n" * 12))
+    with pytest.raises(DataError) as error:
+        limit_rejected(rows.rejected, rows.total, 0.5)
+    assert str(error.value).startswith("12 of 15 rows can't be used, more than prepare.max_rejected_fraction = 0.5")
+    assert str(error.value).count("raw.jsonl:") == 10
+    limit_rejected(rows.rejected, rows.total, 0.8)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [(b"\n\n", "has no rows"), (gzip.compress(encode(ROWS))[:-9], "a damaged gzip file")]
+)
+def test_files_that_hold_nothing(raw, content, message):
+    with pytest.raises(DataError, match=message):
+        read_rows(raw(content))
+
+
+def test_a_missing_file_is_named():
+    with pytest.raises(DataError, match=r"nowhere.jsonl not found"):
+        read_rows(Path("nowhere.jsonl"))
+
+
+pools = st.lists(
+    st.builds(
+        Example,
+        input=st.sampled_from([f"text {n}" for n in range(40)]),
+        label=st.booleans(),
+        group=st.sampled_from(["", *(f"case {n}" for n in range(30))]),
+    ),
+    min_size=60,
+    max_size=120,
+)
+
+
+@given(pools, st.integers(0, 3))
+@settings(max_examples=60, deadline=None)
+def test_no_group_and_no_text_stands_in_two_splits(pool, seed):
+    params = Prepare(valid_fraction=0.2, test_fraction=0.2, max_rejected_fraction=0, seed=seed)
+    try:
+        splits = split_pool(pool, params)
+    except DataError:
+        return  # random links can join the pool into too few units, which is said
+    assert Counter(e for rows in splits.values() for e in rows) == Counter(pool)
+    for key in ("input", "group"):
+        found = defaultdict(set)
+        for name, rows in splits.items():
+            for example in rows:
+                found[getattr(example, key)].add(name)
+        found.pop("" if key == "group" else None, None)
+        assert all(len(names) == 1 for names in found.values())
+
+
+def test_splits_have_the_asked_shares_and_the_pools_class_balance():
+    rng = np.random.default_rng(0)
+    pool = [Example(f"t{n}", bool(rng.random() < 0.3), f"g{n // 3}") for n in range(3000)]
+    splits = split_pool(pool, PREPARE)
+    shares = {name: len(rows) / len(pool) for name, rows in splits.items()}
+    assert shares == pytest.approx({"train": 0.65, "valid": 0.15, "test": 0.2}, abs=0.02)
+    for rows in splits.values():
+        assert sum(e.label for e in rows) / len(rows) == pytest.approx(0.3, abs=0.03)
+    assert splits == split_pool(pool, PREPARE)
+
+
+def test_a_pool_too_small_to_split_says_so():
+    with pytest.raises(DataError, match="the pool has 1 groups"):
+        split_pool([Example("a", True, "g"), Example("b", False, "g")], PREPARE)
+
+
+def test_a_split_of_one_class_is_refused():
+    with pytest.raises(DataError, match="test has 0 fraud and 1 other rows"):
+        require_both_classes({"test": [Example("a", False)]})
+
+
+def test_texts_in_two_splits_are_counted_and_can_be_dropped_from_train(base_folder):
+    given = {
+        "train": [Example("a", True), Example("b", False), Example("c", True), Example("c", False)],
+        "valid": [Example("a", True), Example("a", True), Example("x", False)],
+        "test": [Example("b", True), Example("x", False)],
+    }
+    summary = describe(given, base_folder / "tokenizer.json", rejected=0, dropped=0)
+    assert summary["duplicates_across"] == {"valid_train": 2, "test_train": 1, "test_valid": 1}
+    assert (summary["train"]["duplicates"], summary["train"]["conflicting_labels"]) == (1, 1)
+    clean, dropped = drop_train_duplicates(given)
+    assert (dropped, [e.input for e in clean["train"]]) == (2, ["c", "c"])
+    assert clean["test"] == given["test"]
+
+
+class TestSample:
+    """The data set that the project ships holds what its README says."""
+
+    pool = read_rows(ROOT / "data/sample/pool.jsonl")
+
+    def test_every_row_is_good_and_no_two_are_alike(self):
+        assert not self.pool.rejected
+        assert len({re.sub(r"\W", "", e.input) for e in self.pool.examples}) == len(self.pool.examples) >= 600
+
+    def test_its_make_up(self):
+        examples = self.pool.examples
+        fraud = [e for e in examples if e.label]
+        assert 0.45 < len(fraud) / len(examples) < 0.55
+        assert len({e.group for e in examples}) >= 300
+        assert len({e.category for e in fraud}) >= 12
+        assert all(40 <= len(e.input) <= 200 for e in examples)
+        assert not re.search(r"https?:|www\.|1[3-9]\d{9}|\d{16,19}", "\n".join(e.input for e in examples))
+
+    def test_key_words_alone_do_not_decide(self):
+        chosen = params.load(ROOT / "params.yaml")
+        splits = split_pool(self.pool.examples, chosen.prepare)
+        baseline = baseline_predictions(splits["train"], splits["valid"], splits["test"], chosen.select)
+        assert 0.60 < baseline.metrics([e.label for e in splits["test"]])["f1"] < 0.85
+
+
+REAL = ROOT.parent / "shared/data/anti_fraud_sft"
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="third-party data sets are not part of the project")
+def test_the_real_splits_and_their_overlap(base_folder):
+    read = {
+        name: read_rows(REAL / f"{file}.jsonl")
+        for name, file in (("train", "pool"), ("valid", "eval0819"), ("test", "test0819"))
+    }
+    assert {name: rows.total for name, rows in read.items()} == {"train": 29119, "valid": 2348, "test": 2349}
+    assert all("not blank" in row.reason for rows in read.values() for row in rows.rejected)
+    splits = {name: rows.examples for name, rows in read.items()}
+    overlap = describe(splits, base_folder / "tokenizer.json", rejected=0, dropped=0)["duplicates_across"]
+    assert overlap["valid_train"] >= 1940
