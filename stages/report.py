@@ -1,4 +1,4 @@
-"""The one writer of what people and DVC read: metric JSON and plot CSV, whole or not at all, the same bytes each time."""
+"""The one writer of what people and DVC read: metric JSON and plot CSV, whole or not at all, the same bytes always."""
 
 import contextlib
 import csv

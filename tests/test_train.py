@@ -22,8 +22,10 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def examples(sample_texts):
-    """Texts whose label the tiny model can learn: whether a mark stands in front."""
-    return [Example(("！！！" if n % 2 else "") + text[:20], bool(n % 2)) for n, text in enumerate(sample_texts[:48])]
+    """Texts whose label the tiny model can learn: which mark fills their end."""
+    return [
+        Example(text[:20] + ("！！" if n % 2 else "。。") * 8, bool(n % 2)) for n, text in enumerate(sample_texts[:48])
+    ]
 
 
 def trainer_for(base_folder, prompt, examples, train: Train, folder, method=METHODS["qlora"]):
@@ -55,12 +57,14 @@ def test_the_loss_is_the_stock_loss_on_the_answers_tokens(base_folder, prompt, e
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_learns(base_folder, prompt, examples, train_params, tmp_path, method):
-    train = dataclasses.replace(train_params, learning_rate=2e-2, num_train_epochs=15, eval_steps=0.25)
+    train = dataclasses.replace(train_params, learning_rate=2e-2, num_train_epochs=20, eval_steps=0.25)
     trainer, history = trainer_for(base_folder, prompt, examples, train, tmp_path, METHODS[method])
     first = trainer.evaluate()
     trainer.train()
     last = history.valid[-1]
-    assert last["loss"] < 0.5 * first["eval_loss"]
+    # A vocabulary of 1,500 starts at a loss of 7.3; so small a frozen head can tell words apart by about 1.3 only.
+    assert last["loss"] < first["eval_loss"] - 0.8
+    assert last["roc_auc"] > 0.9
 
 
 def test_the_articles_recipe_trains(base_folder, prompt, examples, tmp_path):
@@ -102,6 +106,7 @@ def test_accumulated_batches_give_the_gradient_of_one_large_batch(
         train = dataclasses.replace(
             train_params,
             per_device_train_batch_size=rows,
+            max_tokens_per_batch=None,
             gradient_accumulation_steps=accumulate,
             train_sampling_strategy="random",
             num_train_epochs=1,

@@ -92,6 +92,6 @@ def limit_rejected(rejected: list[Rejected], total: int, max_fraction: float) ->
         shown = "\n".join(f"  {row.file}:{row.line}: {row.reason}" for row in rejected[:SHOWN])
         raise DataError(
             f"{len(rejected)} of {total} rows can't be used, more than prepare.max_rejected_fraction = {max_fraction}; "
-            f"the first {min(SHOWN, len(rejected))}:\n{shown}\nMend the rows (data/processed/rejected.jsonl has all), or "
+            f"the first {min(SHOWN, len(rejected))}:\n{shown}\nMend the rows (all: data/processed/rejected.jsonl), or "
             "raise the limit."
         )
