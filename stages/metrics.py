@@ -10,6 +10,7 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
+from stages import UserError
 from stages.params import Select
 
 
@@ -48,7 +49,7 @@ def choose_threshold(y_true: np.ndarray, y_score: np.ndarray, rule: Select) -> f
     """The decision threshold that `rule` finds best on these texts.
 
     max_f1: the highest F1. precision_at_least: the highest recall among thresholds whose precision is at least
-    `rule.min_precision`; ValueError where there is none. fixed: 0.5. Ties go to the higher threshold, and the
+    `rule.min_precision`; UserError where there is none. fixed: 0.5. Ties go to the higher threshold, and the
     threshold lies midway between the two neighbouring scores, so that it does not hang on one text's last digits.
     """
     if rule.threshold == "fixed":
@@ -60,7 +61,7 @@ def choose_threshold(y_true: np.ndarray, y_score: np.ndarray, rule: Select) -> f
     else:
         worth = np.where(precision >= rule.min_precision, recall, -1)
         if worth.max() < 0:
-            raise ValueError(
+            raise UserError(
                 f"no threshold reaches select.min_precision {rule.min_precision} on valid (the best precision is "
                 f"{precision.max():.3f}): lower it, or choose select.threshold max_f1"
             )

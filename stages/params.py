@@ -14,10 +14,12 @@ from typing import Any, Literal
 
 import yaml
 
+from stages import UserError
+
 PARAMS_FILE = Path("params.yaml")
 
 
-class ParamsError(ValueError):
+class ParamsError(UserError):
     """params.yaml can't be used; the message names every key, what was found and what was expected."""
 
 
@@ -300,7 +302,7 @@ class Yaml12Loader(yaml.SafeLoader):
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
             if key in seen:
-                raise ParamsError(f"line {key_node.start_mark.line + 1}: the key {key!r} stands twice; remove one")
+                raise yaml.YAMLError(f"line {key_node.start_mark.line + 1}: the key {key!r} stands twice; remove one")
             seen.add(key)
         return super().construct_mapping(node, deep)
 
@@ -319,7 +321,7 @@ def read_yaml(path: Path) -> dict:
     except FileNotFoundError:
         raise ParamsError(f"{path} not found: run from the project's root, as `python -m stages.NAME`") from None
     except yaml.YAMLError as error:
-        raise ParamsError(f"{path} is no YAML: {error}") from None
+        raise ParamsError(f"{path} can't be read: {error}") from None
     if not isinstance(raw, dict):
         raise ParamsError(f"{path}: found {type(raw).__name__}; expected a mapping of sections")
     return raw

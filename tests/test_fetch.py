@@ -4,6 +4,7 @@ import hashlib
 import http.server
 import json
 import threading
+import urllib.parse
 import zipfile
 
 import pytest
@@ -12,7 +13,7 @@ from transformers import AutoModelForCausalLM
 from stages.fetch import package
 from stages.fetch.identity import FetchError, publish, staging_folder
 from stages.fetch.package import from_packages, join_pieces
-from stages.fetch.sources import from_folder, from_hub
+from stages.fetch.sources import from_folder, from_hub, from_modelscope
 from stages.params import Model
 from stages.report import read_json
 
@@ -110,6 +111,7 @@ class Hub(http.server.BaseHTTPRequestHandler):
 
     files: dict[str, bytes]
     asked: list[str]
+    breaks: int  # how many more times the connection closes halfway through the weights
 
     def do_GET(self, body=True):
         self.asked.append(f"{self.command} {self.path} {self.headers.get('Range', '')}".strip())
@@ -119,11 +121,26 @@ class Hub(http.server.BaseHTTPRequestHandler):
         if self.path.startswith(f"/api/models/mine/tiny/tree/{COMMIT}"):
             tree = [{"type": "file", "path": n, "size": len(c), "oid": "0" * 40} for n, c in self.files.items()]
             return self.answer(json.dumps(tree).encode(), "application/json", "tree", body)
+        if self.path.startswith("/api/v1/"):
+            return self.answer_as_modelscope(body)
         name = self.path.removeprefix(f"/mine/tiny/resolve/{COMMIT}/")
         if name not in self.files:
             return self.send_error(404)
         content = self.files[name]
         return self.answer(content, "application/octet-stream", hashlib.sha256(content).hexdigest(), body)
+
+    def answer_as_modelscope(self, body):
+        asked = urllib.parse.parse_qs(urllib.parse.urlsplit(self.path).query)
+        if "FilePath" in asked:
+            content = self.files[asked["FilePath"][0]]
+            return self.answer(content, "application/octet-stream", hashlib.sha256(content).hexdigest(), body)
+        files = [
+            {"Path": name, "Name": name, "Type": "blob", "Size": len(c), "Sha256": hashlib.sha256(c).hexdigest()}
+            for name, c in self.files.items()
+        ]
+        data = {"Files": files} if "/mine/tiny/repo/files" in self.path else {}
+        listing = json.dumps({"Code": 200, "Success": True, "Data": data}).encode()
+        return self.answer(listing, "application/json", "list", body)
 
     def do_HEAD(self):
         self.do_GET(body=False)
@@ -138,7 +155,11 @@ class Hub(http.server.BaseHTTPRequestHandler):
         self.send_header("ETag", f'"{etag}"')
         self.send_header("X-Repo-Commit", COMMIT)
         self.end_headers()
-        if body:
+        if body and self.breaks and content == self.files["model.safetensors"]:
+            type(self).breaks -= 1
+            self.wfile.write(content[start : (start + len(content)) // 2])
+            self.close_connection = True
+        elif body:
             self.wfile.write(content[start:])
 
     def log_message(self, *args):
@@ -150,6 +171,7 @@ def hub(base_folder, monkeypatch):
     Hub.files = {file.name: file.read_bytes() for file in base_folder.iterdir() if file.name != "base.json"}
     Hub.files |= {"pytorch_model.bin": b"pickle", "modeling_evil.py": b"raise SystemExit"}
     Hub.asked = []
+    Hub.breaks = 0
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     from huggingface_hub import constants
@@ -159,6 +181,7 @@ def hub(base_folder, monkeypatch):
     monkeypatch.setattr(
         constants, "HUGGINGFACE_CO_URL_TEMPLATE", constants.ENDPOINT + "/{repo_id}/resolve/{revision}/{filename}"
     )
+    monkeypatch.setenv("MODELSCOPE_ENDPOINT", constants.ENDPOINT)
     yield Hub
     server.shutdown()
 
@@ -171,6 +194,38 @@ def test_the_hub_gives_the_pinned_commit_without_code_and_pickles(hub, base_fold
     assert not any("pytorch_model.bin" in request or "evil" in request for request in hub.asked)
     assert AutoModelForCausalLM.from_pretrained(tmp_path / "base", local_files_only=True)
     assert not staging.exists()
+
+
+def test_modelscope_gives_the_same_model(hub, base_folder, tmp_path):
+    model = Model(source="modelscope", id="mine/tiny", revision="v1")
+    staging = staging_folder(model)
+    identity = publish(from_modelscope(model, staging), model, tmp_path / "base", staging)
+    assert identity["sha256"] == read_json(base_folder / "base.json")["sha256"]
+    assert not any("pytorch_model.bin" in request or "evil" in request for request in hub.asked)
+    assert any("Revision=v1" in request for request in hub.asked)
+
+
+def test_a_broken_connection_goes_on_where_it_broke(hub, tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 1 << 16)  # usually 10 MB
+    model = Model(source="hub", id="mine/tiny", revision=COMMIT)
+    hub.breaks = 1
+    folder = from_hub(model, staging_folder(model))
+    assert (folder / "model.safetensors").read_bytes() == hub.files["model.safetensors"]
+    assert any("model.safetensors bytes=" in request for request in hub.asked)
+
+
+def test_a_fetch_that_failed_keeps_the_files_that_arrived(hub, tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda seconds: None)
+    model = Model(source="hub", id="mine/tiny", revision=COMMIT)
+    hub.breaks = 100
+    with pytest.raises(FetchError, match="Files that arrived whole are kept"):
+        from_hub(model, staging_folder(model))
+    hub.breaks = 0
+    hub.asked.clear()
+    folder = from_hub(model, staging_folder(model))
+    assert (folder / "model.safetensors").read_bytes() == hub.files["model.safetensors"]
+    fetched = {request.split("/")[-1].split()[0] for request in hub.asked if request.startswith("GET /mine")}
+    assert fetched == {"model.safetensors"}
 
 
 def test_a_hub_out_of_reach_says_what_else_there_is(hub):

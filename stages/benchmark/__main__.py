@@ -6,7 +6,7 @@ python -m stages.benchmark
 import tempfile
 from pathlib import Path
 
-from stages import params
+from stages import params, run
 from stages.benchmark.measure import Job, measure_apart
 from stages.benchmark.prequantize import prequantize_apart
 from stages.model.device import environment, pick_device
@@ -41,4 +41,4 @@ def plot_row(name: str, block: dict) -> dict:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

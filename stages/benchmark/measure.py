@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel
 
-from stages import params
+from stages import params, run
 from stages.benchmark.weights import drop_page_cache, file_bytes, quantization_error, weight_bytes
 from stages.model.device import memory_bytes, peak_memory_bytes, pick_device, reset_peak_memory, synchronize
 from stages.model.load import load_base
@@ -118,4 +118,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from stages import params
+from stages import params, run
 from stages.model.load import load_base
 
 
@@ -23,4 +23,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -5,7 +5,7 @@ The three choose their threshold on valid by the same rule, so that they differ 
 python -m stages.evaluate
 """
 
-from stages import params
+from stages import params, run
 from stages.evaluate.baseline import baseline_predictions
 from stages.evaluate.systems import generate_with, score_with
 from stages.evaluate.tables import write_plots, write_predictions
@@ -43,4 +43,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

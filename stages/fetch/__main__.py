@@ -3,7 +3,7 @@
 python -m stages.fetch
 """
 
-from stages import params
+from stages import params, run
 from stages.fetch.identity import publish, staging_folder
 from stages.fetch.sources import SOURCES
 from stages.paths import BASE_MODEL
@@ -18,4 +18,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -7,13 +7,14 @@ import os
 import shutil
 from pathlib import Path
 
+from stages import UserError
 from stages.model.identity import IDENTITY_FILE
 from stages.params import Model
 from stages.paths import RUNS
 from stages.report import write_json
 
 
-class FetchError(RuntimeError):
+class FetchError(UserError):
     """The base model can't be had as asked; the message says what to do."""
 
 

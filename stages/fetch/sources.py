@@ -18,25 +18,29 @@ PATTERNS = ["*.safetensors", "*.json", "merges.txt", "vocab.txt", "chat_template
 
 
 def from_hub(model: Model, staging: Path) -> Path:
-    """Downloads a pinned commit from the Hugging Face hub (HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE apply); resumes."""
+    """Downloads a pinned commit from the Hugging Face hub (HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE apply).
+
+    A connection that breaks goes on where it broke; a fetch that was ended keeps the files that arrived whole.
+    """
+    import httpx2  # the hub client's own, whose errors it lets through
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     folder = staging / "snapshot"
     try:
         snapshot_download(model.id, revision=model.revision, local_dir=folder, allow_patterns=PATTERNS)
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except (HfHubHTTPError, LocalEntryNotFoundError, httpx2.HTTPError, OSError) as error:
         raise FetchError(
             f"{model.id}@{model.revision[:12]} could not be downloaded from the model hub: {error}\n"
-            "What has arrived is kept; `dvc repro` goes on from there. Without access to the hub, set HF_ENDPOINT to a "
-            "mirror, use an entry with source modelscope or folder, or the default model, which comes from packages."
+            "Files that arrived whole are kept; `dvc repro` goes on from there. Without access to the hub, set "
+            "HF_ENDPOINT to a mirror, use an entry with source modelscope or folder, or the default model."
         ) from error
     shutil.rmtree(folder / ".cache", ignore_errors=True)
     return folder
 
 
 def from_modelscope(model: Model, staging: Path) -> Path:
-    """Downloads a revision from ModelScope; resumes."""
+    """Downloads a revision from ModelScope; a fetch that was ended goes on."""
     from modelscope.hub.snapshot_download import snapshot_download
 
     folder = staging / "snapshot"
@@ -45,7 +49,7 @@ def from_modelscope(model: Model, staging: Path) -> Path:
     except Exception as error:  # modelscope raises many kinds, some bare
         raise FetchError(
             f"{model.id}@{model.revision} could not be downloaded from ModelScope: {error}\n"
-            "What has arrived is kept; `dvc repro` goes on from there."
+            "Files that arrived whole are kept; `dvc repro` goes on from there."
         ) from error
     return folder
 

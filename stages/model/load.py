@@ -14,12 +14,13 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
+from stages import UserError
 from stages.model.device import pick_device, pick_dtype
 from stages.params import Method
 from stages.paths import BASE_MODEL
 
 
-class ModelError(RuntimeError):
+class ModelError(UserError):
     """A model folder or a device can't be used as asked; the message says what to do."""
 
 

@@ -7,6 +7,7 @@ import argparse
 import json
 from pathlib import Path
 
+from stages import run
 from stages.model.score import label_scores
 from stages.model.selected import load_selected
 from stages.predict.read import read_inputs
@@ -30,4 +31,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -5,7 +5,7 @@ python -m stages.prepare
 
 from pathlib import Path
 
-from stages import params
+from stages import params, run
 from stages.paths import BASE_MODEL, METRICS, PROCESSED
 from stages.prepare.describe import describe
 from stages.prepare.read import limit_rejected, read_rows, write_rejected
@@ -40,4 +40,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

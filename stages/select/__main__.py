@@ -5,7 +5,7 @@ python -m stages.select
 
 import dataclasses
 
-from stages import params
+from stages import params, run
 from stages.metrics import choose_threshold, score_metrics
 from stages.model.identity import read_identity
 from stages.model.selected import Selected, write_selected
@@ -38,4 +38,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from stages import UserError
+
 GZIP_MAGIC = b"\x1f\x8b"
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
-class DataError(ValueError):
+class DataError(UserError):
     """The data can't be used; the message names file and line and says what to do."""
 
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
+from stages import UserError
+
 CUE = '{"is_fraud":'
 LABEL_WORDS = {True: " true", False: " false"}
 ANSWER_END = "}"
@@ -17,7 +19,7 @@ PLAIN_TEMPLATE = "{instruction}\n\n{text}\n\n"
 PLACEHOLDER = "⟦text⟧"
 
 
-class PromptError(ValueError):
+class PromptError(UserError):
     """The tokenizer or the params don't allow the prompt."""
 
 

@@ -5,7 +5,7 @@ python -m stages.train
 
 import time
 
-from stages import params
+from stages import params, run
 from stages.model.adapter import attach_adapter
 from stages.model.device import environment, peak_memory_bytes, pick_device, reset_peak_memory
 from stages.model.load import load_base, load_tokenizer
@@ -52,4 +52,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)
