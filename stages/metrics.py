@@ -50,7 +50,7 @@ def choose_threshold(y_true: np.ndarray, y_score: np.ndarray, rule: Select) -> f
 
     max_f1: the highest F1. precision_at_least: the highest recall among thresholds whose precision is at least
     `rule.min_precision`; UserError where there is none. fixed: 0.5. Ties go to the higher threshold, and the
-    threshold lies midway between the two neighbouring scores, so that it does not hang on one text's last digits.
+    threshold lies midway to the next lower score (or 0), so that it does not hang on one text's last digits.
     """
     if rule.threshold == "fixed":
         return 0.5
@@ -66,5 +66,5 @@ def choose_threshold(y_true: np.ndarray, y_score: np.ndarray, rule: Select) -> f
                 f"{precision.max():.3f}): lower it, or choose select.threshold max_f1"
             )
     best = len(worth) - 1 - int(np.argmax(worth[::-1]))
-    below = thresholds[best - 1] if best > 0 else thresholds[best]
+    below = thresholds[best - 1] if best > 0 else 0.0
     return float((thresholds[best] + below) / 2)

@@ -47,6 +47,8 @@ class Method:
     def problems(self):
         if self.load_in_4bit and self.load_in_8bit:
             yield "load_in_4bit and load_in_8bit exclude each other: set one to false"
+        if self.residency == "dequantized" and not (self.load_in_4bit or self.load_in_8bit):
+            yield "residency dequantized needs load_in_4bit or load_in_8bit: there is nothing to unpack"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +87,9 @@ class Dataset:
         splits = [bool(self.train), bool(self.valid), bool(self.test)]
         if bool(self.pool) == any(splits) or any(splits) != all(splits):
             yield "expected either `pool`, or all of `train`, `valid` and `test`"
+        for path in filter(None, (self.pool, self.train, self.valid, self.test)):
+            if Path(path).parts[:2] not in (("data", "raw"), ("data", "sample")) or ".." in Path(path).parts:
+                yield f"found {path!r}; expected a file in data/raw or data/sample, where DVC sees it change"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,14 +100,17 @@ class Prompt:
 
 @dataclass(frozen=True, kw_only=True)
 class Prepare:
-    valid_fraction: float = between(0.01, 0.9)
-    test_fraction: float = between(0.01, 0.9)
+    valid_fraction: float = between(0.05, 0.9)
+    test_fraction: float = between(0.05, 0.9)
     max_rejected_fraction: float = between(0, 1)
     seed: int = at_least(0)
 
     def problems(self):
         if self.valid_fraction + self.test_fraction > 0.95:
             yield "valid_fraction and test_fraction leave less than 0.05 for train"
+        for share in (self.valid_fraction, self.test_fraction):
+            if abs(share * 20 - round(share * 20)) > 1e-9:
+                yield f"found the fraction {share}; expected a multiple of 0.05"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +128,7 @@ class Train:
     lora_alpha: int = at_least(1)
     lora_dropout: float = between(0, 0.99)
     target_modules: str | list
-    num_train_epochs: float = at_least(0.01)
+    num_train_epochs: float = between(0.01, 1000)
     per_device_train_batch_size: int = at_least(1)
     max_tokens_per_batch: int | None = at_least(1)
     gradient_accumulation_steps: int = at_least(1)
@@ -130,7 +138,9 @@ class Train:
     warmup_steps: float = at_least(0)
     weight_decay: float = at_least(0)
     max_grad_norm: float = at_least(0)
-    optim: str
+    optim: Literal[
+        "auto", "adamw_torch", "adamw_torch_fused", "paged_adamw_32bit", "paged_adamw_8bit", "adamw_bnb_8bit", "sgd"
+    ]
     gradient_checkpointing: bool
     loss: Literal["label", "completion"]
     eval_steps: float = at_least(0.001)
@@ -138,6 +148,14 @@ class Train:
     early_stopping_patience: int = at_least(1)
     logging_steps: int = at_least(1)
     seed: int = at_least(0)
+
+    def problems(self):
+        if self.train_sampling_strategy == "random" and self.max_tokens_per_batch is not None:
+            yield "train_sampling_strategy random needs max_tokens_per_batch null: the number of batches must not vary"
+        if self.eval_steps >= 1 and self.eval_steps != int(self.eval_steps):
+            yield f"eval_steps is {self.eval_steps}; expected a share below 1 or a whole number of steps"
+        if isinstance(self.target_modules, list) and not all(isinstance(name, str) for name in self.target_modules):
+            yield f"target_modules is {self.target_modules}; expected names, or all-linear"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,11 +220,11 @@ def load(path: Path = PARAMS_FILE) -> Params:
                 if name == raw.get("method"):
                     sections[section] = merged
     for name in TABLES:
-        if raw.get(name) not in tables[name]:
+        if not isinstance(raw.get(name), str) or raw[name] not in tables[name]:
             problems.append(f"{name}: found {raw.get(name)!r}; expected one of {', '.join(tables[name])}")
     for key in ("methods", "prequantized"):
         for name in getattr(sections["benchmark"], key, []):
-            if name not in tables["method"]:
+            if not isinstance(name, str) or name not in tables["method"]:
                 problems.append(f"benchmark.{key}: {name!r} is no entry of methods{nearest(name, tables['method'])}")
     if problems:
         raise ParamsError(f"{path} has {len(problems)} problem(s):\n  " + "\n  ".join(problems))
@@ -286,7 +304,7 @@ def in_range(value: Any, limits: typing.Mapping, where: str, problems: list[str]
 
 
 def nearest(name: str, known: typing.Iterable) -> str:
-    match = difflib.get_close_matches(name, list(map(str, known)), n=1)
+    match = difflib.get_close_matches(str(name), list(map(str, known)), n=1)
     return f" (did you mean {match[0]}?)" if match else ""
 
 
@@ -320,7 +338,7 @@ def read_yaml(path: Path) -> dict:
         raw = yaml.load(path.read_text(encoding="utf-8"), Loader=Yaml12Loader)
     except FileNotFoundError:
         raise ParamsError(f"{path} not found: run from the project's root, as `python -m stages.NAME`") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ParamsError(f"{path} can't be read: {error}") from None
     if not isinstance(raw, dict):
         raise ParamsError(f"{path}: found {type(raw).__name__}; expected a mapping of sections")

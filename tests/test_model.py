@@ -11,7 +11,7 @@ from stages.benchmark.weights import quantization_error, weight_bytes
 from stages.model.adapter import attach_adapter
 from stages.model.answer import answer_logits
 from stages.model.identity import require_same_base
-from stages.model.load import ModelError, load_base
+from stages.model.load import ModelError, keep_packing, load_base
 from stages.model.score import label_scores
 from stages.report import write_json
 from stages.text.batches import Collator
@@ -81,6 +81,14 @@ def test_evaluating_between_steps_changes_no_gradient_under_nf4(base_folder, pro
     after = gradients(model, batch)
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_the_repacking_is_switched_off_whatever_the_cpu(base_folder):
+    model = load_base(METHODS["qlora"], base_folder, CPU)
+    for layer in quantized_layers(model):
+        layer.support_avx512bf16_for_cpu = True  # as bitsandbytes sets it on such a CPU
+    keep_packing(model)
+    assert not any(layer.support_avx512bf16_for_cpu for layer in quantized_layers(model))
 
 
 def quantized_layers(model):

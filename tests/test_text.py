@@ -88,13 +88,20 @@ def test_batches_hold_every_row_once_within_both_bounds(lengths, max_tokens, max
 
 @given(lengths, st.integers(8, 2000), st.integers(1, 20))
 @settings(max_examples=100, deadline=None)
-def test_epochs_differ_in_order_but_not_in_number_of_batches(lengths, max_tokens, max_rows):
+def test_the_number_of_batches_is_the_same_in_every_epoch(lengths, max_tokens, max_rows):
     batches = TokenBudgetBatches(lengths, max_tokens, max_rows, shuffle=True, seed=3)
     counts = set()
     for epoch in range(4):
         batches.set_epoch(epoch)
         counts.add(len(batches))
     assert len(counts) == 1
+
+
+def test_each_epoch_has_another_order_and_other_company():
+    batches = TokenBudgetBatches([8] * 64, None, 4, shuffle=True, seed=3)
+    first = list(batches)
+    batches.set_epoch(1)
+    assert {frozenset(batch) for batch in batches} != {frozenset(batch) for batch in first}
 
 
 def test_another_seed_is_another_order():

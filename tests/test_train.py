@@ -71,7 +71,7 @@ def test_the_articles_recipe_trains(base_folder, prompt, examples, tmp_path):
     raw = params.read_yaml(ROOT / "params.yaml")
     train = params.build(Train, raw["train"] | raw["methods"]["article"]["train"], "train", problems := [])
     assert not problems
-    train = dataclasses.replace(train, num_train_epochs=1, optim="adamw_torch_fused")  # the paged one needs CUDA
+    train = dataclasses.replace(train, num_train_epochs=1)
     trainer, history = trainer_for(base_folder, prompt, examples, train, tmp_path)
     trainer.train()
     assert trainer.args.activation_checkpointing
@@ -108,7 +108,6 @@ def test_accumulated_batches_give_the_gradient_of_one_large_batch(
             per_device_train_batch_size=rows,
             max_tokens_per_batch=None,
             gradient_accumulation_steps=accumulate,
-            train_sampling_strategy="random",
             num_train_epochs=1,
             max_grad_norm=0,
             optim="sgd",

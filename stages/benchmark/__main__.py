@@ -7,8 +7,7 @@ import tempfile
 from pathlib import Path
 
 from stages import params, run
-from stages.benchmark.measure import Job, measure_apart
-from stages.benchmark.prequantize import prequantize_apart
+from stages.benchmark.measure import measure_apart, run_apart
 from stages.model.device import environment, pick_device
 from stages.paths import BASE_MODEL, METRICS, PLOTS, RUNS
 from stages.report import write_csv, write_json
@@ -18,26 +17,28 @@ COLUMNS = ["method", "weight_megabytes", "peak_megabytes", "load_seconds_cold", 
 
 def main() -> None:
     chosen = params.load()
-    jobs = {name: Job(name, BASE_MODEL) for name in chosen.benchmark.methods}
+    report = {}
+    for name in chosen.benchmark.methods:
+        print(f"benchmark: {name}", flush=True)
+        report[name] = measure_apart(name, BASE_MODEL)
     RUNS.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=RUNS, prefix="prequantized-") as folder:
-        for name in chosen.benchmark.prequantized:
-            saved = Path(folder) / name
-            prequantize_apart(name, saved)
-            jobs[f"{name}-prequantized"] = Job(name, saved)
-        report = {name: measure_apart(name, job) for name, job in jobs.items()}
+    for name in chosen.benchmark.prequantized:
+        print(f"benchmark: {name}, saved quantized and loaded back", flush=True)
+        with tempfile.TemporaryDirectory(dir=RUNS, prefix="prequantized-") as folder:
+            run_apart("stages.benchmark.prequantize", name, folder)
+            report[f"{name}-prequantized"] = measure_apart(name, Path(folder))
     write_json(METRICS / "benchmark.json", {**report, "environment": environment(pick_device())})
-    write_csv(PLOTS / "benchmark.csv", [plot_row(name, block) for name, block in report.items()], COLUMNS)
+    rows = [plot_row(name, block) for name, block in report.items() if "measured" in block]
+    write_csv(PLOTS / "benchmark.csv", rows, COLUMNS)
 
 
 def plot_row(name: str, block: dict) -> dict:
-    measured = block.get("measured", {})
-    return {
-        "method": name,
-        "weight_megabytes": block["facts"].get("weight_bytes", 0) / 1e6,
-        "peak_megabytes": measured.get("peak_bytes", 0) / 1e6,
-        **{key: measured.get(key, 0) for key in COLUMNS[3:]},
+    measured = block["measured"]
+    megabytes = {
+        "weight_megabytes": block["facts"]["weight_bytes"] / 1e6,
+        "peak_megabytes": measured["peak_bytes"] / 1e6,
     }
+    return {"method": name, **megabytes, **measured}
 
 
 if __name__ == "__main__":

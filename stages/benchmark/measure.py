@@ -10,13 +10,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from transformers import PreTrainedModel
 
-from stages import params, run
+from stages import UserError, params, run
 from stages.benchmark.weights import drop_page_cache, file_bytes, quantization_error, weight_bytes
 from stages.model.device import memory_bytes, peak_memory_bytes, pick_device, reset_peak_memory, synchronize
 from stages.model.load import load_base
@@ -25,21 +24,19 @@ from stages.paths import BASE_MODEL
 from stages.report import read_json, write_json
 
 
-@dataclass(frozen=True)
-class Job:
-    """What to measure: a method of params.yaml on the model in `folder`."""
-
-    method: str
-    folder: Path
-
-
-def measure_apart(name: str, job: Job) -> dict:
+def measure_apart(method: str, folder: Path) -> dict:
     """Measures in a new process, so that nothing of an earlier load counts. Returns {"facts": …, "measured": …}."""
-    print(f"benchmark: {name}", flush=True)
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "block.json"
-        subprocess.run([sys.executable, "-m", __name__, job.method, str(job.folder), str(out)], check=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        out = Path(scratch) / "block.json"
+        run_apart(__name__, method, str(folder), str(out))
         return read_json(out)
+
+
+def run_apart(module: str, *arguments: str) -> None:
+    """Runs a module of this project in a new process. Raises UserError if it fails; its words stand above."""
+    status = subprocess.run([sys.executable, "-m", module, *arguments]).returncode
+    if status != 0:
+        raise UserError(f"`python -m {module} {' '.join(arguments)}` ended with status {status}; its words stand above")
 
 
 def measure(method: Method, folder: Path, settings: Benchmark) -> dict:
@@ -57,7 +54,7 @@ def measure(method: Method, folder: Path, settings: Benchmark) -> dict:
         cold, model = timed(lambda: load_base(method, folder), device)
         peak, loaded = peak_memory_bytes(device) - before, memory_bytes(device) - before
         forward = forward_seconds(model, settings, device)
-    except (NotImplementedError, ImportError, RuntimeError) as error:
+    except (NotImplementedError, ImportError, torch.OutOfMemoryError) as error:
         return {"facts": {"unavailable": f"{type(error).__name__}: {error}"}}
     facts = {
         "weight_bytes": weight_bytes(model),

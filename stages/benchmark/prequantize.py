@@ -3,18 +3,10 @@
 python -m stages.benchmark.prequantize METHOD FOLDER   (the benchmark stage calls it)
 """
 
-import subprocess
 import sys
-from pathlib import Path
 
 from stages import params, run
 from stages.model.load import load_base
-
-
-def prequantize_apart(method: str, folder: Path) -> None:
-    """Quantizes and saves in a new process, whose memory goes with it."""
-    print(f"benchmark: saving {method} quantized", flush=True)
-    subprocess.run([sys.executable, "-m", __name__, method, str(folder)], check=True)
 
 
 def main() -> None:

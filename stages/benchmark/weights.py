@@ -10,6 +10,8 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.integrations.bitsandbytes import dequantize_bnb_weight
 
+from stages import UserError
+
 
 def weight_bytes(model: nn.Module) -> int:
     """Bytes of all weights with their quantization constants; a tensor that two names share counts once."""
@@ -38,6 +40,10 @@ def quantization_error(model: PreTrainedModel, base_folder: Path) -> float:
                 state = module.state if isinstance(module, bnb.nn.Linear8bitLt) else None
                 restored = dequantize_bnb_weight(module.weight, state).float().cpu()
                 errors.append(float((weight - restored).norm() / weight.norm()))
+    if len(errors) != len(layers):
+        raise UserError(
+            f"{base_folder} holds {len(errors)} of the {len(layers)} quantized layers' weights by their names"
+        )
     return sum(errors) / len(errors) if errors else 0.0
 
 

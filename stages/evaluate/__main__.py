@@ -1,13 +1,14 @@
 """Scores test with the selected model, the base model without adapters, and a TF-IDF baseline.
 
-The three choose their threshold on valid by the same rule, so that they differ in nothing else.
+All scores get their threshold on valid by the same rule, so that the systems differ in nothing else; written answers
+(evaluate.mode: generate) have none.
 
 python -m stages.evaluate
 """
 
 from stages import params, run
 from stages.evaluate.baseline import baseline_predictions
-from stages.evaluate.systems import generate_with, score_with
+from stages.evaluate.systems import by_generation, by_score, zero_shot_by_score
 from stages.evaluate.tables import write_plots, write_predictions
 from stages.metrics import decision_metrics
 from stages.model.device import environment, pick_device
@@ -21,11 +22,15 @@ def main() -> None:
     evaluate = params.load().evaluate
     train, valid, test = (read_examples(PROCESSED / f"{name}.jsonl") for name in ("train", "valid", "test"))
     model, prompt, selected = load_selected()
-    judge = score_with if evaluate.mode == "score" else generate_with
-    systems = {"model": judge(model, prompt, selected, valid, test, evaluate, threshold=selected.threshold)}
-    with model.disable_adapter():
-        systems["zero_shot"] = judge(model, prompt, selected, valid, test, evaluate)
-    systems["baseline"] = baseline_predictions(train, valid, test, selected.threshold_rule)
+    rule = selected.threshold_rule
+    if evaluate.mode == "score":
+        systems = {"model": by_score(model, prompt, test, evaluate, selected.threshold)}
+        systems["zero_shot"] = zero_shot_by_score(model, prompt, valid, test, evaluate, rule)
+    else:
+        systems = {"model": by_generation(model, prompt, test, evaluate)}
+        with model.disable_adapter():
+            systems["zero_shot"] = by_generation(model, prompt, test, evaluate)
+    systems["baseline"] = baseline_predictions(train, valid, test, rule)
 
     y_true = [example.label for example in test]
     truncated = sum(len(ids) > prompt.room for ids in prompt.tokenize([example.input for example in test]))

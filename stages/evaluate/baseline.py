@@ -6,8 +6,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 
-from stages.evaluate.systems import System
-from stages.metrics import choose_threshold
+from stages.evaluate.systems import System, comparison_threshold
 from stages.params import Select
 from stages.text.example import Example
 
@@ -22,7 +21,7 @@ def baseline_predictions(train: list[Example], valid: list[Example], test: list[
     print(f"evaluate: fitting the TF-IDF baseline on {len(train)} rows", flush=True)
     baseline = build_baseline().fit([row.input for row in train], [row.label for row in train])
     valid_scores = baseline.predict_proba([row.input for row in valid])[:, 1]
-    threshold = choose_threshold([row.label for row in valid], valid_scores, rule)
+    threshold = comparison_threshold([row.label for row in valid], valid_scores, rule)
     start = time.perf_counter()
     y_score = baseline.predict_proba([row.input for row in test])[:, 1]
     return System(y_score, threshold, time.perf_counter() - start)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 from peft import PeftModel
 from tqdm import tqdm
+from transformers import GenerationConfig
 
 from stages.text.prompt import Prompt
 
@@ -16,20 +17,25 @@ WORDS = {"true": True, "false": False}
 def generate_verdicts(
     model: PeftModel, prompt: Prompt, texts: Sequence[str], batch_size: int, max_new_tokens: int
 ) -> list[bool | None]:
-    """Greedy answers to texts, in order, in batches of `batch_size` rows; None where no verdict can be read."""
+    """Greedy answers to texts, in order, in batches of `batch_size` rows; None where no verdict can be read.
+
+    The base model's own generation settings (sampling, a repetition penalty that the words of the prompt would trigger)
+    are left aside.
+    """
     rows = [{"input_ids": prompt.encode(ids, cue=False)} for ids in prompt.tokenize(list(texts))]
     device = next(model.parameters()).device
+    greedy = GenerationConfig(
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        pad_token_id=prompt.tokenizer.pad_token_id,
+        eos_token_id=prompt.tokenizer.eos_token_id,
+    )
     verdicts: list[bool | None] = []
     with tqdm(total=len(rows), desc="test, generation", unit="text") as progress:
         for start in range(0, len(rows), batch_size):
             rows_now = rows[start : start + batch_size]
             batch = prompt.tokenizer.pad(rows_now, padding_side="left", return_tensors="pt").to(device)
-            tokens = model.generate(
-                **batch,
-                max_new_tokens=max_new_tokens,
-                do_sample=False,
-                pad_token_id=prompt.tokenizer.pad_token_id,
-            )
+            tokens = model.generate(**batch, generation_config=greedy)
             answers = prompt.tokenizer.batch_decode(tokens[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
             verdicts += map(parse_verdict, answers)
             progress.update(len(answers))

@@ -4,16 +4,18 @@ python -m stages.fetch
 """
 
 from stages import params, run
-from stages.fetch.identity import publish, staging_folder
+from stages.fetch.identity import already_fetched, publish, staging_folder
 from stages.fetch.sources import SOURCES
 from stages.paths import BASE_MODEL
 
 
 def main() -> None:
     model = params.load().model
-    staging = staging_folder(model)
-    weights = SOURCES[model.source](model, staging)
-    identity = publish(weights, model, BASE_MODEL, staging)
+    identity = already_fetched(model, BASE_MODEL)
+    if identity is None:
+        staging = staging_folder(model)
+        weights = SOURCES[model.source](model, staging)
+        identity = publish(weights, model, BASE_MODEL, staging)
     print(f"fetch: {identity['id']} ({identity['license']}), weights sha256 {identity['sha256'][:12]}, in {BASE_MODEL}")
 
 

@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 from stages import UserError
-from stages.model.identity import IDENTITY_FILE
+from stages.model.identity import IDENTITY_FILE, read_identity
 from stages.params import Model
 from stages.paths import RUNS
 from stages.report import write_json
@@ -26,6 +26,16 @@ def staging_folder(model: Model) -> Path:
     return folder
 
 
+def already_fetched(model: Model, target: Path) -> dict[str, str] | None:
+    """The record of the model in `target` if it is the wanted one, unchanged. A folder is always taken anew."""
+    if model.source == "folder" or not (target / IDENTITY_FILE).is_file():
+        return None
+    record = read_identity(target)
+    wanted = {"id": model.id, "revision": model.revision or model.sha256, "source": model.source}
+    same = wanted.items() <= record.items() and weights_sha256(target) == record["sha256"]
+    return write_identity(target, model, record["sha256"]) if same else None
+
+
 def publish(weights: Path, model: Model, target: Path, staging: Path) -> dict[str, str]:
     """Checks the folder `weights`, writes its record, and moves it to `target` in one step; `staging` is removed.
 
@@ -36,29 +46,48 @@ def publish(weights: Path, model: Model, target: Path, staging: Path) -> dict[st
             raise FetchError(
                 f"{model.id or model.path} has no {name}; expected a causal language model in the hub's layout"
             )
-    shards = sorted(weights.glob("*.safetensors"))
-    if not shards:
+    if not list(weights.glob("*.safetensors")):
         raise FetchError(
             f"{model.id or model.path} has no .safetensors file; pickled weights can run code and are not read: "
             "choose a revision that has safetensors, or convert it where you trust it"
         )
-    digest = hashlib.sha256()
-    for shard in shards:
-        digest.update(f"{shard.name}:{file_sha256(shard)}\n".encode())
-    identity = {
-        "id": model.id or Path(model.path).name,
-        "revision": model.revision or model.sha256,
-        "source": model.source,
-        "license": model.license,
-        "sha256": digest.hexdigest(),
-    }
-    write_json(weights / IDENTITY_FILE, identity)
+    require_all_shards(weights)
+    identity = write_identity(weights, model, weights_sha256(weights))
     if target.exists():
         shutil.rmtree(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     os.replace(weights, target)
     shutil.rmtree(staging, ignore_errors=True)
     return identity
+
+
+def require_all_shards(weights: Path) -> None:
+    index = weights / "model.safetensors.index.json"
+    if index.is_file():
+        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        missing = sorted(shard for shard in shards if not (weights / shard).is_file())
+        if missing:
+            raise FetchError(f"the model's index names {', '.join(missing)}, which did not come: run `dvc repro` again")
+
+
+def write_identity(folder: Path, model: Model, sha256: str) -> dict[str, str]:
+    identity = {
+        "id": model.id or Path(model.path).name,
+        "revision": model.revision or model.sha256,
+        "source": model.source,
+        "license": model.license,
+        "sha256": sha256,
+    }
+    write_json(folder / IDENTITY_FILE, identity)
+    return identity
+
+
+def weights_sha256(folder: Path) -> str:
+    """Over the names and hashes of the weight files."""
+    digest = hashlib.sha256()
+    for shard in sorted(folder.glob("*.safetensors")):
+        digest.update(f"{shard.name}:{file_sha256(shard)}\n".encode())
+    return digest.hexdigest()
 
 
 def file_sha256(path: Path) -> str:

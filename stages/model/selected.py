@@ -11,7 +11,7 @@ from peft import PeftModel
 
 from stages.model.adapter import load_adapter
 from stages.model.identity import require_same_base
-from stages.model.load import load_base, load_tokenizer
+from stages.model.load import ModelError, load_base, load_tokenizer
 from stages.params import Method, Select
 from stages.paths import BASE_MODEL, SELECTED
 from stages.report import read_json, replacing, write_json
@@ -52,6 +52,8 @@ def write_selected(folder: Path, checkpoint: Path, selected: Selected) -> None:
 
 def load_selected(folder: Path = SELECTED, base_folder: Path = BASE_MODEL) -> tuple[PeftModel, Prompt, Selected]:
     """The selected model on the base that it was trained on, quantized as in training, with its prompt."""
+    if not (folder / RECORD_FILE).is_file():
+        raise ModelError(f"{folder} holds no selected model: run `dvc repro` first")
     selected = Selected(**read_json(folder / RECORD_FILE))
     require_same_base(selected.base, base_folder)
     prompt = build_prompt(load_tokenizer(base_folder), **selected.prompt)

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,9 +30,9 @@ def lines(path: Path) -> Iterator[tuple[int, bytes]]:
                 line = line.removeprefix(BYTE_ORDER_MARK) if number == 1 else line
                 if line.strip():
                     yield number, line.rstrip(b"\r\n")
-    except FileNotFoundError:
-        raise DataError(f"{path} not found: put the file there, or name another") from None
-    except (gzip.BadGzipFile, EOFError) as error:
+    except (FileNotFoundError, IsADirectoryError):
+        raise DataError(f"{path} is no file: put one there, or name another") from None
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DataError(f"{path} is a damaged gzip file: {error}") from None
 
 

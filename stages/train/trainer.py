@@ -40,7 +40,7 @@ def training_arguments(train: Train, device: torch.device, output_dir: Path) -> 
     optim = train.optim
     if optim == "auto":
         optim = "paged_adamw_32bit" if device.type == "cuda" else "adamw_torch_fused"
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(output_dir),
         num_train_epochs=train.num_train_epochs,
         per_device_train_batch_size=train.per_device_train_batch_size,
@@ -65,6 +65,8 @@ def training_arguments(train: Train, device: torch.device, output_dir: Path) -> 
         remove_unused_columns=False,
         report_to="none",
     )
+    arguments._n_gpu = 1  # one process uses one GPU; the Trainer would spread a batch over all by nn.DataParallel
+    return arguments
 
 
 class LabelTrainer(Trainer):
