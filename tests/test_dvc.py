@@ -89,7 +89,7 @@ KNOBS = {
     "the code of prepare": ("stages/prepare/split.py", "# a comment\n", {"prepare"}),
     "the code of benchmark": ("stages/benchmark/weights.py", "# a comment\n", {"benchmark"}),
     "the code of train": ("stages/train/trainer.py", "# a comment\n", {"train"}),
-    "the code of select": ("stages/select/choose.py", "# a comment\n", {"select"}),
+    "the code of select": ("stages/select/checkpoint.py", "# a comment\n", {"select"}),
     "the code of evaluate": ("stages/evaluate/baseline.py", "# a comment\n", {"evaluate"}),
     "the code of predict": ("stages/predict/read.py", "# a comment\n", set()),
     "the code of text": ("stages/text/prompt.py", "# a comment\n", {"prepare"} | AFTER_TRAIN),

@@ -130,7 +130,7 @@ def test_new_texts_are_judged_in_order(reproduced):
     (project / "runs/new.jsonl").write_text(rows, encoding="utf-8")
     run(project, "python", "-m", "stages.predict", "--file", "runs/new.jsonl", "--out", "runs/judged.jsonl")
     judged = [json.loads(line) for line in (project / "runs/judged.jsonl").read_text(encoding="utf-8").splitlines()]
-    assert [row["input"] for row in judged] == texts
+    assert [(row["input"], row["id"]) for row in judged] == list(zip(texts, range(3), strict=True))
     threshold = read_json(project / "metrics/select.json")["threshold"]
     assert all(row["label"] == (row["probability"] >= round(threshold, 6)) for row in judged)
 

@@ -99,6 +99,8 @@ def test_too_many_bad_rows_are_an_error_that_shows_ten(raw):
     assert str(error.value).startswith("12 of 15 rows can't be used, more than prepare.max_rejected_fraction = 0.5")
     assert str(error.value).count("raw.jsonl:") == 10
     limit_rejected(rows.rejected, rows.total, 0.8)
+    with pytest.raises(DataError, match=r"none of the 2 rows of .*iconv -f gbk"):
+        limit_rejected(rows.rejected[:2], 2, 1.0)
 
 
 PACKED = gzip.compress(encode(ROWS))
@@ -166,8 +168,14 @@ def test_splits_have_the_asked_shares_and_the_pools_class_balance():
 
 
 def test_a_pool_too_small_to_split_says_so():
-    with pytest.raises(DataError, match="the pool has 1 groups"):
+    with pytest.raises(DataError, match="the pool has 1 groups and 1 rows of its rarer class"):
         split_pool([Example("a", True, "g"), Example("b", False, "g")], PREPARE)
+
+
+def test_a_small_pool_without_groups_is_split():
+    splits = split_pool([Example(f"t{n}", n % 2 == 0) for n in range(20)], PREPARE)
+    assert {name: len(rows) for name, rows in splits.items()} == {"train": 12, "valid": 4, "test": 4}
+    require_both_classes(splits)
 
 
 def test_a_split_of_one_class_is_refused():

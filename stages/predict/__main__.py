@@ -1,4 +1,4 @@
-"""Judges the texts of a JSON Lines file with the selected model; rows in order, with `label` and `probability`.
+"""Judges the texts of a JSON Lines file with the selected model: the rows in order, with `label` and `probability`.
 
 python -m stages.predict --file texts.jsonl --out judged.jsonl
 """
@@ -10,23 +10,26 @@ from pathlib import Path
 from stages import run
 from stages.model.score import label_scores
 from stages.model.selected import load_selected
-from stages.predict.read import read_inputs
+from stages.predict.read import read_rows
 from stages.report import replacing
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m stages.predict", description=__doc__.splitlines()[0])
     parser.add_argument("--file", type=Path, required=True, help="JSON Lines, each with the key input")
-    parser.add_argument("--out", type=Path, required=True, help="JSON Lines: input, label, probability")
+    parser.add_argument("--out", type=Path, required=True, help="the same rows with label and probability")
     parser.add_argument("--max-tokens-per-batch", type=int, default=4096, help="padding included (default: 4096)")
     arguments = parser.parse_args()
-    texts = read_inputs(arguments.file)
+    if arguments.out.is_dir() or arguments.max_tokens_per_batch < 1:
+        parser.error("--out must name a file, and --max-tokens-per-batch be 1 or more")
+    rows = read_rows(arguments.file)
+    texts = [row["input"] for row in rows]
     model, prompt, selected = load_selected()
     probability = label_scores(model, prompt, texts, arguments.max_tokens_per_batch, "predict").probability
     with replacing(arguments.out) as file:
-        for text, p in zip(texts, probability, strict=True):
-            row = {"input": text, "label": bool(p >= selected.threshold), "probability": round(float(p), 6)}
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        for row, p in zip(rows, probability, strict=True):
+            judged = row | {"label": bool(p >= selected.threshold), "probability": round(float(p), 6)}
+            file.write(json.dumps(judged, ensure_ascii=False) + "\n")
     print(f"predict: {len(texts)} texts, {sum(probability >= selected.threshold)} called fraud, in {arguments.out}")
 
 

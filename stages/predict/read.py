@@ -1,23 +1,26 @@
-"""The texts to judge; all of them or none, so that rows stay in order."""
+"""The rows to judge; all of them or none, so that they stay in order."""
 
 from pathlib import Path
+from typing import Any
 
 from stages.text.jsonl import DataError, input_text, lines, parse_object
 
 SHOWN = 10
 
 
-def read_inputs(path: Path) -> list[str]:
-    """The `input` of each row, in order. Raises DataError that lists the first rows without one."""
-    texts, bad = [], []
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows in order, each with a text in `input`. Raises DataError that lists the first rows without one."""
+    rows, bad = [], []
     for number, line in lines(path):
         try:
-            texts.append(input_text(parse_object(line)))
+            row = parse_object(line)
+            input_text(row)
+            rows.append(row)
         except ValueError as error:
             bad.append(f"  {path}:{number}: {error}")
-    if bad or not texts:
-        shown = "\n".join(bad[:SHOWN]) or f"  {path} is empty"
-        raise DataError(
-            f"{len(bad)} of {len(bad) + len(texts)} rows hold no text to judge:\n{shown}\nMend them and run again."
-        )
-    return texts
+    if bad:
+        shown = "\n".join(bad[:SHOWN])
+        raise DataError(f"{len(bad)} of {len(bad) + len(rows)} rows hold no text to judge:\n{shown}\nMend them first.")
+    if not rows:
+        raise DataError(f"{path} is empty; expected JSON Lines with the key input")
+    return rows

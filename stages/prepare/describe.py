@@ -7,12 +7,15 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
+from stages import UserError
 from stages.prepare.split import Splits
 from stages.text.example import Example
 
 
 def describe(splits: Splits, tokenizer_file: Path, *, rejected: int, dropped: int) -> dict[str, Any]:
     """Rows, classes, lengths and duplicates a split; texts found in two splits; rows rejected or dropped."""
+    if not tokenizer_file.is_file():
+        raise UserError(f"{tokenizer_file} is missing, by which lengths are counted: run `dvc repro fetch` first")
     tokenizer = Tokenizer.from_file(str(tokenizer_file))
     return {
         **{name: describe_split(examples, tokenizer) for name, examples in splits.items()},

@@ -11,7 +11,9 @@ from stages.params import Prepare
 from stages.text.example import Example
 from stages.text.jsonl import DataError
 
-FOLDS = 20  # a split's share is a whole number of folds: fractions count in steps of 0.05
+FOLDS = (
+    20  # a split's share is a whole number of folds: steps of 0.05, coarser where groups or rows of a class are fewer
+)
 Splits = dict[str, list[Example]]
 
 
@@ -21,13 +23,15 @@ def split_pool(pool: list[Example], params: Prepare) -> Splits:
     A unit is what must stay together: rows of one group, rows of one text, and whatever these join.
     """
     units = unit_numbers(pool)
-    folds = min(FOLDS, len(set(units)))
+    labels = [example.label for example in pool]
+    rarer = min(Counter(labels).values())
+    folds = min(FOLDS, len(set(units)), rarer)
     test_folds, valid_folds = (max(1, round(share * folds)) for share in (params.test_fraction, params.valid_fraction))
     if folds < 3 or test_folds + valid_folds >= folds:
         raise DataError(
-            f"the pool has {folds} groups; expected more, to split it: give finer groups, or your own splits"
+            f"the pool has {len(set(units))} groups and {rarer} rows of its rarer class, too few to split: give more "
+            "rows, finer groups, or your own splits"
         )
-    labels = [example.label for example in pool]
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=params.seed)
     fold_of = np.empty(len(pool), dtype=int)
     try:

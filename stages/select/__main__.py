@@ -11,7 +11,7 @@ from stages.model.identity import read_identity
 from stages.model.selected import Selected, write_selected
 from stages.paths import BASE_MODEL, CHECKPOINTS, METRICS, PLOTS, SELECTED
 from stages.report import read_csv, write_json
-from stages.select.choose import best_step, read_valid_scores
+from stages.select.checkpoint import best_step, read_valid_scores
 
 
 def main() -> None:
