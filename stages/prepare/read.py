@@ -90,8 +90,8 @@ def limit_rejected(rejected: list[Rejected], total: int, max_fraction: float) ->
     """Raises DataError with the first ten rejected rows if they are more than `max_fraction` of all, or all."""
     if rejected and len(rejected) == total:
         raise DataError(
-            f"none of the {total} rows of {rejected[0].file} can be read; the first: {rejected[0].reason}. Expected "
-            "JSON Lines in UTF-8, one object a line with input and label: no array, no CSV, no other encoding (for GBK, "
+            f"none of the {total} rows of {rejected[0].file} can be read; the first: {rejected[0].reason}. "
+            "Expected JSON Lines in UTF-8, one object a line with input and label: no array, no CSV, no other encoding (for GBK, "
             "`iconv -f gbk -t utf-8`)"
         )
     if len(rejected) > max_fraction * total:
