@@ -91,8 +91,8 @@ def limit_rejected(rejected: list[Rejected], total: int, max_fraction: float) ->
     if rejected and len(rejected) == total:
         raise DataError(
             f"none of the {total} rows of {rejected[0].file} can be read; the first: {rejected[0].reason}. "
-            "Expected JSON Lines in UTF-8, one object a line with input and label: no array, no CSV, no other encoding (for GBK, "
-            "`iconv -f gbk -t utf-8`)"
+            "Expected JSON Lines in UTF-8, one object a line with input and label: no array, no CSV, no other encoding "
+            "(for GBK, `iconv -f gbk -t utf-8`)"
         )
     if len(rejected) > max_fraction * total:
         shown = "\n".join(f"  {row.file}:{row.line}: {row.reason}" for row in rejected[:SHOWN])
