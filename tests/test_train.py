@@ -1,6 +1,7 @@
 """The trainer: its loss is the stock one, its schedule the Trainer's, and every method learns."""
 
 import dataclasses
+import json
 
 import pytest
 import torch
@@ -91,6 +92,10 @@ def test_two_runs_are_the_same_bytes_and_another_seed_is_not(base_folder, prompt
 
     one, again, other = run("one", 1), run("again", 1), run("other", 2)
     assert one == again
+    for name in one:
+        if name.endswith("adapter_config.json"):  # in another process a set would have another order
+            modules = json.loads(one[name])["target_modules"]
+            assert modules == sorted(modules) != []
     assert one.keys() == other.keys()
     assert one["valid.csv"] != other["valid.csv"]
     assert {name.split("/")[-1] for name in one} == {

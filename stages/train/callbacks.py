@@ -38,6 +38,8 @@ class KeepAdapter(TrainerCallback):
 
     def on_evaluate(self, args, state, control, model=None, **kwargs):
         checkpoint = self.folder / f"checkpoint-{state.global_step}"
+        config = model.active_peft_config
+        config.target_modules = sorted(config.target_modules)  # peft's set has another order in another process
         model.save_pretrained(checkpoint, safe_serialization=True)
         (checkpoint / "README.md").unlink(missing_ok=True)  # peft's empty form; the select stage writes a real card
         scores = self.trainer.valid_scores.log_probability
