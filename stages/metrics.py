@@ -2,8 +2,11 @@
 its score is at or above the threshold. scikit-learn computes; conventions (true i, predicted j) are its own."""
 
 import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.special import expit
 from sklearn.metrics import (
     average_precision_score,
+    brier_score_loss,
     confusion_matrix,
     precision_recall_curve,
     precision_recall_fscore_support,
@@ -12,6 +15,10 @@ from sklearn.metrics import (
 
 from stages import UserError
 from stages.params import Select
+
+CALIBRATION_BINS = 15  # of equal width, as in Guo et al. 2017 (arXiv:1706.04599)
+BEST_F1 = Select(metric="f1", threshold="max_f1", min_precision=0, cost={"fp": 1, "fn": 1})
+PRECISIONS = (95, 98, 99)  # percent, of recall_at_precision_*
 
 
 def decision_metrics(y_true: np.ndarray, y_pred: np.ndarray) -> dict[str, float]:
@@ -40,17 +47,65 @@ def ranking_metrics(y_true: np.ndarray, y_score: np.ndarray) -> dict[str, float]
 
 
 def score_metrics(y_true: np.ndarray, y_score: np.ndarray, threshold: float) -> dict[str, float]:
-    """Decision metrics at the threshold, ranking metrics, and the threshold itself."""
-    decisions = decision_metrics(y_true, np.asarray(y_score) >= threshold)
-    return {**decisions, **ranking_metrics(y_true, y_score), "threshold": float(threshold)}
+    """Decision metrics at the threshold, ranking metrics, those of the scores as probabilities, and the threshold."""
+    return {
+        **decision_metrics(y_true, np.asarray(y_score) >= threshold),
+        **ranking_metrics(y_true, y_score),
+        **recall_at_precision(y_true, y_score),
+        **probability_metrics(y_true, y_score),
+        "threshold": float(threshold),
+    }
+
+
+def recall_at_precision(y_true: np.ndarray, y_score: np.ndarray) -> dict[str, float]:
+    """The highest recall among thresholds whose precision is at least 0.95, 0.98, 0.99; 0 where there is none."""
+    precision, recall, _ = precision_recall_curve(y_true, y_score)
+    precision, recall = precision[:-1], recall[:-1]  # the last point belongs to no threshold
+    return {
+        f"recall_at_precision_{percent}": float(recall[precision >= percent / 100].max(initial=0.0))
+        for percent in PRECISIONS
+    }
+
+
+def probability_metrics(y_true: np.ndarray, probability: np.ndarray) -> dict[str, float]:
+    """Brier score, and expected calibration error: mean over texts of the gap, in their bin of probabilities, between
+    the mean probability and the share of fraud."""
+    y_true, probability = np.asarray(y_true, dtype=float), np.asarray(probability)
+    gaps = np.bincount(calibration_bins(probability), weights=y_true - probability)
+    return {
+        "brier": float(brier_score_loss(y_true, probability, pos_label=1)),
+        "calibration_error": float(np.abs(gaps).sum() / len(y_true)),
+    }
+
+
+def calibration_bins(probability: np.ndarray) -> np.ndarray:
+    """The bin of each probability, from 0, shape (n_samples,)."""
+    return np.minimum((np.asarray(probability) * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+
+
+def fit_temperature(y_true: np.ndarray, log_odds: np.ndarray) -> float:
+    """The temperature T for which expit(log_odds / T) has the lowest log loss, between e^-5 and e^5."""
+    sign = np.where(np.asarray(y_true, dtype=bool), 1.0, -1.0)
+    log_odds = np.asarray(log_odds)
+
+    def log_loss(log_temperature: float) -> float:
+        return float(np.logaddexp(0, -sign * log_odds / np.exp(log_temperature)).mean())
+
+    return float(np.exp(minimize_scalar(log_loss, bounds=(-5, 5), method="bounded").x))
+
+
+def calibrated(log_odds: np.ndarray, temperature: float) -> np.ndarray:
+    """Probability of fraud, shape (n_samples,)."""
+    return expit(np.asarray(log_odds) / temperature)
 
 
 def choose_threshold(y_true: np.ndarray, y_score: np.ndarray, rule: Select) -> float:
     """The decision threshold that `rule` finds best on these texts.
 
     max_f1: the highest F1. precision_at_least: the highest recall among thresholds whose precision is at least
-    `rule.min_precision`; UserError where there is none. fixed: 0.5. Ties go to the higher threshold, and the
-    threshold lies midway to the next lower score (or 0), so that it does not hang on one text's last digits.
+    `rule.min_precision`; UserError where there is none. min_cost: the lowest cost, `rule.cost` saying what a false
+    alarm (fp) and a miss (fn) cost. fixed: 0.5. Ties go to the higher threshold, and the threshold lies midway to the
+    next lower score (or 0), so that it does not hang on one text's last digits.
     """
     if rule.threshold == "fixed":
         return 0.5
@@ -58,6 +113,12 @@ def choose_threshold(y_true: np.ndarray, y_score: np.ndarray, rule: Select) -> f
     precision, recall = precision[:-1], recall[:-1]  # the last point belongs to no threshold
     if rule.threshold == "max_f1":
         worth = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
+    elif rule.threshold == "min_cost":
+        flagged = len(y_score) - np.searchsorted(np.sort(y_score), thresholds)
+        hits = np.round(recall * np.sum(y_true))
+        worth = -(rule.cost["fp"] * (flagged - hits) + rule.cost["fn"] * (np.sum(y_true) - hits))
+        if worth.max() < -rule.cost["fn"] * np.sum(y_true):  # an alarm costs more than it saves: none
+            return float(np.nextafter(np.max(y_score), np.inf))
     else:
         worth = np.where(precision >= rule.min_precision, recall, -1)
         if worth.max() < 0:
@@ -66,5 +127,5 @@ def choose_threshold(y_true: np.ndarray, y_score: np.ndarray, rule: Select) -> f
                 f"{precision.max():.3f}): lower it, or choose select.threshold max_f1"
             )
     best = len(worth) - 1 - int(np.argmax(worth[::-1]))
-    below = thresholds[best - 1] if best > 0 else 0.0
+    below = thresholds[best - 1] if best > 0 else min(0.0, thresholds[0])
     return float((thresholds[best] + below) / 2)

@@ -77,7 +77,8 @@ class Model:
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    pool: str = ""
+    pool: str | list = ""
+    dialogues: str = ""
     train: str = ""
     valid: str = ""
     test: str = ""
@@ -85,11 +86,24 @@ class Dataset:
 
     def problems(self):
         splits = [bool(self.train), bool(self.valid), bool(self.test)]
-        if bool(self.pool) == any(splits) or any(splits) != all(splits):
-            yield "expected either `pool`, or all of `train`, `valid` and `test`"
-        for path in filter(None, (self.pool, self.train, self.valid, self.test)):
-            if Path(path).parts[:2] not in (("data", "raw"), ("data", "sample")) or ".." in Path(path).parts:
-                yield f"found {path!r}; expected a file in data/raw or data/sample, where DVC sees it change"
+        if [bool(self.pool), bool(self.dialogues), any(splits)].count(True) != 1 or any(splits) != all(splits):
+            yield "expected either `pool` or `dialogues`, or all of `train`, `valid` and `test`"
+        if self.dialogues and self.drop_train_duplicates:
+            yield "drop_train_duplicates is for splits of your own: a split made here has none"
+        for path in filter(None, (*self.pools, self.dialogues, self.train, self.valid, self.test)):
+            yield from unseen_path(path)
+
+    @property
+    def pools(self) -> list[str]:
+        return self.pool if isinstance(self.pool, list) else [self.pool] if self.pool else []
+
+
+def unseen_path(path: Any) -> typing.Iterator[str]:
+    """The problem of a data file that DVC would not see change."""
+    if not isinstance(path, str):
+        yield f"found {path!r}; expected a path"
+    elif Path(path).parts[:2] not in (("data", "raw"), ("data", "sample")) or ".." in Path(path).parts:
+        yield f"found {path!r}; expected a file in data/raw or data/sample, where DVC sees it change"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +117,15 @@ class Prepare:
     valid_fraction: float = between(0.05, 0.9)
     test_fraction: float = between(0.05, 0.9)
     max_rejected_fraction: float = between(0, 1)
+    near_duplicate: float = between(0.3, 1)
+    containment: float = between(0.3, 1)
+    contained_characters: int = at_least(1)
+    conflicting_labels: Literal["keep", "drop"]
+    speakers: Literal["auto", "keep", "remove"]
+    chunk_characters: list
+    chunk_label: Literal["any_line", "from_first_line"]
+    balance: list
+    shortcut_warning: float = between(0, 1)
     seed: int = at_least(0)
 
     def problems(self):
@@ -111,6 +134,11 @@ class Prepare:
         for share in (self.valid_fraction, self.test_fraction):
             if abs(share * 20 - round(share * 20)) > 1e-9:
                 yield f"found the fraction {share}; expected a multiple of 0.05"
+        if not self.chunk_characters or not all(type(size) is int and size > 0 for size in self.chunk_characters):
+            yield f"chunk_characters is {self.chunk_characters}; expected whole numbers above 0"
+        for name in self.balance:
+            if name not in ("train", "valid", "test"):
+                yield f"balance: found {name!r}; expected some of train, valid, test"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,8 +189,14 @@ class Train:
 @dataclass(frozen=True, kw_only=True)
 class Select:
     metric: Literal["loss", "average_precision", "f1"]
-    threshold: Literal["max_f1", "precision_at_least", "fixed"]
+    threshold: Literal["max_f1", "precision_at_least", "min_cost", "fixed"]
     min_precision: float = between(0, 1)
+    cost: dict
+
+    def problems(self):
+        numbers = [v for v in self.cost.values() if isinstance(v, int | float) and not isinstance(v, bool) and v > 0]
+        if set(self.cost) != {"fp", "fn"} or len(numbers) < 2:
+            yield f"cost is {self.cost}; expected numbers above 0, a false alarm (fp) and a miss (fn): {{fp: 1, fn: 5}}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,6 +205,15 @@ class Evaluate:
     max_tokens_per_batch: int = at_least(1)
     generate_batch_size: int = at_least(1)
     max_new_tokens: int = at_least(1)
+    further_sets: dict
+    bootstrap_samples: int = at_least(2)
+    errors_listed: int = at_least(0)
+
+    def problems(self):
+        for name, path in self.further_sets.items():
+            if not re.fullmatch(r"[A-Za-z0-9_-]+", str(name)) or name in ("train", "valid", "test"):
+                yield f"further_sets: found the name {name!r}; expected letters, digits, _ and -, no split's name"
+            yield from (f"further_sets.{name}: {problem}" for problem in unseen_path(path))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,6 +233,12 @@ class Params:
     train: Train
     select: Select
     evaluate: Evaluate
+
+    @property
+    def removes_speakers(self) -> bool:
+        """Whether the model reads texts without the names of speakers; auto: where the data are dialogues in lines."""
+        rule = self.prepare.speakers
+        return rule == "remove" or (rule == "auto" and bool(self.dataset.dialogues))
 
 
 SECTIONS = {

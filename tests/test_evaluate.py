@@ -3,9 +3,10 @@ import pytest
 import torch
 
 from stages.evaluate.generate import generate_verdicts, parse_verdict
-from stages.evaluate.systems import System, comparison_threshold
+from stages.evaluate.systems import System, on_valid
 from stages.model.load import load_base
 from stages.params import Select
+from stages.text.example import Example
 from tests.conftest import METHODS
 
 
@@ -31,7 +32,7 @@ def test_a_verdict_is_read_or_it_is_none(answer, verdict):
 
 def test_answers_that_can_not_be_read_are_counted_apart():
     y_score = np.array([1.0, 0.0, np.nan, 1.0])
-    system = System(y_score, 0.5, seconds=2.0, written=True)
+    system = System(y_score, 0.5, seconds=2.0)
     metrics = system.metrics([True, True, True, False])
     assert (metrics["tp"], metrics["fn"], metrics["fp"], metrics["tn"]) == (1, 2, 1, 0)
     assert metrics["unparsable"] == 1
@@ -41,9 +42,10 @@ def test_answers_that_can_not_be_read_are_counted_apart():
 
 
 def test_a_system_to_compare_with_that_can_not_keep_the_promise_raises_no_alarm():
-    rule = Select(metric="loss", threshold="precision_at_least", min_precision=0.9)
-    assert comparison_threshold([False, True], [0.9, 0.1], rule) > 1
-    assert comparison_threshold([False, True], [0.1, 0.9], rule) == pytest.approx(0.5)
+    rule = Select(metric="loss", threshold="precision_at_least", min_precision=0.9, cost={"fp": 1, "fn": 1})
+    valid = [Example("a", False), Example("b", True)]
+    assert on_valid(valid, np.array([1.0, -1.0]), rule)[1] > 1
+    assert 0 < on_valid(valid, np.array([-1.0, 1.0]), rule)[1] < 1
 
 
 def test_generation_gives_each_text_what_it_gets_alone(base_folder, prompt, sample_texts):

@@ -4,15 +4,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sklearn_metrics
 
-from stages.metrics import choose_threshold, decision_metrics, score_metrics
+from stages.metrics import (
+    calibrated,
+    choose_threshold,
+    decision_metrics,
+    fit_temperature,
+    probability_metrics,
+    score_metrics,
+)
 from stages.params import Select
 
 scored = st.lists(st.tuples(st.booleans(), st.sampled_from(np.linspace(0, 1, 21).tolist())), min_size=4, max_size=60)
 both = scored.filter(lambda rows: len({label for label, _ in rows}) == 2)
 
 
-def rule(threshold, min_precision=0.9):
-    return Select(metric="loss", threshold=threshold, min_precision=min_precision)
+def rule(threshold, min_precision=0.9, cost=None):
+    return Select(metric="loss", threshold=threshold, min_precision=min_precision, cost=cost or {"fp": 1, "fn": 5})
 
 
 @given(both, st.floats(0, 1))
@@ -30,6 +37,11 @@ def test_metrics_are_scikit_learns(rows, threshold):
     assert ours["f1"] == pytest.approx(sklearn_metrics.f1_score(y_true, y_pred))
     assert ours["average_precision"] == sklearn_metrics.average_precision_score(y_true, y_score)
     assert ours["roc_auc"] == sklearn_metrics.roc_auc_score(y_true, y_score)
+    assert ours["brier"] == pytest.approx(np.mean((y_true - y_score) ** 2))
+    for percent in (95, 98, 99):
+        flagged = [y_score >= t for t in y_score]
+        good = [np.mean(f[y_true]) for f in flagged if np.mean(y_true[f]) >= percent / 100]
+        assert ours[f"recall_at_precision_{percent}"] == pytest.approx(max(good, default=0))
 
 
 @given(both)
@@ -54,6 +66,39 @@ def test_no_other_threshold_of_that_precision_has_a_higher_recall(rows, least):
     chosen = decision_metrics(y_true, y_score >= choose_threshold(y_true, y_score, rule("precision_at_least", least)))
     assert chosen["precision"] >= least
     assert chosen["recall"] == max(possible)
+
+
+@given(both, st.sampled_from([(1, 5), (5, 1), (1, 1), (1, 0.1)]))
+@settings(max_examples=200, deadline=None)
+def test_no_other_threshold_costs_less(rows, cost):
+    y_true, y_score = map(np.array, zip(*rows, strict=True))
+    false_alarm, miss = cost
+
+    def total(threshold):
+        decided = decision_metrics(y_true, y_score >= threshold)
+        return false_alarm * decided["fp"] + miss * decided["fn"]
+
+    chosen = choose_threshold(y_true, y_score, rule("min_cost", cost={"fp": false_alarm, "fn": miss}))
+    assert total(chosen) == pytest.approx(min(total(t) for t in [*y_score, 2.0]))
+
+
+def test_the_temperature_of_overconfident_scores_is_found_and_calibrates_them():
+    rng = np.random.default_rng(0)
+    true_log_odds = rng.normal(0, 2, 200_000)
+    y_true = rng.random(200_000) < 1 / (1 + np.exp(-true_log_odds))
+    overconfident = 3 * true_log_odds
+    assert fit_temperature(y_true, overconfident) == pytest.approx(3, rel=0.02)
+    before = probability_metrics(y_true, calibrated(overconfident, 1))["calibration_error"]
+    after = probability_metrics(y_true, calibrated(overconfident, 3))["calibration_error"]
+    assert before > 0.1
+    assert after < 0.005
+
+
+def test_calibration_error_of_a_known_gap():
+    """100 texts at 0.9 of which 70 are fraud, and 100 at 0.1 of which 10 are: gaps 0.2 and 0, the mean 0.1."""
+    probability = np.repeat([0.9, 0.1], 100)
+    y_true = np.concatenate([np.arange(100) < 70, np.arange(100) < 10])
+    assert probability_metrics(y_true, probability)["calibration_error"] == pytest.approx(0.1)
 
 
 def test_the_fixed_threshold_is_one_half():

@@ -95,7 +95,12 @@ def test_numbers_as_dvc_writes_them(tmp_path, written):
     [
         ({"models/gemma-3-270m": {"source": "hub", "id": "a/b", "revision": "main"}}, "a commit of 40 hex digits"),
         ({"models/gemma-3-270m": {"source": "folder"}}, "needs the key path"),
-        ({"datasets/sample": {"pool": "a", "test": "b"}}, "either `pool`, or all of"),
+        ({"datasets/sample": {"pool": "a", "test": "b"}}, "either `pool` or `dialogues`, or all of"),
+        ({"select/cost": {"fp": 1}}, "numbers above 0, a false alarm (fp) and a miss (fn)"),
+        ({"prepare/balance": ["dev"]}, "balance: found 'dev'; expected some of train, valid, test"),
+        ({"prepare/chunk_characters": []}, "expected whole numbers above 0"),
+        ({"evaluate/further_sets": {"test": "data/raw/x.jsonl"}}, "further_sets: found the name 'test'"),
+        ({"evaluate/further_sets": {"sms": "/tmp/x.jsonl"}}, "further_sets.sms: found '/tmp/x.jsonl'"),
         ({"datasets/sample": {"pool": "elsewhere/x.jsonl"}}, "a file in data/raw or data/sample"),
         ({"datasets/sample": {"pool": "data/raw/../../x.jsonl"}}, "a file in data/raw or data/sample"),
         ({"prepare/test_fraction": 0.12}, "a multiple of 0.05"),

@@ -74,10 +74,22 @@ def test_all_six_stages_run_and_write_what_others_build_on(reproduced):
             "f1",
             "average_precision",
             "roc_auc",
-            "samples_per_second",
+            "brier",
+            "calibration_error_before",
+            "recall_at_precision_95",
         }
         assert names <= block.keys()
+        for name in names - {"tn", "fp", "fn", "tp"}:
+            assert block[f"{name}_low"] <= block[f"{name}_high"]
         assert block["tn"] + block["fp"] + block["fn"] + block["tp"] == metrics["data"]["test"]["rows"]
+    difference = metrics["evaluate"]["difference"]
+    assert difference["average_precision"] == pytest.approx(
+        metrics["evaluate"]["model"]["average_precision"] - metrics["evaluate"]["baseline"]["average_precision"]
+    )
+    assert difference["average_precision_low"] <= difference["average_precision_high"]
+    assert metrics["data"]["leakage"].keys() >= {"verbatim", "near", "contained", "valid", "test"}
+    assert metrics["data"]["shortcuts"]["first"].keys() >= {"feature", "f1"}
+    assert 0 < metrics["data"]["baseline"]["f1"] <= 1
     assert metrics["evaluate"]["model"]["average_precision"] != metrics["evaluate"]["zero_shot"]["average_precision"]
 
 
@@ -118,6 +130,11 @@ def test_plots_render(reproduced):
         "Loss",
         "Precision and recall on test",
         "Confusion of the model on test",
+        "Reliability of the model's probabilities on test",
+        "Recall by category on test",
+        "F1 on valid of one feature alone",
+        "Rows that leak",
+        "Lengths of the texts",
         "Peak memory while loading, MB",
     ):
         assert title in page
@@ -144,6 +161,9 @@ def test_an_experiment_stands_beside_the_committed_run(reproduced):
     difference = json.loads(run(project, "dvc", "metrics", "diff", "--json"))["metrics/evaluate.json"]
     assert {"old", "new", "diff"} <= difference["model.average_precision"].keys()
     assert "baseline.f1" not in difference  # the same rows, the same baseline
+    listed = read_csv(project / "data/predictions/errors.csv")
+    assert {row["error"] for row in listed} <= {"false alarm", "miss"}
+    assert all(row["input"] for row in listed)
     printed = run(project, "dvc", "exp", "run", "-S", "evaluate.mode=generate")
     assert stages_in(printed) == ["evaluate"]
     written = read_json(project / "metrics/evaluate.json")["model"]

@@ -2,6 +2,7 @@ import gzip
 import json
 import re
 from collections import Counter, defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,16 +11,18 @@ from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from stages import params
-from stages.evaluate.baseline import baseline_predictions
-from stages.params import Prepare
-from stages.prepare.describe import describe
+from stages.metrics import BEST_F1, choose_threshold, decision_metrics
+from stages.prepare.baseline import fit_baseline, log_odds
+from stages.prepare.describe import describe, describe_leaks
+from stages.prepare.leaks import find_leaks
 from stages.prepare.read import limit_rejected, read_rows
+from stages.prepare.shortcuts import find_shortcuts
 from stages.prepare.split import drop_train_duplicates, require_both_classes, split_pool
 from stages.text.example import Example
 from stages.text.jsonl import DataError
 from tests.conftest import ROOT
 
-PREPARE = Prepare(valid_fraction=0.15, test_fraction=0.2, max_rejected_fraction=0.1, seed=1)
+PREPARE = replace(params.load(ROOT / "params.yaml").prepare, seed=1)
 ROWS = [
     {"input": "您好，转账吗？", "label": True, "group": "a", "category": "x"},
     {"instruction": "请判断", "input": "行 \u2028 分隔", "label": "False", "fraud_speaker": ""},
@@ -141,7 +144,7 @@ pools = st.lists(
 @given(pools, st.integers(0, 3))
 @settings(max_examples=100, deadline=None)
 def test_no_group_and_no_text_stands_in_two_splits(pool, seed):
-    params = Prepare(valid_fraction=0.2, test_fraction=0.2, max_rejected_fraction=0, seed=seed)
+    params = replace(PREPARE, valid_fraction=0.2, test_fraction=0.2, seed=seed)
     try:
         splits = split_pool(pool, params)
     except DataError:  # random links can join a pool into too few units, which is said
@@ -168,7 +171,7 @@ def test_splits_have_the_asked_shares_and_the_pools_class_balance():
 
 
 def test_a_pool_too_small_to_split_says_so():
-    with pytest.raises(DataError, match="the pool has 1 groups and 1 rows of its rarer class"):
+    with pytest.raises(DataError, match="the pool has 1 units"):
         split_pool([Example("a", True, "g"), Example("b", False, "g")], PREPARE)
 
 
@@ -189,10 +192,14 @@ def test_texts_in_two_splits_are_counted_and_can_be_dropped_from_train(base_fold
         "valid": [Example("a", True), Example("a", True), Example("x", False)],
         "test": [Example("b", True), Example("x", False)],
     }
-    summary = describe(given, base_folder / "tokenizer.json", rejected=0, dropped=0)
-    assert summary["duplicates_across"] == {"valid_train": 2, "test_train": 1, "test_valid": 1}
+    given = {name: [replace(row, source=f"{name}:{n}") for n, row in enumerate(rows)] for name, rows in given.items()}
+    summary = describe(given, base_folder / "tokenizer.json")
     assert (summary["train"]["duplicates"], summary["train"]["conflicting_labels"]) == (1, 1)
-    clean, dropped = drop_train_duplicates(given)
+    leakage = describe_leaks(*find_leaks(given, PREPARE))
+    assert leakage["verbatim"] == 3
+    assert leakage["valid"] == {"verbatim": 2, "near": 0, "contained": 0, "clean": 1}
+    assert leakage["test"]["verbatim_in_valid"] == 1
+    clean, dropped = drop_train_duplicates(given, PREPARE)
     assert (dropped, [e.input for e in clean["train"]]) == (2, ["c", "c"])
     assert clean["test"] == given["test"]
 
@@ -218,15 +225,18 @@ class TestSample:
     def test_key_words_alone_do_not_decide(self):
         chosen = params.load(ROOT / "params.yaml")
         splits = split_pool(self.pool.examples, chosen.prepare)
-        baseline = baseline_predictions(splits["train"], splits["valid"], splits["test"], chosen.select)
-        assert 0.60 < baseline.metrics([e.label for e in splits["test"]])["f1"] < 0.85
+        splits, _ = find_leaks(splits, chosen.prepare)
+        baseline, _ = fit_baseline(splits["train"], 0)
+        on_valid, on_test = (log_odds(baseline, splits[name]) for name in ("valid", "test"))
+        threshold = choose_threshold([e.label for e in splits["valid"]], on_valid, BEST_F1)
+        assert 0.60 < decision_metrics([e.label for e in splits["test"]], on_test >= threshold)["f1"] < 0.85
 
 
 REAL = ROOT.parent / "shared/data/anti_fraud_sft"
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="third-party data sets are not part of the project")
-def test_the_real_splits_and_their_overlap(base_folder):
+def test_the_real_splits_their_leaks_and_their_shortcut():
     read = {
         name: read_rows(REAL / f"{file}.jsonl")
         for name, file in (("train", "pool"), ("valid", "eval0819"), ("test", "test0819"))
@@ -234,5 +244,9 @@ def test_the_real_splits_and_their_overlap(base_folder):
     assert {name: rows.total for name, rows in read.items()} == {"train": 29119, "valid": 2348, "test": 2349}
     assert all("not blank" in row.reason for rows in read.values() for row in rows.rejected)
     splits = {name: rows.examples for name, rows in read.items()}
-    overlap = describe(splits, base_folder / "tokenizer.json", rejected=0, dropped=0)["duplicates_across"]
-    assert overlap["valid_train"] >= 1940
+    leakage = describe_leaks(*find_leaks(splits, PREPARE))
+    assert leakage["valid"]["verbatim"] >= 1948
+    assert leakage["valid"]["contained"] >= 1731
+    (first, *_) = find_shortcuts(splits["train"], splits["valid"])
+    assert "发言人" in first.feature
+    assert first.f1 == pytest.approx(0.914, abs=0.01)

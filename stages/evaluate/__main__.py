@@ -1,50 +1,74 @@
-"""Scores test with the selected model, the base model without adapters, and a TF-IDF baseline.
+"""Scores test and the further sets with the selected model, the base model without adapters, and the TF-IDF baseline.
 
-All scores get their threshold on valid by the same rule, so that the systems differ in nothing else; written answers
-(evaluate.mode: generate) have none.
+All scores get temperature and threshold on valid by the same rules, so that the systems differ in nothing else; written
+answers (evaluate.mode: generate) have none.
 
 python -m stages.evaluate
 """
 
 from stages import params, run
-from stages.evaluate.baseline import baseline_predictions
-from stages.evaluate.systems import by_generation, by_score, zero_shot_by_score
-from stages.evaluate.tables import write_plots, write_predictions
-from stages.metrics import decision_metrics
+from stages.evaluate.compare import report, slices, worst_errors
+from stages.evaluate.systems import Judge, baseline_judge, generation_judge, score_judge, zero_shot_judge
+from stages.evaluate.tables import ERROR_COLUMNS, SLICE_COLUMNS, write_plots, write_predictions
 from stages.model.device import environment, pick_device
 from stages.model.selected import load_selected
-from stages.paths import METRICS, PLOTS, PREDICTIONS, PROCESSED
-from stages.report import write_json
-from stages.text.example import read_examples
+from stages.params import Evaluate
+from stages.paths import BASELINE, FURTHER, METRICS, PLOTS, PREDICTIONS, PROCESSED
+from stages.report import write_csv, write_json
+from stages.text.example import Example, read_examples
 
 
 def main() -> None:
     evaluate = params.load().evaluate
-    train, valid, test = (read_examples(PROCESSED / f"{name}.jsonl") for name in ("train", "valid", "test"))
+    sets = {"test": read_examples(PROCESSED / "test.jsonl")}
+    sets |= {name: read_examples(FURTHER / f"{name}.jsonl") for name in sorted(evaluate.further_sets)}
+    valid = read_examples(PROCESSED / "valid.jsonl")
     model, prompt, selected = load_selected()
-    rule = selected.threshold_rule
-    if evaluate.mode == "score":
-        systems = {"model": by_score(model, prompt, test, evaluate, selected.threshold)}
-        systems["zero_shot"] = zero_shot_by_score(model, prompt, valid, test, evaluate, rule)
-    else:
-        systems = {"model": by_generation(model, prompt, test, evaluate)}
-        with model.disable_adapter():
-            systems["zero_shot"] = by_generation(model, prompt, test, evaluate)
-    systems["baseline"] = baseline_predictions(train, valid, test, rule)
+    judges = build_judges(evaluate, model, prompt, selected, valid)
 
-    y_true = [example.label for example in test]
-    truncated = sum(len(ids) > prompt.room for ids in prompt.tokenize([example.input for example in test]))
-    report = {name: system.metrics(y_true) for name, system in systems.items()}
-    report["always_fraud"] = decision_metrics(y_true, [True] * len(test))
-    report["test"] = {"rows": len(test), "fraud_fraction": sum(y_true) / len(test), "rows_truncated": truncated}
-    report["environment"] = environment(pick_device())
-    write_predictions(PREDICTIONS / "test.csv", test, systems)
-    write_plots(PLOTS, y_true, systems)
-    write_json(METRICS / "evaluate.json", report)
-    for name, metrics in report.items():
-        if "f1" in metrics:
-            shown = ", ".join(f"{key} {metrics[key]:.3f}" for key in ("precision", "recall", "f1"))
-            print(f"evaluate: {name}: {shown}")
+    reports, sliced, errors = {}, [], []
+    for name, examples in sets.items():
+        systems = {system: judge(name, examples) for system, judge in judges.items()}
+        reports[name] = report(examples, systems, evaluate.bootstrap_samples)
+        truncated = sum(len(ids) > prompt.room for ids in prompt.tokenize([example.input for example in examples]))
+        reports[name]["size"]["rows_truncated"] = truncated
+        sliced += slices(name, examples, systems)
+        errors += worst_errors(name, examples, systems, evaluate.errors_listed)
+        write_predictions(PREDICTIONS / f"{name}.csv", examples, systems)
+        if name == "test":
+            write_plots(PLOTS, examples, systems)
+    write_csv(PREDICTIONS / "errors.csv", errors, ERROR_COLUMNS)
+    write_csv(PLOTS / "slices.csv", sliced, SLICE_COLUMNS)
+    promised = {name: selected.valid[name] for name in ("precision", "recall", "f1", "average_precision")}
+    test = reports.pop("test")
+    whole = {**test, "further": reports, "promised": promised, "environment": environment(pick_device())}
+    write_json(METRICS / "evaluate.json", whole)
+    for name, part in {"test": test, **reports}.items():
+        tell(name, part)
+
+
+def build_judges(evaluate: Evaluate, model, prompt, selected, valid: list[Example]) -> dict[str, Judge]:
+    rule = selected.threshold_rule
+    if evaluate.mode == "generate":
+        judges = {name: generation_judge(model, prompt, evaluate, name == "model") for name in ("model", "zero_shot")}
+    else:
+        judges = {
+            "model": score_judge(model, prompt, evaluate, selected.temperature, selected.threshold),
+            "zero_shot": zero_shot_judge(model, prompt, evaluate, valid, rule),
+        }
+    return judges | {"baseline": baseline_judge(BASELINE, valid, rule)}
+
+
+def tell(name: str, part: dict) -> None:
+    for system in ("model", "zero_shot", "baseline", "always_fraud"):
+        shown = ", ".join(f"{key} {part[system][key]:.3f}" for key in ("precision", "recall", "f1"))
+        print(f"evaluate: {name}: {system}: {shown}")
+    difference = part.get("difference", {})
+    if "average_precision" in difference:
+        value, low, high = (difference[f"average_precision{end}"] for end in ("", "_low", "_high"))
+        verdict = "no difference" if low <= 0 <= high else "the model wins" if value > 0 else "the baseline wins"
+        shown = f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
+        print(f"evaluate: {name}: average precision, model less baseline: {shown}: {verdict}")
 
 
 if __name__ == "__main__":

@@ -1,16 +1,26 @@
-"""The language model as a classifier: by the score of its next token, or by the answer that it writes."""
+"""The classifiers that are compared: by the score of the next token, by the answer written out, and by the baseline."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from peft import PeftModel
 
 from stages import UserError
 from stages.evaluate.generate import generate_verdicts
-from stages.metrics import choose_threshold, decision_metrics, score_metrics
+from stages.metrics import (
+    calibrated,
+    choose_threshold,
+    decision_metrics,
+    fit_temperature,
+    probability_metrics,
+    score_metrics,
+)
 from stages.model.score import label_scores
 from stages.params import Evaluate, Select
+from stages.report import read_csv
 from stages.text.example import Example
 from stages.text.prompt import Prompt
 
@@ -19,60 +29,105 @@ NO_ALARM = 2.0  # a threshold that no probability reaches
 
 @dataclass(frozen=True)
 class System:
-    """One classifier's output on test, rows in order.
+    """One classifier's output on a set, rows in order.
 
-    y_score: float of shape (n,), the probability of fraud; of written answers 1 or 0, NaN where none could be read.
-    written: whether these are written answers, which don't order the texts.
+    y_score: float of shape (n,), the calibrated probability of fraud; of written answers 1 or 0, NaN where none could
+    be read. uncalibrated: the probability at temperature 1; None for written answers, which don't order the texts.
+    seconds: that scoring took; None where it was done elsewhere.
     """
 
     y_score: np.ndarray
     threshold: float
-    seconds: float
-    written: bool = False
+    uncalibrated: np.ndarray | None = None
+    seconds: float | None = None
 
     @property
     def y_pred(self) -> np.ndarray:
         """Bool of shape (n,); an answer that could not be read is no alarm."""
         return self.y_score >= self.threshold
 
-    def metrics(self, y_true: list[bool]) -> dict[str, float]:
-        """Metrics over all rows; for written answers also how many could not be read."""
-        speed = {"samples_per_second": len(y_true) / self.seconds}
+    @property
+    def written(self) -> bool:
+        return self.uncalibrated is None
+
+    def metrics(self, y_true: np.ndarray) -> dict[str, float]:
+        """Metrics over all rows; *_before: without the temperature. Of written answers, how many could not be read."""
+        speed = {"samples_per_second": len(y_true) / self.seconds} if self.seconds else {}
         if self.written:
             return {**decision_metrics(y_true, self.y_pred), "unparsable": int(np.isnan(self.y_score).sum()), **speed}
-        return {**score_metrics(y_true, self.y_score, self.threshold), **speed}
+        before = {f"{name}_before": value for name, value in probability_metrics(y_true, self.uncalibrated).items()}
+        return {**score_metrics(y_true, self.y_score, self.threshold), **before, **speed}
+
+    def rows(self, keep: np.ndarray) -> "System":
+        """The same classifier on some of the rows, a mask."""
+        uncalibrated = None if self.written else self.uncalibrated[keep]
+        return System(self.y_score[keep], self.threshold, uncalibrated)
 
 
-def by_score(model: PeftModel, prompt: Prompt, test: list[Example], params: Evaluate, threshold: float) -> System:
+Judge = Callable[[str, list[Example]], System]  # name of a set, its rows
+
+
+def score_judge(model: PeftModel, prompt: Prompt, params: Evaluate, temperature: float, threshold: float) -> Judge:
     """One forward pass a text."""
-    start = time.perf_counter()
-    scores = label_scores(model, prompt, [row.input for row in test], params.max_tokens_per_batch, "test")
-    return System(scores.probability, threshold, time.perf_counter() - start)
+
+    def judge(name: str, examples: list[Example]) -> System:
+        start = time.perf_counter()
+        scores = label_scores(model, prompt, [row.input for row in examples], params.max_tokens_per_batch, name)
+        return scored(scores.log_odds, temperature, threshold, time.perf_counter() - start)
+
+    return judge
 
 
-def zero_shot_by_score(
-    model: PeftModel, prompt: Prompt, valid: list[Example], test: list[Example], params: Evaluate, rule: Select
-) -> System:
-    """The base model with the same prompt; its threshold is chosen on valid as the model's was."""
+def zero_shot_judge(model: PeftModel, prompt: Prompt, params: Evaluate, valid: list[Example], rule: Select) -> Judge:
+    """The base model with the same prompt; temperature and threshold are chosen on valid as the model's were."""
+    texts = [row.input for row in valid]
     with model.disable_adapter():
-        texts = [row.input for row in valid]
         scores = label_scores(model, prompt, texts, params.max_tokens_per_batch, "valid, zero-shot")
-        threshold = comparison_threshold([row.label for row in valid], scores.probability, rule)
-        return by_score(model, prompt, test, params, threshold)
+    decide = score_judge(model, prompt, params, *on_valid(valid, scores.log_odds, rule))
+
+    def judge(name: str, examples: list[Example]) -> System:
+        with model.disable_adapter():
+            return decide(f"{name}, zero-shot", examples)
+
+    return judge
 
 
-def by_generation(model: PeftModel, prompt: Prompt, test: list[Example], params: Evaluate) -> System:
-    """The answer written out and parsed; it has no score, and so no threshold to choose."""
-    start = time.perf_counter()
-    texts = [row.input for row in test]
-    verdicts = generate_verdicts(model, prompt, texts, params.generate_batch_size, params.max_new_tokens)
-    y_score = np.array([np.nan if verdict is None else float(verdict) for verdict in verdicts])
-    return System(y_score, 0.5, time.perf_counter() - start, written=True)
+def generation_judge(model: PeftModel, prompt: Prompt, params: Evaluate, adapter: bool) -> Judge:
+    """The answer written out and parsed; it has no score, and so no threshold to choose. adapter: or the base model."""
+
+    def judge(name: str, examples: list[Example]) -> System:
+        start = time.perf_counter()
+        texts = [row.input for row in examples]
+        if adapter:
+            verdicts = generate_verdicts(model, prompt, texts, params.generate_batch_size, params.max_new_tokens)
+        else:
+            with model.disable_adapter():
+                verdicts = generate_verdicts(model, prompt, texts, params.generate_batch_size, params.max_new_tokens)
+        y_score = np.array([np.nan if verdict is None else float(verdict) for verdict in verdicts])
+        return System(y_score, 0.5, seconds=time.perf_counter() - start)
+
+    return judge
 
 
-def comparison_threshold(y_true: list[bool], y_score: np.ndarray, rule: Select) -> float:
-    """The threshold of `rule` for a system to compare with; one that can't keep the rule's promise raises no alarm."""
+def baseline_judge(folder: Path, valid: list[Example], rule: Select) -> Judge:
+    """The TF-IDF baseline that the prepare stage fitted, by the log-odds that it wrote for each set."""
+
+    def read(name: str) -> np.ndarray:
+        return np.array([float(row["log_odds"]) for row in read_csv(folder / f"{name}.csv")])
+
+    temperature, threshold = on_valid(valid, read("valid"), rule)
+    return lambda name, examples: scored(read(name), temperature, threshold)
+
+
+def scored(log_odds: np.ndarray, temperature: float, threshold: float, seconds: float | None = None) -> System:
+    return System(calibrated(log_odds, temperature), threshold, calibrated(log_odds, 1), seconds)
+
+
+def on_valid(valid: list[Example], log_odds: np.ndarray, rule: Select) -> tuple[float, float]:
+    """Temperature and threshold of a system to compare with; one that can't keep the rule's promise raises no alarm."""
+    y_true = np.array([row.label for row in valid])
+    temperature = fit_temperature(y_true, log_odds)
     try:
-        return choose_threshold(y_true, y_score, rule)
+        return temperature, choose_threshold(y_true, calibrated(log_odds, temperature), rule)
     except UserError:
-        return NO_ALARM
+        return temperature, NO_ALARM

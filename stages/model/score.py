@@ -25,11 +25,6 @@ class LabelScores:
         """Of fraud against not fraud, shape (N,)."""
         return self.log_probability[:, 1] - self.log_probability[:, 0]
 
-    @property
-    def probability(self) -> np.ndarray:
-        """Of fraud, given that the answer is one of the two words; shape (N,)."""
-        return 1 / (1 + np.exp(-self.log_odds))
-
     def loss(self, labels: Sequence[bool]) -> float:
         """Mean negative log-probability of the right label word: the loss that training minimises."""
         return float(-self.log_probability[np.arange(len(labels)), np.asarray(labels, dtype=int)].mean())

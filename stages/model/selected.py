@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from peft import PeftModel
 
+from stages.metrics import calibrated
 from stages.model.adapter import load_adapter
 from stages.model.identity import require_same_base
 from stages.model.load import ModelError, load_base, load_tokenizer
@@ -16,6 +18,7 @@ from stages.params import Method, Select
 from stages.paths import BASE_MODEL, SELECTED
 from stages.report import read_json, replacing, write_json
 from stages.text.prompt import CUE, LABEL_WORDS, Prompt, build_prompt
+from stages.text.speakers import remove_speakers
 
 RECORD_FILE = "selected.json"
 ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json")
@@ -23,10 +26,14 @@ ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json")
 
 @dataclass(frozen=True)
 class Selected:
-    """The record of a selected model; `threshold` is of the probability of fraud, `valid` holds its metrics there."""
+    """The record of a selected model. threshold: of the calibrated probability of fraud; temperature: divides the
+    log-odds before they become that; valid: metrics there; speakers_removed: whether texts are read without the names
+    in front of lines."""
 
     step: int
     threshold: float
+    temperature: float
+    speakers_removed: bool
     valid: dict[str, float]
     select: dict[str, Any]
     method_name: str
@@ -34,6 +41,14 @@ class Selected:
     prompt: dict[str, Any]
     base: dict[str, str]
     dataset_name: str
+
+    def as_read(self, text: str) -> str:
+        """The text as the model was trained to read it."""
+        return remove_speakers(text) if self.speakers_removed else text
+
+    def probability(self, log_odds: np.ndarray) -> np.ndarray:
+        """Of fraud, shape (n,)."""
+        return calibrated(log_odds, self.temperature)
 
     @property
     def threshold_rule(self) -> Select:
@@ -72,8 +87,8 @@ license: other
 # Fraud or not: an adapter for {base["id"]}
 
 Judges whether a text is fraud. The prompt below ends with `{CUE}`; the next token is the verdict,
-`{LABEL_WORDS[True]}` or `{LABEL_WORDS[False]}`. A text is called fraud when the probability of the first, of the two,
-is at least {selected.threshold:.4f}.
+`{LABEL_WORDS[True]}` or `{LABEL_WORDS[False]}`. Their log-odds, divided by the temperature {selected.temperature:.4f}
+(fitted on valid), give the probability of fraud; from {selected.threshold:.4f} on a text is called fraud.
 
 | | |
 |---|---|
@@ -81,6 +96,7 @@ is at least {selected.threshold:.4f}.
 | weights (sha256) | {base["sha256"]} |
 | loaded as | {selected.method_name}: {json.dumps(selected.method, ensure_ascii=False, sort_keys=True)} |
 | instruction | {selected.prompt["instruction"]} |
+| names of speakers in front of lines | {"removed first" if selected.speakers_removed else "left in"} |
 | data set | {selected.dataset_name} |
 | checkpoint | step {selected.step}, by {selected.select["metric"]} on valid |
 | precision, recall on valid | {valid["precision"]:.3f}, {valid["recall"]:.3f} |

@@ -23,9 +23,10 @@ def main() -> None:
     if arguments.out.is_dir() or arguments.max_tokens_per_batch < 1:
         parser.error("--out must name a file, and --max-tokens-per-batch be 1 or more")
     rows = read_rows(arguments.file)
-    texts = [row["input"] for row in rows]
     model, prompt, selected = load_selected()
-    probability = label_scores(model, prompt, texts, arguments.max_tokens_per_batch, "predict").probability
+    texts = [selected.as_read(row["input"]) for row in rows]
+    scores = label_scores(model, prompt, texts, arguments.max_tokens_per_batch, "predict")
+    probability = selected.probability(scores.log_odds)
     with replacing(arguments.out) as file:
         for row, p in zip(rows, probability, strict=True):
             judged = row | {"label": bool(p >= selected.threshold), "probability": round(float(p), 6)}

@@ -1,42 +1,122 @@
-"""Reads the selected data set, sets bad rows aside, splits it and describes it.
+"""Reads the selected data set, sets bad rows aside, splits it, and says how far its figures can be trusted: what leaks
+from train, which single feature gives the label away, what a linear baseline reaches.
 
 python -m stages.prepare
 """
 
+import dataclasses
 from pathlib import Path
 
 from stages import params, run
-from stages.paths import BASE_MODEL, METRICS, PROCESSED
-from stages.prepare.describe import describe
-from stages.prepare.read import limit_rejected, read_rows, write_rejected
-from stages.prepare.split import drop_train_duplicates, require_both_classes, split_pool
-from stages.report import write_json
-from stages.text.example import write_examples
+from stages.metrics import BEST_F1, calibrated, choose_threshold, score_metrics
+from stages.params import Params
+from stages.paths import BASE_MODEL, BASELINE, FURTHER, METRICS, PLOTS, PROCESSED
+from stages.prepare.baseline import fit_baseline, log_odds, write_log_odds
+from stages.prepare.describe import describe, describe_leaks, describe_shortcuts, leak_rows, length_rows
+from stages.prepare.dialogues import read_dialogues
+from stages.prepare.leaks import COLUMNS, find_leaks
+from stages.prepare.read import Rows, limit_rejected, read_rows, write_rejected
+from stages.prepare.shortcuts import Shortcut, find_shortcuts
+from stages.prepare.split import balance, drop_conflicting, drop_train_duplicates, require_both_classes, split_pool
+from stages.report import write_csv, write_json
+from stages.text.example import Example, write_examples
+from stages.text.speakers import remove_speakers
 
 
 def main() -> None:
     chosen = params.load()
-    dataset = chosen.dataset
-    names = ["pool"] if dataset.pool else ["train", "valid", "test"]
-    read = {name: read_rows(Path(getattr(dataset, name))) for name in names}
+    prepare = chosen.prepare
+    read = read_all(chosen)
     rejected = [row for rows in read.values() for row in rows.rejected]
     write_rejected(PROCESSED / "rejected.jsonl", rejected)
-    limit_rejected(rejected, sum(rows.total for rows in read.values()), chosen.prepare.max_rejected_fraction)
+    limit_rejected(rejected, sum(rows.total for rows in read.values()), prepare.max_rejected_fraction)
 
-    splits = {name: rows.examples for name, rows in read.items()}
-    if dataset.pool:
-        splits = split_pool(splits["pool"], chosen.prepare)
-    dropped = 0
-    if dataset.drop_train_duplicates:
-        splits, dropped = drop_train_duplicates(splits)
-    require_both_classes(splits)
-    for name, examples in splits.items():
-        write_examples(PROCESSED / f"{name}.jsonl", examples)
-    summary = describe(splits, BASE_MODEL / "tokenizer.json", rejected=len(rejected), dropped=dropped)
-    write_json(METRICS / "data.json", {"dataset": chosen.dataset_name, **summary})
-    for name in splits:
-        print(f"prepare: {name} {summary[name]['rows']} rows, {summary[name]['fraud_fraction']:.1%} fraud")
-    print(f"prepare: {len(rejected)} rows rejected, listed in {PROCESSED / 'rejected.jsonl'}")
+    sets = {name: rows.examples for name, rows in read.items()}
+    further = {name: sets.pop(f"further {name}") for name in chosen.evaluate.further_sets}
+    if "pool" in sets:
+        sets = split_pool(sets["pool"], prepare)
+    dropped = {"duplicates_of_held_out": 0, "conflicting": 0}
+    if chosen.dataset.drop_train_duplicates:
+        sets, dropped["duplicates_of_held_out"] = drop_train_duplicates(sets, prepare)
+    if prepare.conflicting_labels == "drop":
+        sets, dropped["conflicting"] = drop_conflicting(sets, prepare)
+    sets = {name: balance(rows, prepare.seed) if name in prepare.balance else rows for name, rows in sets.items()}
+    require_both_classes(sets)
+    as_read = find_shortcuts(sets["train"], sets["valid"])
+    sets, leaks = find_leaks(sets | further, prepare)
+    shortcuts = as_read
+    if chosen.removes_speakers:
+        sets = {name: list(map(without_speakers, rows)) for name, rows in sets.items()}
+        shortcuts = find_shortcuts(sets["train"], sets["valid"])
+
+    for name, rows in sets.items():
+        write_examples((FURTHER if name in further else PROCESSED) / f"{name}.jsonl", rows)
+    write_csv(PROCESSED / "leaks.csv", map(vars, leaks), COLUMNS)
+    write_csv(PLOTS / "shortcuts.csv", map(vars, shortcuts), [field.name for field in dataclasses.fields(Shortcut)])
+    leakage = describe_leaks(sets, leaks)
+    write_csv(PLOTS / "leaks.csv", leak_rows(leakage), ["leak", "rows"])
+    write_csv(PLOTS / "lengths.csv", length_rows(sets), ["characters", "fraud", "not fraud"])
+    baseline, tuned = fit_baseline(sets["train"], prepare.seed)
+    for name in set(sets) - {"train"}:
+        write_log_odds(BASELINE / f"{name}.csv", log_odds(baseline, sets[name]))
+
+    labels = [example.label for example in sets["valid"]]
+    on_valid = calibrated(log_odds(baseline, sets["valid"]), 1)
+    report = {
+        "dataset": chosen.dataset_name,
+        "rejected": len(rejected),
+        "dropped": dropped,
+        "speakers_removed": chosen.removes_speakers,
+        **describe(sets, BASE_MODEL / "tokenizer.json"),
+        "leakage": leakage,
+        "shortcuts": describe_shortcuts(shortcuts, labels),
+        "shortcuts_as_read": describe_shortcuts(as_read, labels),
+        "baseline": {**tuned, **score_metrics(labels, on_valid, choose_threshold(labels, on_valid, BEST_F1))},
+    }
+    write_json(METRICS / "data.json", report)
+    tell(report, prepare.shortcut_warning)
+
+
+def read_all(chosen: Params) -> dict[str, Rows]:
+    """The raw rows: of pool, or of train, valid and test, and of each further set."""
+    dataset = chosen.dataset
+    if dataset.dialogues:
+        read = {"pool": read_dialogues(Path(dataset.dialogues), chosen.prepare)}
+    elif dataset.pools:
+        read = {"pool": Rows()}
+        for path in map(Path, dataset.pools):
+            rows = read_rows(path)
+            read["pool"].examples.extend(rows.examples)
+            read["pool"].rejected.extend(rows.rejected)
+    else:
+        read = {name: read_rows(Path(getattr(dataset, name))) for name in ("train", "valid", "test")}
+    further = {f"further {name}": read_rows(Path(path)) for name, path in chosen.evaluate.further_sets.items()}
+    return read | further
+
+
+def without_speakers(example: Example) -> Example:
+    return dataclasses.replace(example, input=remove_speakers(example.input))
+
+
+def tell(report: dict, warning: float) -> None:
+    """Prints what a reader of any later figure has to know."""
+    for name in ("train", "valid", "test"):
+        print(f"prepare: {name} {report[name]['rows']} rows, {report[name]['fraud_fraction']:.1%} fraud")
+    print(f"prepare: {report['rejected']} rows rejected, listed in {PROCESSED / 'rejected.jsonl'}")
+    for name in ("valid", "test"):
+        leakage = report["leakage"][name]
+        leaking = report[name]["rows"] - leakage["clean"]
+        if leaking:
+            counts = ", ".join(f"{kind} {leakage[kind]}" for kind in ("verbatim", "near", "contained"))
+            print(f"prepare: WARNING: {leaking} rows of {name} leak ({counts}), listed in {PROCESSED / 'leaks.csv'}")
+    first = report["shortcuts"]["first"]
+    if first["of_the_way"] >= warning:
+        always = report["shortcuts"]["always_fraud_f1"]
+        print(
+            f"prepare: WARNING: {first['feature']!r} {first['fraud_if']}, and nothing else, gives F1 {first['f1']:.3f} "
+            f"on valid (always fraud: {always:.3f}): a model's score shows little beyond it"
+        )
+    print(f"prepare: TF-IDF baseline on valid: F1 {report['baseline']['f1']:.3f}")
 
 
 if __name__ == "__main__":

@@ -1,34 +1,31 @@
-"""What the splits hold, for metrics/data.json."""
+"""What the sets hold, for metrics/data.json."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sklearn.metrics import f1_score
 from tokenizers import Tokenizer
 
 from stages import UserError
-from stages.prepare.split import Splits
+from stages.prepare.leaks import KINDS, Leak, Sets
+from stages.prepare.overlap import normalize
+from stages.prepare.shortcuts import Shortcut
 from stages.text.example import Example
 
+LENGTH_BINS = 40
 
-def describe(splits: Splits, tokenizer_file: Path, *, rejected: int, dropped: int) -> dict[str, Any]:
-    """Rows, classes, lengths and duplicates a split; texts found in two splits; rows rejected or dropped."""
+
+def describe(sets: Sets, tokenizer_file: Path) -> dict[str, Any]:
+    """Rows, classes and lengths a set."""
     if not tokenizer_file.is_file():
         raise UserError(f"{tokenizer_file} is missing, by which lengths are counted: run `dvc repro fetch` first")
     tokenizer = Tokenizer.from_file(str(tokenizer_file))
-    return {
-        **{name: describe_split(examples, tokenizer) for name, examples in splits.items()},
-        "duplicates_across": {
-            f"{one}_{other}": shared_rows(splits[one], splits[other])
-            for one, other in (("valid", "train"), ("test", "train"), ("test", "valid"))
-        },
-        "rejected": rejected,
-        "dropped_from_train": dropped,
-    }
+    return {name: describe_set(examples, tokenizer) for name, examples in sets.items()}
 
 
-def describe_split(examples: list[Example], tokenizer: Tokenizer) -> dict[str, Any]:
+def describe_set(examples: list[Example], tokenizer: Tokenizer) -> dict[str, Any]:
     texts = [example.input for example in examples]
     fraud = sum(example.label for example in examples)
     tokens = np.array([len(encoding.ids) for encoding in tokenizer.encode_batch(texts, add_special_tokens=False)])
@@ -37,7 +34,8 @@ def describe_split(examples: list[Example], tokenizer: Tokenizer) -> dict[str, A
         "fraud": fraud,
         "fraud_fraction": fraud / len(examples),
         "groups": len({example.group for example in examples if example.group}),
-        "duplicates": len(texts) - len(set(texts)),
+        "units": len({example.unit for example in examples}),
+        "duplicates": len(texts) - len(set(map(normalize, texts))),
         "conflicting_labels": conflicting(examples),
         "characters_mean": float(np.mean([len(text) for text in texts])),
         "tokens": {
@@ -51,11 +49,54 @@ def describe_split(examples: list[Example], tokenizer: Tokenizer) -> dict[str, A
 
 def conflicting(examples: list[Example]) -> int:
     """How many texts stand with both labels."""
-    labels = {(example.input, example.label) for example in examples}
+    labels = {(normalize(example.input), example.label) for example in examples}
     return sum(count > 1 for count in Counter(text for text, _ in labels).values())
 
 
-def shared_rows(one: list[Example], other: list[Example]) -> int:
-    """How many rows of `one` have a text that stands in `other`."""
-    texts = {example.input for example in other}
-    return sum(example.input in texts for example in one)
+def describe_leaks(sets: Sets, leaks: list[Leak]) -> dict[str, Any]:
+    """Rows that stand in train (and, of test and further sets, in valid), a kind and a set. The kinds at the top count
+    valid and test together. A row may count under several kinds; clean: rows under none."""
+    rows: dict[tuple[str, str, str], set[str]] = defaultdict(set)
+    for leak in leaks:
+        rows[leak.set, leak.other_set, leak.kind].add(leak.source)
+    report: dict[str, Any] = {kind: sum(len(rows[name, "train", kind]) for name in ("valid", "test")) for kind in KINDS}
+    for name in sets.keys() - {"train"}:
+        report[name] = {kind: len(rows[name, "train", kind]) for kind in KINDS}
+        if name != "valid":
+            report[name] |= {f"{kind}_in_valid": len(rows[name, "valid", kind]) for kind in KINDS}
+        report[name]["clean"] = sum(not example.leak for example in sets[name])
+    return report
+
+
+def describe_shortcuts(shortcuts: list[Shortcut], labels: list[bool]) -> dict[str, Any]:
+    """The strongest single feature on valid, and how far of the way from "always fraud" to a perfect F1 it goes."""
+    always = float(f1_score(labels, np.ones(len(labels)), zero_division=0))
+    if not shortcuts:
+        return {"always_fraud_f1": always}
+    way = max(0.0, (shortcuts[0].f1 - always) / (1 - always))
+    return {"always_fraud_f1": always, "first": {**vars(shortcuts[0]), "of_the_way": way}}
+
+
+def length_rows(sets: Sets) -> list[dict[str, Any]]:
+    """How many texts of each class have how many characters, all sets together; the last bin holds all longer ones."""
+    examples = [example for rows in sets.values() for example in rows]
+    longest = float(np.percentile([len(example.input) for example in examples], 99))
+    edges = np.linspace(0, longest, LENGTH_BINS + 1)[:-1].astype(int)
+    counts = {label: [0] * LENGTH_BINS for label in (True, False)}
+    for example in examples:
+        counts[example.label][int(np.searchsorted(edges, len(example.input), side="right")) - 1] += 1
+    return [
+        {"characters": int(edge), "fraud": fraud, "not fraud": other}
+        for edge, fraud, other in zip(edges, counts[True], counts[False], strict=True)
+    ]
+
+
+def leak_rows(leakage: dict[str, Any]) -> list[dict[str, Any]]:
+    """Rows that leak, a set, kind and set where they stand."""
+    rows = []
+    for name, counts in sorted((name, value) for name, value in leakage.items() if isinstance(value, dict)):
+        for kind, count in counts.items():
+            if kind != "clean":
+                where = "valid" if kind.endswith("_in_valid") else "train"
+                rows.append({"leak": f"{name}: {kind.removesuffix('_in_valid')} in {where}", "rows": count})
+    return rows

@@ -1,44 +1,53 @@
-"""Splits: by group and class from a pool, or the user's own, checked."""
+"""Splits: by unit and class from a pool, or the user's own, checked."""
 
+import warnings
 from collections import Counter
 
 import numpy as np
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import StratifiedGroupKFold
 
 from stages.params import Prepare
+from stages.prepare.leaks import alike_rows, conflicting, unit_numbers
 from stages.text.example import Example
 from stages.text.jsonl import DataError
 
 FOLDS = (
-    20  # a split's share is a whole number of folds: steps of 0.05, coarser where groups or rows of a class are fewer
+    20  # a split's share is a whole number of folds: steps of 0.05, coarser where units or rows of a class are fewer
 )
 Splits = dict[str, list[Example]]
 
 
 def split_pool(pool: list[Example], params: Prepare) -> Splits:
-    """Splits a pool into train, valid and test with about the same share of fraud, no unit in two of them.
+    """Splits a pool into train, valid and test with about the same share of fraud in each category, no unit in two.
 
-    A unit is what must stay together: rows of one group, rows of one text, and whatever these join.
+    A unit is what must stay together: rows of one group, texts that are alike (equal, near duplicates, contained), and
+    whatever these join. A unit with more rows than valid or test is to have stays in train: texts that many groups
+    share, such as a disclaimer, can join half a pool. The fractions are then of the rest.
     """
-    units = unit_numbers(pool)
-    labels = [example.label for example in pool]
-    rarer = min(Counter(labels).values())
-    folds = min(FOLDS, len(set(units)), rarer)
+    units = np.array(unit_numbers(pool, alike_rows(pool, params)))
+    labels = np.array([example.label for example in pool])
+    free = ~np.isin(units, oversized(units, max(params.valid_fraction, params.test_fraction)))
+    rarer = min(Counter(labels[free].tolist()).get(label, 0) for label in (False, True))
+    count = len(set(units[free].tolist()))
+    folds = min(FOLDS, count, rarer)
     test_folds, valid_folds = (max(1, round(share * folds)) for share in (params.test_fraction, params.valid_fraction))
     if folds < 3 or test_folds + valid_folds >= folds:
         raise DataError(
-            f"the pool has {len(set(units))} groups and {rarer} rows of its rarer class, too few to split: give more "
-            "rows, finer groups, or your own splits"
+            f"the pool has {count} units (groups, joined where texts are alike) and {rarer} rows of its rarer class "
+            "that could be held out, too few to split: give more rows, finer groups, or your own splits"
         )
+    strata = np.array([f"{example.label} {example.category}" for example in pool])
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=params.seed)
-    fold_of = np.empty(len(pool), dtype=int)
-    try:
-        for number, (_, rows) in enumerate(splitter.split(labels, labels, units)):
-            fold_of[rows] = number
-    except ValueError as error:
-        raise DataError(f"the pool can't be split: {error}") from None
+    fold_of = np.full(len(pool), folds - 1)
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", message="The least populated class"
+        )  # a stratum may be smaller than the folds
+        try:
+            for number, (_, rows) in enumerate(splitter.split(strata[free], strata[free], units[free])):
+                fold_of[np.flatnonzero(free)[rows]] = number
+        except ValueError as error:
+            raise DataError(f"the pool can't be split: {error}") from None
     names = ["test"] * test_folds + ["valid"] * valid_folds + ["train"] * (folds - test_folds - valid_folds)
     splits: Splits = {"train": [], "valid": [], "test": []}
     for fold, example in zip(fold_of, pool, strict=True):
@@ -46,28 +55,38 @@ def split_pool(pool: list[Example], params: Prepare) -> Splits:
     return splits
 
 
-def unit_numbers(pool: list[Example]) -> list[int]:
-    """A number a row, shape (n_rows,); equal for rows that a chain of equal groups and equal texts connects.
-
-    Rows without a group are alone, but for equal texts.
-    """
-    columns: dict[tuple[str, str], int] = {}
-    rows, nodes = [], []
-    for row, example in enumerate(pool):
-        for kind, value in (("group", example.group), ("text", example.input)):
-            if value:
-                rows.append(row)
-                nodes.append(columns.setdefault((kind, value), len(columns)))
-    size = len(pool) + len(columns)
-    edges = coo_matrix((np.ones(len(rows)), (rows, np.array(nodes, dtype=int) + len(pool))), shape=(size, size))
-    return connected_components(edges, directed=False)[1][: len(pool)].tolist()
+def oversized(units: np.ndarray, share: float) -> list[int]:
+    """The units with more than `share` of all rows, the largest first, as long as three others remain."""
+    counts = Counter(units.tolist())
+    large = [unit for unit, rows in counts.most_common() if rows > share * len(units)]
+    return large[: max(0, len(counts) - 3)]
 
 
-def drop_train_duplicates(splits: Splits) -> tuple[Splits, int]:
+def drop_conflicting(splits: Splits, params: Prepare) -> tuple[Splits, int]:
+    """Leaves out all rows whose text stands with both labels. Returns the splits, and how many rows left."""
+    examples = [example for rows in splits.values() for example in rows]
+    bad = iter(conflicting(examples, alike_rows(examples, params)))
+    kept = {name: [example for example in rows if not next(bad)] for name, rows in splits.items()}
+    return kept, len(examples) - sum(map(len, kept.values()))
+
+
+def drop_train_duplicates(splits: Splits, params: Prepare) -> tuple[Splits, int]:
     """Leaves out of train the rows whose text stands in valid or test. Returns the splits, and how many left."""
-    held_out = {example.input for name in ("valid", "test") for example in splits[name]}
-    train = [example for example in splits["train"] if example.input not in held_out]
-    return {**splits, "train": train}, len(splits["train"]) - len(train)
+    examples = [example for name in ("train", "valid", "test") for example in splits[name]]
+    text = alike_rows(examples, params).text
+    rows = len(splits["train"])
+    keep = ~np.isin(text[:rows], text[rows:])
+    train = [example for example, kept in zip(splits["train"], keep, strict=True) if kept]
+    return {**splits, "train": train}, rows - len(train)
+
+
+def balance(examples: list[Example], seed: int) -> list[Example]:
+    """As many rows of each class as the rarer has, drawn at random, in their order."""
+    labels = np.array([example.label for example in examples])
+    rarer = min(labels.sum(), (~labels).sum())
+    rng = np.random.default_rng(seed)
+    kept = [rng.choice(np.flatnonzero(labels == label), rarer, replace=False) for label in (False, True)]
+    return [examples[row] for row in np.sort(np.concatenate(kept))]
 
 
 def require_both_classes(splits: Splits) -> None:

@@ -1,4 +1,4 @@
-"""Chooses a checkpoint and a threshold on valid and writes the model that is evaluated and used.
+"""Chooses a checkpoint, a temperature and a threshold on valid and writes the model that is evaluated and used.
 
 python -m stages.select
 """
@@ -6,7 +6,7 @@ python -m stages.select
 import dataclasses
 
 from stages import params, run
-from stages.metrics import choose_threshold, score_metrics
+from stages.metrics import calibrated, choose_threshold, fit_temperature, score_metrics
 from stages.model.identity import read_identity
 from stages.model.selected import Selected, write_selected
 from stages.paths import BASE_MODEL, CHECKPOINTS, METRICS, PLOTS, SELECTED
@@ -19,11 +19,15 @@ def main() -> None:
     step = best_step(read_csv(PLOTS / "valid.csv"), chosen.select.metric)
     checkpoint = CHECKPOINTS / f"checkpoint-{step}"
     y_true, scores = read_valid_scores(checkpoint)
-    threshold = choose_threshold(y_true, scores.probability, chosen.select)
-    valid = {"loss": scores.loss(y_true), **score_metrics(y_true, scores.probability, threshold)}
+    temperature = fit_temperature(y_true, scores.log_odds)
+    probability = calibrated(scores.log_odds, temperature)
+    threshold = choose_threshold(y_true, probability, chosen.select)
+    valid = {"loss": scores.loss(y_true), **score_metrics(y_true, probability, threshold)}
     selected = Selected(
         step=step,
         threshold=threshold,
+        temperature=temperature,
+        speakers_removed=chosen.removes_speakers,
         valid=valid,
         select=dataclasses.asdict(chosen.select),
         method_name=chosen.method_name,
@@ -33,7 +37,9 @@ def main() -> None:
         dataset_name=chosen.dataset_name,
     )
     write_selected(SELECTED, checkpoint, selected)
-    write_json(METRICS / "select.json", {"step": step, "threshold": threshold, "valid": valid})
+    write_json(
+        METRICS / "select.json", {"step": step, "threshold": threshold, "temperature": temperature, "valid": valid}
+    )
     print(f"select: checkpoint-{step}, threshold {threshold:.4f}, valid F1 {valid['f1']:.3f}")
 
 

@@ -13,7 +13,9 @@ class Example:
     """A text and whether it is fraud (the positive class).
 
     group: the case that it belongs to; rows of one case never stand in two splits. category: free text.
-    source: "file:line" of the row that it was read from.
+    source: "file:line" of the row that it was read from. unit: number of what is not independent of one another, rows
+    of one group and texts that are alike. leak: how a row of valid, test or a further set stands in train (or, of
+    test, in valid): verbatim, near, contained; empty if it does not.
     """
 
     input: str
@@ -21,6 +23,8 @@ class Example:
     group: str = ""
     category: str = ""
     source: str = ""
+    unit: int = -1
+    leak: str = ""
 
 
 def write_examples(path: Path, examples: Iterable[Example]) -> None:

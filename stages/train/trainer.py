@@ -9,10 +9,10 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 from transformers import EarlyStoppingCallback, Trainer, TrainingArguments
 
-from stages.metrics import choose_threshold, ranking_metrics, score_metrics
+from stages.metrics import BEST_F1, choose_threshold, decision_metrics, ranking_metrics
 from stages.model.answer import answer_logits
 from stages.model.score import LabelScores, label_scores
-from stages.params import Select, Train
+from stages.params import Train
 from stages.text.batches import Collator, TokenBudgetBatches
 from stages.text.example import Example
 from stages.text.prompt import Prompt
@@ -128,11 +128,10 @@ class LabelTrainer(Trainer):
         labels = [example.label for example in self.eval_dataset]
         texts = [example.input for example in self.eval_dataset]
         scores = label_scores(self.model, self.prompt, texts, self.params.eval_max_tokens_per_batch, "valid")
-        best_f1 = Select(metric="f1", threshold="max_f1", min_precision=0)
-        threshold = choose_threshold(labels, scores.probability, best_f1)
+        threshold = choose_threshold(labels, scores.log_odds, BEST_F1)
         metrics = {
             f"{metric_key_prefix}_loss": scores.loss(labels),
-            f"{metric_key_prefix}_f1": score_metrics(labels, scores.probability, threshold)["f1"],
+            f"{metric_key_prefix}_f1": decision_metrics(labels, scores.log_odds >= threshold)["f1"],
             **{
                 f"{metric_key_prefix}_{name}": value for name, value in ranking_metrics(labels, scores.log_odds).items()
             },

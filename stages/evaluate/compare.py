@@ -1,0 +1,110 @@
+"""A set's report: each system's metrics with intervals, the model against the baseline, and where the model fails."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from stages.evaluate.intervals import bootstrap, interval, with_intervals
+from stages.evaluate.systems import System
+from stages.metrics import decision_metrics, ranking_metrics
+from stages.text.example import Example
+
+LENGTH_BANDS = (50, 100, 200, 400)  # characters
+COMPARED = ("average_precision", "roc_auc", "f1", "precision", "recall")
+
+
+def report(examples: list[Example], systems: dict[str, System], samples: int) -> dict[str, Any]:
+    """All rows; `clean`: those that don't stand in train or valid, where some do; `leaking`: the others."""
+    leaks = np.array([bool(example.leak) for example in examples])
+    parts = {} if leaks.all() or not leaks.any() else {"clean": ~leaks, "leaking": leaks}
+    return part_report(examples, systems, samples) | {
+        name: part_report(
+            [example for example, kept in zip(examples, keep, strict=True) if kept],
+            {system: output.rows(keep) for system, output in systems.items()},
+            samples,
+        )
+        for name, keep in parts.items()
+    }
+
+
+def part_report(examples: list[Example], systems: dict[str, System], samples: int) -> dict[str, Any]:
+    """rows; a system: metrics with intervals; difference: model less baseline, of equal resamples. Of one class alone,
+    decisions only."""
+    y_true = np.array([example.label for example in examples])
+    units = np.array([example.unit for example in examples])
+    size = {"rows": len(examples), "units": len(set(units.tolist())), "fraud_fraction": float(y_true.mean())}
+    always = decision_metrics(y_true, np.ones(len(y_true), dtype=bool))
+    if y_true.all() or not y_true.any():
+        decisions = {name: decision_metrics(y_true, system.y_pred) for name, system in systems.items()}
+        return {"size": size, "always_fraud": always, **decisions}
+    resamples = bootstrap(systems, y_true, units, samples)
+    metrics = {name: with_intervals(system.metrics(y_true), resamples[name]) for name, system in systems.items()}
+    difference: dict[str, float] = {}
+    for name in COMPARED:
+        if name in metrics["model"] and name in metrics["baseline"]:
+            difference[name] = metrics["model"][name] - metrics["baseline"][name]
+            low, high = interval(resamples["model"][name] - resamples["baseline"][name])
+            difference |= {f"{name}_low": low, f"{name}_high": high}
+    return {"size": size, "always_fraud": always, **metrics, "difference": difference}
+
+
+def slices(name: str, examples: list[Example], systems: dict[str, System]) -> Iterator[dict[str, Any]]:
+    """Metrics of each system on the rows of each category, length band, source file and kind of leak."""
+    for by, value, keep in groups(examples):
+        y_true = np.array([example.label for example in examples])[keep]
+        for system, output in systems.items():
+            part = output.rows(keep)
+            metrics = decision_metrics(y_true, part.y_pred)
+            if not part.written and 0 < y_true.sum() < len(y_true):
+                metrics |= ranking_metrics(y_true, part.y_score)
+            whole = {"set": name, "by": by, "value": value, "system": system, "rows": len(y_true)}
+            yield whole | {"fraud": int(y_true.sum())} | metrics
+
+
+def groups(examples: list[Example]) -> Iterator[tuple[str, str, np.ndarray]]:
+    """(what, value, mask of shape (n_rows,))."""
+    kinds = {
+        "category": [example.category or "none" for example in examples],
+        "characters": [length_band(len(example.input)) for example in examples],
+        "source": [example.source.rpartition(":")[0] for example in examples],
+        "leak": [example.leak or "clean" for example in examples],
+    }
+    for by, values in kinds.items():
+        for value in sorted(set(values)):
+            yield by, value, np.array([each == value for each in values])
+
+
+def length_band(characters: int) -> str:
+    """Such as "0051-0100": the zeros keep bands in order where they are sorted as text."""
+    low = 0
+    for high in LENGTH_BANDS:
+        if characters <= high:
+            return f"{low:04}-{high:04}"
+        low = high + 1
+    return f"{low:04} or more"
+
+
+def worst_errors(
+    name: str, examples: list[Example], systems: dict[str, System], listed: int
+) -> Iterator[dict[str, Any]]:
+    """The model's false alarms and misses of which it was surest, `listed` of each at most."""
+    model, baseline = systems["model"], systems["baseline"]
+    y_true = np.array([example.label for example in examples])
+    score = np.nan_to_num(model.y_score)
+    for kind, rows, sureness in (
+        ("false alarm", np.flatnonzero(model.y_pred & ~y_true), score),
+        ("miss", np.flatnonzero(~model.y_pred & y_true), -score),
+    ):
+        for row in rows[np.argsort(-sureness[rows], kind="stable")][:listed]:
+            example = examples[row]
+            yield {
+                "set": name,
+                "error": kind,
+                "probability": f"{score[row]:.4f}",
+                "baseline_probability": f"{baseline.y_score[row]:.4f}",
+                "leak": example.leak,
+                "category": example.category,
+                "source": example.source,
+                "input": example.input,
+            }

@@ -1,0 +1,105 @@
+"""How sure a metric is: the percentile bootstrap over units, rows that belong together being drawn together.
+
+A resample draws as many units as there are, with replacement, which gives each row the weight of how often its unit was
+drawn. Systems are compared on the same resamples (paired), so what is hard for both cancels out.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from stages.evaluate.systems import System
+from stages.metrics import CALIBRATION_BINS, PRECISIONS, calibration_bins
+
+LEVEL = 95  # percent of the resamples that an interval holds
+CELLS_AT_ONCE = 4_000_000  # resamples x rows
+
+
+def resampled_weights(units: np.ndarray, samples: int, seed: int) -> Iterator[np.ndarray]:
+    """Blocks of row weights, float of shape (some samples, n_rows); the same for the same arguments."""
+    _, unit = np.unique(units, return_inverse=True)
+    count = int(unit.max()) + 1
+    rng = np.random.default_rng(seed)
+    at_once = max(1, CELLS_AT_ONCE // len(unit))
+    for first in range(0, samples, at_once):
+        drawn = rng.multinomial(count, np.full(count, 1 / count), size=min(at_once, samples - first))
+        yield drawn[:, unit].astype(np.float64)
+
+
+def weighted_metrics(system: System, y_true: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
+    """System.metrics under row weights (samples, n_rows): each of shape (samples,), NaN where a class has no weight."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        predicted = weights * system.y_pred
+        tp, flagged, positive = predicted @ y_true, predicted.sum(axis=1), weights @ y_true
+        metrics = {
+            "precision": ratio(tp, flagged),
+            "recall": ratio(tp, positive),
+            "f1": ratio(2 * tp, flagged + positive),
+        }
+        if system.written:
+            return metrics
+        metrics |= curve_metrics(system.y_score, y_true, weights)
+        for suffix, probability in (("", system.y_score), ("_before", system.uncalibrated)):
+            total = weights.sum(axis=1)
+            gaps = (y_true - probability)[:, None] * (
+                calibration_bins(probability)[:, None] == np.arange(CALIBRATION_BINS)
+            )
+            metrics[f"brier{suffix}"] = weights @ (y_true - probability) ** 2 / total
+            metrics[f"calibration_error{suffix}"] = np.abs(weights @ gaps).sum(axis=1) / total
+    return metrics
+
+
+def curve_metrics(y_score: np.ndarray, y_true: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
+    """Metrics of all thresholds; a threshold is a score, equal scores being flagged together."""
+    order = np.argsort(-y_score, kind="stable")
+    last = np.flatnonzero(np.append(np.diff(y_score[order]) != 0, True))
+    ordered, label = weights[:, order], y_true[order]
+    tp = np.cumsum(ordered * label, axis=1)[:, last]
+    fp = np.cumsum(ordered * ~label, axis=1)[:, last]
+    positive, negative = tp[:, -1], fp[:, -1]
+    start = np.zeros((len(weights), 1))
+    step_tp, step_fp = np.diff(tp, axis=1, prepend=start), np.diff(fp, axis=1, prepend=start)
+    precision = np.nan_to_num(tp / (tp + fp))
+    recall = tp / positive[:, None]
+    return {
+        "average_precision": (step_tp * precision).sum(axis=1) / positive,
+        "roc_auc": (step_fp * (tp - step_tp / 2)).sum(axis=1) / (positive * negative),
+        **{
+            f"recall_at_precision_{percent}": np.where(precision >= percent / 100, recall, 0).max(axis=1)
+            for percent in PRECISIONS
+        },
+    }
+
+
+def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    return np.where(whole > 0, part / whole, 0.0)
+
+
+def bootstrap(
+    systems: dict[str, System], y_true: np.ndarray, units: np.ndarray, samples: int, seed: int = 0
+) -> dict[str, dict[str, np.ndarray]]:
+    """Metrics of each system in each resample, shape (samples,)."""
+    blocks: dict[str, list[dict[str, np.ndarray]]] = {name: [] for name in systems}
+    for weights in resampled_weights(units, samples, seed):
+        for name, system in systems.items():
+            blocks[name].append(weighted_metrics(system, y_true, weights))
+    return {
+        name: {metric: np.concatenate([block[metric] for block in parts]) for metric in parts[0]}
+        for name, parts in blocks.items()
+    }
+
+
+def interval(values: np.ndarray) -> tuple[float, float] | None:
+    """The bounds between which LEVEL percent of the resamples lie; None where no resample had both classes."""
+    if np.isnan(values).all():
+        return None
+    low, high = np.nanpercentile(values, [(100 - LEVEL) / 2, (100 + LEVEL) / 2])
+    return float(low), float(high)
+
+
+def with_intervals(metrics: dict[str, float], resamples: dict[str, np.ndarray]) -> dict[str, float]:
+    """The metrics and, beside each that was resampled, NAME_low and NAME_high."""
+    bounds = {name: interval(values) for name, values in resamples.items() if name in metrics}
+    low = {f"{name}_low": pair[0] for name, pair in bounds.items() if pair}
+    high = {f"{name}_high": pair[1] for name, pair in bounds.items() if pair}
+    return {**metrics, **low, **high}
