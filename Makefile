@@ -2,6 +2,7 @@
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
+SEEDS ?= 1,2,3
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 
@@ -21,6 +22,11 @@ install: $(VENV)/installed  ## .venv with the pinned requirements
 repro: install  ## run what has changed: data, benchmark, training, selection, evaluation
 	dvc repro
 
+seeds: install  ## the same run under other seeds: mean and spread, in metrics/seeds.json
+	dvc exp run --queue --set-param 'train.seed=$(SEEDS)'
+	dvc exp run --run-all
+	python -m stages.seeds
+
 test: install  ## all tests
 	python -m pytest
 
@@ -29,4 +35,4 @@ check: install  ## lint, format, tests
 	ruff format --check .
 	python -m pytest
 
-.PHONY: help install repro test check
+.PHONY: help install repro seeds test check

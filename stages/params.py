@@ -110,6 +110,7 @@ def unseen_path(path: Any) -> typing.Iterator[str]:
 class Prompt:
     instruction: str
     max_length: int = at_least(32)
+    repetitions: int = between(1, 4)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +126,7 @@ class Prepare:
     chunk_characters: list
     chunk_label: Literal["any_line", "from_first_line"]
     balance: list
+    max_rows_per_unit: int | None = at_least(1)
     shortcut_warning: float = between(0, 1)
     seed: int = at_least(0)
 

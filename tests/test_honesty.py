@@ -20,7 +20,7 @@ from stages.prepare.dialogues import read_dialogues
 from stages.prepare.leaks import find_leaks
 from stages.prepare.overlap import SHINGLE, find_alike, normalize
 from stages.prepare.shortcuts import find_shortcuts
-from stages.prepare.split import balance, drop_conflicting, split_pool
+from stages.prepare.split import balance, drop_conflicting, limit_units, split_pool
 from stages.text.example import Example
 from stages.text.jsonl import DataError
 from stages.text.speakers import remove_speakers
@@ -143,6 +143,14 @@ def test_balance_draws_from_the_commoner_class_alone():
     assert [e.label for e in kept].count(True) == [e.label for e in kept].count(False) == 25
     assert kept == balance(rows, 3)
     assert kept == sorted(kept, key=rows.index)
+
+
+def test_a_unit_gives_train_no_more_than_its_share():
+    rows = [Example(f"t{n}", n % 2 == 0, unit=0 if n < 50 else n) for n in range(100)]
+    kept = limit_units(rows, 7, 3)
+    assert [e.unit for e in kept].count(0) == 7
+    assert len(kept) == 57
+    assert kept == sorted(kept, key=rows.index) == limit_units(rows, 7, 3)
 
 
 def test_a_unit_that_is_too_large_to_hold_out_stays_in_train():

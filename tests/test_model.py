@@ -8,6 +8,7 @@ from torch.nn import functional
 from transformers import AutoModelForCausalLM
 
 from stages.benchmark.weights import quantization_error, weight_bytes
+from stages.metrics import calibrated
 from stages.model.adapter import attach_adapter
 from stages.model.answer import answer_logits
 from stages.model.identity import require_same_base
@@ -40,7 +41,9 @@ def test_scores_are_the_softmax_over_full_generation_logits(base_folder, prompt,
         with torch.no_grad():
             logits = model(input_ids=torch.tensor([row["input_ids"]])).logits[0, -1].float()
         word = {label: logits.softmax(-1)[prompt.label_ids[label]].item() for label in (True, False)}
-        assert scores.probability[index] == pytest.approx(word[True] / (word[True] + word[False]), abs=tolerance)
+        assert calibrated(scores.log_odds, 1)[index] == pytest.approx(
+            word[True] / (word[True] + word[False]), abs=tolerance
+        )
         assert scores.log_probability[index, 1] == pytest.approx(
             torch.log(torch.tensor(word[True])).item(), abs=tolerance * 5
         )

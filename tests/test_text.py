@@ -41,6 +41,15 @@ def test_a_long_text_loses_its_end_and_nothing_else(prompt):
     assert encoded == prompt.prefix + ids[: prompt.room] + prompt.suffix + prompt.cue
 
 
+def test_a_text_can_be_read_twice(tokenizer, prompt):
+    twice = build_prompt(tokenizer, "判断下面的文本是否涉及诈骗。", 256, repetitions=2)
+    (ids,) = twice.tokenize(["你好"])
+    assert twice.encode(ids) == twice.prefix + ids + twice.between + ids + twice.suffix + twice.cue
+    long = twice.tokenize(["请尽快转账。" * 500])[0]
+    assert 255 <= len(twice.encode(long)) + 1 + len(twice.end) <= 256
+    assert twice.room < prompt.room / 2 + 1
+
+
 def test_the_prompt_is_the_chat_template_with_the_answer_begun(prompt):
     whole = prompt.tokenizer.decode(prompt.encode(prompt.tokenize(["你好"])[0]))
     assert whole == ("<|im_start|>user\n判断下面的文本是否涉及诈骗。\n你好<|im_end|>\n<|im_start|>assistant\n" + CUE)

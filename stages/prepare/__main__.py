@@ -17,7 +17,14 @@ from stages.prepare.dialogues import read_dialogues
 from stages.prepare.leaks import COLUMNS, find_leaks
 from stages.prepare.read import Rows, limit_rejected, read_rows, write_rejected
 from stages.prepare.shortcuts import Shortcut, find_shortcuts
-from stages.prepare.split import balance, drop_conflicting, drop_train_duplicates, require_both_classes, split_pool
+from stages.prepare.split import (
+    balance,
+    drop_conflicting,
+    drop_train_duplicates,
+    limit_units,
+    require_both_classes,
+    split_pool,
+)
 from stages.report import write_csv, write_json
 from stages.text.example import Example, write_examples
 from stages.text.speakers import remove_speakers
@@ -48,6 +55,9 @@ def main() -> None:
     if chosen.removes_speakers:
         sets = {name: list(map(without_speakers, rows)) for name, rows in sets.items()}
         shortcuts = find_shortcuts(sets["train"], sets["valid"])
+    baseline, tuned = fit_baseline(sets["train"], prepare.seed)  # on all of train, whatever the model is given of it
+    if prepare.max_rows_per_unit is not None:
+        sets["train"] = limit_units(sets["train"], prepare.max_rows_per_unit, prepare.seed)
 
     for name, rows in sets.items():
         write_examples((FURTHER if name in further else PROCESSED) / f"{name}.jsonl", rows)
@@ -56,7 +66,6 @@ def main() -> None:
     leakage = describe_leaks(sets, leaks)
     write_csv(PLOTS / "leaks.csv", leak_rows(leakage), ["leak", "rows"])
     write_csv(PLOTS / "lengths.csv", length_rows(sets), ["characters", "fraud", "not fraud"])
-    baseline, tuned = fit_baseline(sets["train"], prepare.seed)
     for name in set(sets) - {"train"}:
         write_log_odds(BASELINE / f"{name}.csv", log_odds(baseline, sets[name]))
 

@@ -89,6 +89,14 @@ def balance(examples: list[Example], seed: int) -> list[Example]:
     return [examples[row] for row in np.sort(np.concatenate(kept))]
 
 
+def limit_units(examples: list[Example], most: int, seed: int) -> list[Example]:
+    """At most `most` rows of each unit, drawn at random, in their order."""
+    rng = np.random.default_rng(seed)
+    units = np.array([example.unit for example in examples])
+    kept = [rng.permutation(np.flatnonzero(units == unit))[:most] for unit in np.unique(units)]
+    return [examples[row] for row in np.sort(np.concatenate(kept))]
+
+
 def require_both_classes(splits: Splits) -> None:
     """Raises DataError if a split lacks a class: no metric means anything there."""
     for name, examples in splits.items():

@@ -17,6 +17,7 @@ ANSWER_END = "}"
 # For base models, which have no chat template.
 PLAIN_TEMPLATE = "{instruction}\n\n{text}\n\n"
 PLACEHOLDER = "⟦text⟧"
+BETWEEN = "\n\n"  # repetitions of a text
 
 
 class PromptError(UserError):
@@ -27,13 +28,15 @@ class PromptError(UserError):
 class Prompt:
     """Token ids of everything but the text.
 
-    prefix and suffix surround the text; cue starts the answer; label_ids[label] is the token that decides it, end what
-    follows it. max_length counts prompt and answer.
+    prefix and suffix surround the text, between stands between its repetitions; cue starts the answer; label_ids[label]
+    is the token that decides it, end what follows it. max_length counts prompt and answer.
     """
 
     tokenizer: PreTrainedTokenizerBase
     prefix: list[int]
     suffix: list[int]
+    between: list[int]
+    repetitions: int
     cue: list[int]
     label_ids: dict[bool, int]
     end: list[int]
@@ -42,7 +45,8 @@ class Prompt:
     @property
     def room(self) -> int:
         """Tokens left for a text."""
-        return self.max_length - len(self.prefix) - len(self.suffix) - len(self.cue) - 1 - len(self.end)
+        around = len(self.prefix) + len(self.suffix) + len(self.cue) + 1 + len(self.end)
+        return (self.max_length - around - (self.repetitions - 1) * len(self.between)) // self.repetitions
 
     def tokenize(self, texts: list[str]) -> list[list[int]]:
         """Token ids of each text alone, whole; marks such as <|im_end|> in it are spelled out as plain characters."""
@@ -52,14 +56,16 @@ class Prompt:
 
     def encode(self, text_ids: list[int], cue: bool = True) -> list[int]:
         """The model's input for a tokenized text: up to the cue, or without it, up to the start of the answer."""
-        return self.prefix + text_ids[: self.room] + self.suffix + (self.cue if cue else [])
+        text = text_ids[: self.room]
+        repeated = text + (self.between + text) * (self.repetitions - 1)
+        return self.prefix + repeated + self.suffix + (self.cue if cue else [])
 
     def answer(self, label: bool) -> list[int]:
         """The whole answer: cue, label word, end."""
         return [*self.cue, self.label_ids[label], *self.end]
 
 
-def build_prompt(tokenizer: PreTrainedTokenizerBase, instruction: str, max_length: int) -> Prompt:
+def build_prompt(tokenizer: PreTrainedTokenizerBase, instruction: str, max_length: int, repetitions: int = 1) -> Prompt:
     """Lays the prompt out for a tokenizer. Raises PromptError if the label words aren't one token each, or if the
     instruction leaves no room for a text."""
     before, after = render(tokenizer, instruction)
@@ -68,6 +74,8 @@ def build_prompt(tokenizer: PreTrainedTokenizerBase, instruction: str, max_lengt
         tokenizer=tokenizer,
         prefix=token_ids(tokenizer, before),
         suffix=token_ids(tokenizer, after),
+        between=token_ids(tokenizer, BETWEEN),
+        repetitions=repetitions,
         cue=cue,
         label_ids={label: label_id(tokenizer, cue, word) for label, word in LABEL_WORDS.items()},
         end=[*token_ids(tokenizer, ANSWER_END), tokenizer.eos_token_id],
@@ -76,7 +84,7 @@ def build_prompt(tokenizer: PreTrainedTokenizerBase, instruction: str, max_lengt
     if prompt.room < 16:
         raise PromptError(
             f"prompt.max_length is {max_length}, which leaves {prompt.room} tokens for a text; expected at least 16: "
-            "raise it, or shorten prompt.instruction"
+            "raise it, or shorten prompt.instruction, or lower prompt.repetitions"
         )
     return prompt
 

@@ -3,6 +3,7 @@
 python -m stages.train
 """
 
+import dataclasses
 import time
 
 from stages import params, run
@@ -21,7 +22,7 @@ def main() -> None:
     chosen = params.load()
     device = pick_device()
     train, valid = (read_examples(PROCESSED / f"{name}.jsonl") for name in ("train", "valid"))
-    prompt = build_prompt(load_tokenizer(), chosen.prompt.instruction, chosen.prompt.max_length)
+    prompt = build_prompt(load_tokenizer(), **dataclasses.asdict(chosen.prompt))
     rows, truncated = training_rows(train, prompt, chosen.train.loss)
     reset_peak_memory(device)
     model = attach_adapter(load_base(chosen.method), chosen.train)
