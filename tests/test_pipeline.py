@@ -130,7 +130,7 @@ def test_plots_render(reproduced):
         "Loss",
         "Precision and recall on test",
         "Confusion of the model on test",
-        "Reliability of the model's probabilities on test",
+        "Reliability of the model on test",
         "Recall by category on test",
         "F1 on valid of one feature alone",
         "Rows that leak",
