@@ -1,6 +1,6 @@
 import pytest
 
-from stages.seeds.spread import Run, same_but_for_seed, spread
+from stages.seeds.spread import Run, finished, same_but_for_seed, spread
 
 
 def make(seed, f1, rate=1e-4):
@@ -18,3 +18,26 @@ def test_runs_with_other_params_are_left_out_and_the_newest_of_a_seed_counts():
     assert report["seeds"] == 3
     assert report["model"] == {"f1": {"mean": pytest.approx(0.7), "std": pytest.approx(0.1), "min": 0.6, "max": 0.8}}
     assert report["difference"]["f1"]["mean"] == pytest.approx(0.2)
+
+
+def listed(run):
+    return {
+        "data": {
+            "metrics": {"metrics/evaluate.json": {"data": run.metrics}},
+            "params": {"params.yaml": {"data": run.params}},
+        }
+    }
+
+
+def test_experiments_that_failed_or_still_run_do_not_count():
+    def group(seed, executor):
+        return {"executor": executor, "revs": [listed(make(seed, 0.7))]}
+
+    groups = [
+        group(1, None),
+        group(2, {"state": "success"}),
+        group(3, {"state": "failed"}),
+        group(4, {"state": "running"}),
+    ]
+    shown = [listed(make(42, 0.8)), {**listed(make(42, 0.8)), "experiments": groups}, {"data": None}]
+    assert [run.seed for run in same_but_for_seed(list(finished(shown)))] == [1, 2, 42]

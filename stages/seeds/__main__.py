@@ -10,7 +10,7 @@ import subprocess
 from stages import UserError, run
 from stages.paths import METRICS
 from stages.report import write_json
-from stages.seeds.spread import Run, same_but_for_seed, spread
+from stages.seeds.spread import finished, same_but_for_seed, spread
 
 
 def main() -> None:
@@ -20,7 +20,7 @@ def main() -> None:
     shown = subprocess.run(["dvc", "exp", "show", "--json"], capture_output=True, text=True)
     if shown.returncode:
         raise UserError(f"`dvc exp show` failed: {shown.stderr.strip()}")
-    runs = same_but_for_seed(list(experiments(json.loads(shown.stdout))))
+    runs = same_but_for_seed(list(finished(json.loads(shown.stdout))))
     if len(runs) < 2:
         raise UserError(
             f"found {len(runs)} finished experiments of the current params that differ in train.seed alone; expected 2 "
@@ -35,18 +35,6 @@ def main() -> None:
                 f"seeds: {name}: average precision {found['mean']:.3f}, standard deviation {found['std']:.3f}, "
                 f"from {found['min']:.3f} to {found['max']:.3f} over {len(runs)} seeds"
             )
-
-
-def experiments(shown: list[dict]):
-    """The workspace first, then each finished experiment of the current commit, as `dvc exp show --json` lists them."""
-    for commit in shown:
-        revisions = [commit] + [rev for group in commit.get("experiments") or [] for rev in group.get("revs") or []]
-        for revision in revisions:
-            data = revision.get("data") or {}
-            metrics = (data.get("metrics") or {}).get("metrics/evaluate.json", {}).get("data")
-            params = (data.get("params") or {}).get("params.yaml", {}).get("data")
-            if metrics and params:
-                yield Run(params, metrics)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import copy
 import statistics
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,22 @@ class Run:
         rest = copy.deepcopy(self.params)
         del rest["train"]["seed"]
         return rest
+
+
+def finished(shown: list[dict[str, Any]]) -> Iterator[Run]:
+    """The workspace, the commit and its finished experiments, of what `dvc exp show --json` prints.
+
+    An experiment that failed or still runs is listed with its own params beside the metrics of its commit.
+    """
+    for commit in shown:
+        groups = commit.get("experiments") or []
+        done = [group for group in groups if (group.get("executor") or {}).get("state", "success") == "success"]
+        for revision in [commit, *(revision for group in done for revision in group["revs"])]:
+            data = revision.get("data") or {}
+            metrics = data.get("metrics", {}).get("metrics/evaluate.json", {}).get("data")
+            params = data.get("params", {}).get("params.yaml", {}).get("data")
+            if metrics and params:
+                yield Run(params, metrics)
 
 
 def same_but_for_seed(runs: list[Run]) -> list[Run]:
