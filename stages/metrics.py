@@ -8,6 +8,7 @@ from sklearn.metrics import (
     average_precision_score,
     brier_score_loss,
     confusion_matrix,
+    confusion_matrix_at_thresholds,
     precision_recall_curve,
     precision_recall_fscore_support,
     roc_auc_score,
@@ -17,7 +18,7 @@ from stages import UserError
 from stages.params import Select
 
 CALIBRATION_BINS = 15  # of equal width, as in Guo et al. 2017 (arXiv:1706.04599)
-BEST_F1 = Select(metric="f1", threshold="max_f1", min_precision=0, cost={"fp": 1, "fn": 1})
+BEST_F1 = Select(metric="f1", threshold="max_f1", min_precision=0, cost={"fp": 1, "fn": 1}, fraud_fraction=None)
 PRECISIONS = (95, 98, 99)  # percent, of recall_at_precision_*
 
 
@@ -104,28 +105,53 @@ def choose_threshold(y_true: np.ndarray, y_score: np.ndarray, rule: Select) -> f
 
     max_f1: the highest F1. precision_at_least: the highest recall among thresholds whose precision is at least
     `rule.min_precision`; UserError where there is none. min_cost: the lowest cost, `rule.cost` saying what a false
-    alarm (fp) and a miss (fn) cost. fixed: 0.5. Ties go to the higher threshold, and the threshold lies midway to the
-    next lower score (or 0), so that it does not hang on one text's last digits.
+    alarm (fp) and a miss (fn) cost. fixed: 0.5. All as if `rule.fraud_fraction` of the texts were fraud. Ties go to the
+    higher threshold, and the threshold lies midway to the next lower score (or 0), so that it does not hang on one
+    text's last digits.
     """
     if rule.threshold == "fixed":
         return 0.5
-    precision, recall, thresholds = precision_recall_curve(y_true, y_score)
-    precision, recall = precision[:-1], recall[:-1]  # the last point belongs to no threshold
+    weights = fraction_weights(y_true, rule.fraud_fraction)
+    _, fp, fn, tp, thresholds = confusion_matrix_at_thresholds(y_true, y_score, sample_weight=weights)
+    precision = tp / (tp + fp)
     if rule.threshold == "max_f1":
-        worth = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
+        worth = 2 * tp / (2 * tp + fp + fn)
     elif rule.threshold == "min_cost":
-        flagged = len(y_score) - np.searchsorted(np.sort(y_score), thresholds)
-        hits = np.round(recall * np.sum(y_true))
-        worth = -(rule.cost["fp"] * (flagged - hits) + rule.cost["fn"] * (np.sum(y_true) - hits))
-        if worth.max() < -rule.cost["fn"] * np.sum(y_true):  # an alarm costs more than it saves: none
+        worth = -(rule.cost["fp"] * fp + rule.cost["fn"] * fn)
+        if worth.max() < -rule.cost["fn"] * tp[-1]:  # an alarm costs more than it saves: none
             return float(np.nextafter(np.max(y_score), np.inf))
     else:
-        worth = np.where(precision >= rule.min_precision, recall, -1)
+        worth = np.where(precision >= rule.min_precision, tp, -1)
         if worth.max() < 0:
             raise UserError(
                 f"no threshold reaches select.min_precision {rule.min_precision} on valid (the best precision is "
                 f"{precision.max():.3f}): lower it, or choose select.threshold max_f1"
             )
-    best = len(worth) - 1 - int(np.argmax(worth[::-1]))
-    below = thresholds[best - 1] if best > 0 else min(0.0, thresholds[0])
+    best = int(np.argmax(worth))  # the thresholds fall
+    below = thresholds[best + 1] if best + 1 < len(thresholds) else min(0.0, thresholds[best])
     return float((thresholds[best] + below) / 2)
+
+
+def fraction_weights(y_true: np.ndarray, fraud_fraction: float | None) -> np.ndarray:
+    """Weights of the texts, shape (n_samples,), under which that share of them is fraud; None: as they are."""
+    y_true = np.asarray(y_true, dtype=bool)
+    share = y_true.mean()
+    if fraud_fraction is None or not 0 < share < 1:
+        return np.ones(len(y_true))
+    return np.where(y_true, fraud_fraction / share, (1 - fraud_fraction) / (1 - share))
+
+
+def metrics_at_fraction(y_true: np.ndarray, y_score: np.ndarray, threshold: float, fraud_fraction: float | None):
+    """Precision, recall, F1 and average precision as if that share of the texts were fraud (None: as they are), and
+    the share. What is promised on one set is held against another by these: precision hangs on the share."""
+    weights = fraction_weights(y_true, fraud_fraction)
+    precision, recall, f1, _ = precision_recall_fscore_support(
+        y_true, np.asarray(y_score) >= threshold, average="binary", zero_division=0, sample_weight=weights
+    )
+    return {
+        "precision": float(precision),
+        "recall": float(recall),
+        "f1": float(f1),
+        "average_precision": float(average_precision_score(y_true, y_score, sample_weight=weights)),
+        "fraud_fraction": float(np.mean(y_true)) if fraud_fraction is None else fraud_fraction,
+    }

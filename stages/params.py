@@ -194,6 +194,7 @@ class Select:
     threshold: Literal["max_f1", "precision_at_least", "min_cost", "fixed"]
     min_precision: float = between(0, 1)
     cost: dict
+    fraud_fraction: float | None = between(0.001, 0.999)
 
     def problems(self):
         numbers = [v for v in self.cost.values() if isinstance(v, int | float) and not isinstance(v, bool) and v > 0]
@@ -208,14 +209,21 @@ class Evaluate:
     generate_batch_size: int = at_least(1)
     max_new_tokens: int = at_least(1)
     further_sets: dict
+    without_categories: list
     bootstrap_samples: int = at_least(2)
     errors_listed: int = at_least(0)
 
     def problems(self):
         for name, path in self.further_sets.items():
-            if not re.fullmatch(r"[A-Za-z0-9_-]+", str(name)) or name in ("train", "valid", "test"):
-                yield f"further_sets: found the name {name!r}; expected letters, digits, _ and -, no split's name"
+            if not re.fullmatch(r"[A-Za-z0-9_-]+", str(name)) or name in ("train", "valid", "test", "errors"):
+                yield (
+                    f"further_sets: found the name {name!r}; expected letters, digits, _ and -, and none of train, "
+                    "valid, test, errors"
+                )
             yield from (f"further_sets.{name}: {problem}" for problem in unseen_path(path))
+        for name in self.without_categories:
+            if not isinstance(name, str):
+                yield f"without_categories: found {name!r}; expected the name of a category"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
@@ -81,3 +82,25 @@ def prompt(tokenizer):
 @pytest.fixture
 def train_params() -> Train:
     return params.load(ROOT / "params.yaml").train
+
+
+@pytest.fixture
+def changed(tmp_path):
+    """Writes params.yaml with changes {dotted key: value}, None to drop the key, and returns its path."""
+
+    def write(changes: dict) -> Path:
+        raw = params.read_yaml(ROOT / "params.yaml")
+        for dotted, value in changes.items():
+            *path, last = dotted.split("/")
+            section = raw
+            for key in path:
+                section = section[key]
+            if value is None:
+                del section[last]
+            else:
+                section[last] = value
+        file = tmp_path / "params.yaml"
+        file.write_text(yaml.safe_dump(raw, allow_unicode=True), encoding="utf-8")
+        return file
+
+    return write

@@ -42,7 +42,13 @@ def test_answers_that_can_not_be_read_are_counted_apart():
 
 
 def test_a_system_to_compare_with_that_can_not_keep_the_promise_raises_no_alarm():
-    rule = Select(metric="loss", threshold="precision_at_least", min_precision=0.9, cost={"fp": 1, "fn": 1})
+    rule = Select(
+        metric="loss",
+        threshold="precision_at_least",
+        min_precision=0.9,
+        cost={"fp": 1, "fn": 1},
+        fraud_fraction=None,
+    )
     valid = [Example("a", False), Example("b", True)]
     assert on_valid(valid, np.array([1.0, -1.0]), rule)[1] > 1
     assert 0 < on_valid(valid, np.array([-1.0, 1.0]), rule)[1] < 1

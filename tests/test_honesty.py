@@ -4,6 +4,7 @@ import json
 import random
 from collections import defaultdict
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from stages import params
 from stages.evaluate.compare import report, slices
 from stages.evaluate.intervals import bootstrap, interval, weighted_metrics
 from stages.evaluate.systems import System, scored
+from stages.prepare.__main__ import main as prepare_main
 from stages.prepare.baseline import fit_baseline, log_odds
 from stages.prepare.dialogues import read_dialogues
 from stages.prepare.leaks import find_leaks
@@ -27,6 +29,9 @@ from stages.text.speakers import remove_speakers
 from tests.conftest import ROOT
 
 PREPARE = replace(params.load(ROOT / "params.yaml").prepare, seed=1)
+EVALUATE = replace(
+    params.load(ROOT / "params.yaml").evaluate, bootstrap_samples=200, without_categories=["k0"], further_sets={}
+)
 
 
 def shingle_set(text):
@@ -192,6 +197,44 @@ def test_names_in_front_of_lines_are_removed(text, without):
     assert remove_speakers(text) == without
 
 
+def test_texts_that_differ_in_speakers_only_are_one_where_these_are_removed(
+    tmp_path, monkeypatch, base_folder, changed
+):
+    """Units, leaks and shortcuts are of the texts as the model reads them; the shortcut as read is told beside."""
+    said = [
+        f"{'先转账再退款' if n % 2 else '明天一起吃饭'}，第{n}回说的是{chr(0x4E00 + 97 * n) * 9}" for n in range(60)
+    ]
+    rows = [
+        {"input": f"{'骗子' if n % 2 else '朋友'}{copy}: {text}", "label": bool(n % 2)}
+        for n, text in enumerate(said)
+        for copy in ("甲", "乙")
+    ]
+    further = [{"input": f"某人: {said[0]}", "label": True}, {"input": "全新的文字，从未见过", "label": False}]
+    (tmp_path / "data/raw").mkdir(parents=True)
+    for name, content in (("pool", rows), ("verbatim", further)):
+        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in content)
+        (tmp_path / f"data/raw/{name}.jsonl").write_text(lines, encoding="utf-8")
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models/base").symlink_to(base_folder)
+    changed(  # writes params.yaml into tmp_path
+        {
+            "datasets/sample": {"pool": "data/raw/pool.jsonl"},
+            "prepare/speakers": "remove",
+            "evaluate/further_sets": {"verbatim": "data/raw/verbatim.jsonl"},
+        }
+    )
+    monkeypatch.chdir(tmp_path)
+    prepare_main()
+    report = json.loads(Path("metrics/data.json").read_text(encoding="utf-8"))
+    assert sum(report[name]["units"] for name in ("train", "valid", "test")) == 60  # of 120 rows
+    assert (report["leakage"]["verbatim"], report["leakage"]["near"]) == (0, 0)
+    counts = report["leakage"]["further"]["verbatim"]
+    assert counts["verbatim"] + counts["verbatim_in_valid"] + counts["clean"] == 2
+    assert report["further"]["verbatim"]["rows"] == 2
+    assert "骗子" not in Path("data/processed/train.jsonl").read_text(encoding="utf-8")
+    assert report["shortcuts_as_read"]["first"]["f1"] == 1.0
+
+
 class TestDialogues:
     lines = (
         ("a", "甲", "一二三四", False),
@@ -304,11 +347,15 @@ def test_the_report_of_a_set_has_its_clean_part_and_the_difference():
         for n, label in enumerate(y_true)
     ]
     systems = {"model": make_system(rng, y_true, 1.5), "baseline": make_system(rng, y_true, 0.2)}
-    whole = report(examples, systems, 200)
+    whole = report(examples, systems, EVALUATE)
     assert whole["size"]["rows"] == 200
     assert whole["clean"]["size"]["rows"] == whole["leaking"]["size"]["rows"] == 100
     assert whole["model"]["average_precision_low"] < whole["model"]["average_precision"]
     assert whole["difference"]["average_precision_low"] > 0  # the model is that much better
+    others = whole["without_categories"]
+    assert others["size"]["rows"] == 100
+    expected = average_precision_score(y_true[1::2], systems["model"].y_score[1::2])
+    assert others["model"]["average_precision"] == expected
     clean = whole["clean"]["model"]
     assert clean["average_precision"] == average_precision_score(y_true[100:], systems["model"].y_score[100:])
     sliced = list(slices("test", examples, systems))
@@ -318,7 +365,9 @@ def test_the_report_of_a_set_has_its_clean_part_and_the_difference():
 
 def test_a_set_of_one_class_has_decisions_but_no_order():
     system = scored(np.array([1.0, -1.0]), 1, 0.5)
-    whole = report([Example("a", True, unit=0), Example("b", True, unit=1)], {"model": system, "baseline": system}, 10)
+    whole = report(
+        [Example("a", True, unit=0), Example("b", True, unit=1)], {"model": system, "baseline": system}, EVALUATE
+    )
     assert (whole["model"]["tp"], whole["model"]["fn"]) == (1, 1)
     assert "average_precision" not in whole["model"]
 
@@ -326,7 +375,7 @@ def test_a_set_of_one_class_has_decisions_but_no_order():
 def test_written_answers_have_intervals_of_decisions_only():
     system = System(np.array([1.0, np.nan, 0.0, 1.0] * 10), 0.5)
     examples = [Example("a", n % 2 == 0, unit=n) for n in range(40)]
-    whole = report(examples, {"model": system, "baseline": system}, 50)
+    whole = report(examples, {"model": system, "baseline": system}, EVALUATE)
     assert whole["model"]["unparsable"] == 10
     assert {"f1", "f1_low", "f1_high"} <= whole["model"].keys()
     assert "average_precision" not in whole["difference"]

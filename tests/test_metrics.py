@@ -9,6 +9,7 @@ from stages.metrics import (
     choose_threshold,
     decision_metrics,
     fit_temperature,
+    metrics_at_fraction,
     probability_metrics,
     score_metrics,
 )
@@ -18,8 +19,11 @@ scored = st.lists(st.tuples(st.booleans(), st.sampled_from(np.linspace(0, 1, 21)
 both = scored.filter(lambda rows: len({label for label, _ in rows}) == 2)
 
 
-def rule(threshold, min_precision=0.9, cost=None):
-    return Select(metric="loss", threshold=threshold, min_precision=min_precision, cost=cost or {"fp": 1, "fn": 5})
+def rule(threshold, min_precision=0.9, cost=None, fraud_fraction=None):
+    cost = cost or {"fp": 1, "fn": 5}
+    return Select(
+        metric="loss", threshold=threshold, min_precision=min_precision, cost=cost, fraud_fraction=fraud_fraction
+    )
 
 
 @given(both, st.floats(0, 1))
@@ -80,6 +84,32 @@ def test_no_other_threshold_costs_less(rows, cost):
 
     chosen = choose_threshold(y_true, y_score, rule("min_cost", cost={"fp": false_alarm, "fn": miss}))
     assert total(chosen) == pytest.approx(min(total(t) for t in [*y_score, 2.0]))
+
+
+@given(both, st.integers(1, 4), st.sampled_from(["max_f1", "precision_at_least", "min_cost"]))
+@settings(max_examples=200, deadline=None)
+def test_a_share_of_fraud_is_as_if_the_others_stood_there_more_often(rows, times, name):
+    y_true, y_score = map(np.array, zip(*rows, strict=True))
+    repeats = np.where(y_true, 1, times)
+    more, more_score = np.repeat(y_true, repeats), np.repeat(y_score, repeats)
+    weighted = rule(name, 0.05, fraud_fraction=float(more.mean()))
+    plain = rule(name, 0.05)
+    threshold = choose_threshold(more, more_score, plain)
+    decided, same = (
+        score_metrics(more, more_score, t) for t in (choose_threshold(y_true, y_score, weighted), threshold)
+    )
+    if name == "max_f1":
+        assert decided["f1"] == pytest.approx(same["f1"])
+    elif name == "min_cost":
+        assert decided["fp"] + 5 * decided["fn"] == pytest.approx(same["fp"] + 5 * same["fn"])
+    else:
+        assert decided["recall"] == same["recall"]
+    told = metrics_at_fraction(y_true, y_score, threshold, weighted.fraud_fraction)
+    for metric in ("precision", "recall", "f1", "average_precision"):
+        assert told[metric] == pytest.approx(same[metric])
+    untouched = metrics_at_fraction(y_true, y_score, threshold, None)
+    assert untouched["precision"] == score_metrics(y_true, y_score, threshold)["precision"]
+    assert untouched["fraud_fraction"] == y_true.mean()
 
 
 def test_the_temperature_of_overconfident_scores_is_found_and_calibrates_them():

@@ -2,34 +2,11 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-import yaml
 
 from stages import params
 from stages.params import ParamsError
 
 SHIPPED = Path(__file__).parents[1] / "params.yaml"
-
-
-@pytest.fixture
-def changed(tmp_path):
-    """Writes params.yaml with changes {dotted key: value}, None to drop the key, and returns its path."""
-
-    def write(changes: dict) -> Path:
-        raw = params.read_yaml(SHIPPED)
-        for dotted, value in changes.items():
-            *path, last = dotted.split("/")
-            section = raw
-            for key in path:
-                section = section[key]
-            if value is None:
-                del section[last]
-            else:
-                section[last] = value
-        file = tmp_path / "params.yaml"
-        file.write_text(yaml.safe_dump(raw, allow_unicode=True), encoding="utf-8")
-        return file
-
-    return write
 
 
 @pytest.mark.parametrize("method", params.read_yaml(SHIPPED)["methods"])
@@ -100,6 +77,8 @@ def test_numbers_as_dvc_writes_them(tmp_path, written):
         ({"prepare/balance": ["dev"]}, "balance: found 'dev'; expected some of train, valid, test"),
         ({"prepare/chunk_characters": []}, "expected whole numbers above 0"),
         ({"evaluate/further_sets": {"test": "data/raw/x.jsonl"}}, "further_sets: found the name 'test'"),
+        ({"evaluate/further_sets": {"errors": "data/raw/x.jsonl"}}, "further_sets: found the name 'errors'"),
+        ({"evaluate/without_categories": [1]}, "without_categories: found 1"),
         ({"evaluate/further_sets": {"sms": "/tmp/x.jsonl"}}, "further_sets.sms: found '/tmp/x.jsonl'"),
         ({"datasets/sample": {"pool": "elsewhere/x.jsonl"}}, "a file in data/raw or data/sample"),
         ({"datasets/sample": {"pool": "data/raw/../../x.jsonl"}}, "a file in data/raw or data/sample"),

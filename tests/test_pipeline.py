@@ -87,6 +87,10 @@ def test_all_six_stages_run_and_write_what_others_build_on(reproduced):
         metrics["evaluate"]["model"]["average_precision"] - metrics["evaluate"]["baseline"]["average_precision"]
     )
     assert difference["average_precision_low"] <= difference["average_precision_high"]
+    assert metrics["evaluate"]["promised"] == metrics["select"]["promised"]
+    kept = metrics["evaluate"]["kept"]["test"]
+    assert kept["recall"] == pytest.approx(metrics["evaluate"]["model"]["recall"])
+    assert kept["fraud_fraction"] == metrics["data"]["valid"]["fraud_fraction"]
     assert metrics["data"]["leakage"].keys() >= {"verbatim", "near", "contained", "valid", "test"}
     assert metrics["data"]["shortcuts"]["first"].keys() >= {"feature", "f1"}
     assert 0 < metrics["data"]["baseline"]["f1"] <= 1

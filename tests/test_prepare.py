@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from stages import params
 from stages.metrics import BEST_F1, choose_threshold, decision_metrics
 from stages.prepare.baseline import fit_baseline, log_odds
-from stages.prepare.describe import describe, describe_leaks
+from stages.prepare.describe import count_leaks, describe, describe_leaks, nested
 from stages.prepare.leaks import find_leaks
 from stages.prepare.read import limit_rejected, read_rows
 from stages.prepare.shortcuts import find_shortcuts
@@ -196,12 +196,16 @@ def test_texts_in_two_splits_are_counted_and_can_be_dropped_from_train(base_fold
     summary = describe(given, base_folder / "tokenizer.json")
     assert (summary["train"]["duplicates"], summary["train"]["conflicting_labels"]) == (1, 1)
     leakage = describe_leaks(*find_leaks(given, PREPARE))
-    assert leakage["verbatim"] == 3
+    assert count_leaks(leakage)["verbatim"] == 3
     assert leakage["valid"] == {"verbatim": 2, "near": 0, "contained": 0, "clean": 1}
     assert leakage["test"]["verbatim_in_valid"] == 1
     clean, dropped = drop_train_duplicates(given, PREPARE)
     assert (dropped, [e.input for e in clean["train"]]) == (2, ["c", "c"])
     assert clean["test"] == given["test"]
+
+
+def test_a_further_set_may_have_any_name():
+    assert nested({"train": 1, "leakage": 2, "further": 3}) == {"train": 1, "further": {"leakage": 2, "further": 3}}
 
 
 class TestSample:

@@ -26,12 +26,14 @@ def main() -> None:
     model, prompt, selected = load_selected()
     judges = build_judges(evaluate, model, prompt, selected, valid)
 
-    reports, sliced, errors = {}, [], []
+    reports, kept, sliced, errors = {}, {}, [], []
     for name, examples in sets.items():
         systems = {system: judge(name, examples) for system, judge in judges.items()}
-        reports[name] = report(examples, systems, evaluate.bootstrap_samples)
+        reports[name] = report(examples, systems, evaluate)
         truncated = sum(len(ids) > prompt.room for ids in prompt.tokenize([example.input for example in examples]))
         reports[name]["size"]["rows_truncated"] = truncated
+        if not systems["model"].written:
+            kept[name] = selected.at_promised_fraction([row.label for row in examples], systems["model"].y_score)
         sliced += slices(name, examples, systems)
         errors += worst_errors(name, examples, systems, evaluate.errors_listed)
         write_predictions(PREDICTIONS / f"{name}.csv", examples, systems)
@@ -39,12 +41,16 @@ def main() -> None:
             write_plots(PLOTS, examples, systems)
     write_csv(PREDICTIONS / "errors.csv", errors, ERROR_COLUMNS)
     write_csv(PLOTS / "slices.csv", sliced, SLICE_COLUMNS)
-    promised = {name: selected.valid[name] for name in ("precision", "recall", "f1", "average_precision")}
     test = reports.pop("test")
-    whole = {**test, "further": reports, "promised": promised, "environment": environment(pick_device())}
-    write_json(METRICS / "evaluate.json", whole)
+    promises = {"promised": selected.promised, "kept": kept}
+    write_json(
+        METRICS / "evaluate.json", {**test, "further": reports, **promises, "environment": environment(pick_device())}
+    )
     for name, part in {"test": test, **reports}.items():
         tell(name, part)
+    for name, metrics in kept.items():
+        shares = f"precision {metrics['precision']:.3f}, promised on valid {selected.promised['precision']:.3f}"
+        print(f"evaluate: {name}: {shares}, each with {metrics['fraud_fraction']:.0%} fraud")
 
 
 def build_judges(evaluate: Evaluate, model, prompt, selected, valid: list[Example]) -> dict[str, Judge]:

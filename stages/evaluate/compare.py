@@ -8,16 +8,20 @@ import numpy as np
 from stages.evaluate.intervals import bootstrap, interval, with_intervals
 from stages.evaluate.systems import System
 from stages.metrics import decision_metrics, ranking_metrics
+from stages.params import Evaluate
 from stages.text.example import Example
 
 LENGTH_BANDS = (50, 100, 200, 400)  # characters
 COMPARED = ("average_precision", "roc_auc", "f1", "precision", "recall")
 
 
-def report(examples: list[Example], systems: dict[str, System], samples: int) -> dict[str, Any]:
-    """All rows; `clean`: those that don't stand in train or valid, where some do; `leaking`: the others."""
+def report(examples: list[Example], systems: dict[str, System], params: Evaluate) -> dict[str, Any]:
+    """All rows; `clean`: those that don't stand in train or valid; `leaking`: the others; `without_categories`: those
+    of other categories than the ones named. A part that is all or nothing is left out."""
     leaks = np.array([bool(example.leak) for example in examples])
-    parts = {} if leaks.all() or not leaks.any() else {"clean": ~leaks, "leaking": leaks}
+    others = np.array([example.category not in params.without_categories for example in examples])
+    parts = {"clean": ~leaks, "leaking": leaks, "without_categories": others}
+    samples = params.bootstrap_samples
     return part_report(examples, systems, samples) | {
         name: part_report(
             [example for example, kept in zip(examples, keep, strict=True) if kept],
@@ -25,6 +29,7 @@ def report(examples: list[Example], systems: dict[str, System], samples: int) ->
             samples,
         )
         for name, keep in parts.items()
+        if keep.any() and not keep.all()
     }
 
 

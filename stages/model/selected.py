@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from peft import PeftModel
 
-from stages.metrics import calibrated
+from stages.metrics import calibrated, metrics_at_fraction
 from stages.model.adapter import load_adapter
 from stages.model.identity import require_same_base
 from stages.model.load import ModelError, load_base, load_tokenizer
@@ -27,7 +27,8 @@ ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json")
 @dataclass(frozen=True)
 class Selected:
     """The record of a selected model. threshold: of the calibrated probability of fraud; temperature: divides the
-    log-odds before they become that; valid: metrics there; speakers_removed: whether texts are read without the names
+    log-odds before they become that; valid: metrics there; promised: those as if select.fraud_fraction of the texts
+    were fraud; speakers_removed: whether texts are read without the names
     in front of lines."""
 
     step: int
@@ -35,6 +36,7 @@ class Selected:
     temperature: float
     speakers_removed: bool
     valid: dict[str, float]
+    promised: dict[str, float]
     select: dict[str, Any]
     method_name: str
     method: dict[str, Any]
@@ -49,6 +51,10 @@ class Selected:
     def probability(self, log_odds: np.ndarray) -> np.ndarray:
         """Of fraud, shape (n,)."""
         return calibrated(log_odds, self.temperature)
+
+    def at_promised_fraction(self, y_true: np.ndarray, probability: np.ndarray) -> dict[str, float]:
+        """What became of the promise on another set, at the share of fraud that it was made for."""
+        return metrics_at_fraction(y_true, probability, self.threshold, self.promised["fraud_fraction"])
 
     @property
     def threshold_rule(self) -> Select:
@@ -77,7 +83,7 @@ def load_selected(folder: Path = SELECTED, base_folder: Path = BASE_MODEL) -> tu
 
 
 def model_card(selected: Selected) -> str:
-    base, valid = selected.base, selected.valid
+    base, promised = selected.base, selected.promised
     return f"""---
 library_name: peft
 base_model: {base["id"]}
@@ -99,8 +105,9 @@ Judges whether a text is fraud. The prompt below ends with `{CUE}`; the next tok
 | names of speakers in front of lines | {"removed first" if selected.speakers_removed else "left in"} |
 | data set | {selected.dataset_name} |
 | checkpoint | step {selected.step}, by {selected.select["metric"]} on valid |
-| precision, recall on valid | {valid["precision"]:.3f}, {valid["recall"]:.3f} |
-| average precision on valid | {valid["average_precision"]:.3f} |
+| share of fraud that the threshold is for | {promised["fraud_fraction"]:.1%} |
+| precision, recall on valid at that share | {promised["precision"]:.3f}, {promised["recall"]:.3f} |
+| average precision on valid at that share | {promised["average_precision"]:.3f} |
 
 The figures on valid chose the checkpoint and the threshold; metrics/evaluate.json holds those on test. A verdict is a
 score, no proof: let a person decide what follows from it.

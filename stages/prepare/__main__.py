@@ -12,7 +12,15 @@ from stages.metrics import BEST_F1, calibrated, choose_threshold, score_metrics
 from stages.params import Params
 from stages.paths import BASE_MODEL, BASELINE, FURTHER, METRICS, PLOTS, PROCESSED
 from stages.prepare.baseline import fit_baseline, log_odds, write_log_odds
-from stages.prepare.describe import describe, describe_leaks, describe_shortcuts, leak_rows, length_rows
+from stages.prepare.describe import (
+    count_leaks,
+    describe,
+    describe_leaks,
+    describe_shortcuts,
+    leak_rows,
+    length_rows,
+    nested,
+)
 from stages.prepare.dialogues import read_dialogues
 from stages.prepare.leaks import COLUMNS, find_leaks
 from stages.prepare.read import Rows, limit_rejected, read_rows, write_rejected
@@ -39,6 +47,10 @@ def main() -> None:
     limit_rejected(rejected, sum(rows.total for rows in read.values()), prepare.max_rejected_fraction)
 
     sets = {name: rows.examples for name, rows in read.items()}
+    as_read: dict[Example, Example] = {}
+    if chosen.removes_speakers:
+        as_read = {without_speakers(row): row for rows in sets.values() for row in rows}
+        sets = {name: list(map(without_speakers, rows)) for name, rows in sets.items()}
     further = {name: sets.pop(f"further {name}") for name in chosen.evaluate.further_sets}
     if "pool" in sets:
         sets = split_pool(sets["pool"], prepare)
@@ -49,12 +61,9 @@ def main() -> None:
         sets, dropped["conflicting"] = drop_conflicting(sets, prepare)
     sets = {name: balance(rows, prepare.seed) if name in prepare.balance else rows for name, rows in sets.items()}
     require_both_classes(sets)
-    as_read = find_shortcuts(sets["train"], sets["valid"])
+    shortcuts = find_shortcuts(sets["train"], sets["valid"])
+    before = find_shortcuts(*([as_read.get(row, row) for row in sets[name]] for name in ("train", "valid")))
     sets, leaks = find_leaks(sets | further, prepare)
-    shortcuts = as_read
-    if chosen.removes_speakers:
-        sets = {name: list(map(without_speakers, rows)) for name, rows in sets.items()}
-        shortcuts = find_shortcuts(sets["train"], sets["valid"])
     baseline, tuned = fit_baseline(sets["train"], prepare.seed)  # on all of train, whatever the model is given of it
     if prepare.max_rows_per_unit is not None:
         sets["train"] = limit_units(sets["train"], prepare.max_rows_per_unit, prepare.seed)
@@ -76,10 +85,10 @@ def main() -> None:
         "rejected": len(rejected),
         "dropped": dropped,
         "speakers_removed": chosen.removes_speakers,
-        **describe(sets, BASE_MODEL / "tokenizer.json"),
-        "leakage": leakage,
+        **nested(describe(sets, BASE_MODEL / "tokenizer.json")),
+        "leakage": count_leaks(leakage) | nested(leakage),
         "shortcuts": describe_shortcuts(shortcuts, labels),
-        "shortcuts_as_read": describe_shortcuts(as_read, labels),
+        "shortcuts_as_read": describe_shortcuts(before, labels),
         "baseline": {**tuned, **score_metrics(labels, on_valid, choose_threshold(labels, on_valid, BEST_F1))},
     }
     write_json(METRICS / "data.json", report)

@@ -15,6 +15,7 @@ from stages.prepare.shortcuts import Shortcut
 from stages.text.example import Example
 
 LENGTH_BINS = 40
+SPLITS = ("train", "valid", "test")
 
 
 def describe(sets: Sets, tokenizer_file: Path) -> dict[str, Any]:
@@ -53,19 +54,30 @@ def conflicting(examples: list[Example]) -> int:
     return sum(count > 1 for count in Counter(text for text, _ in labels).values())
 
 
-def describe_leaks(sets: Sets, leaks: list[Leak]) -> dict[str, Any]:
-    """Rows that stand in train (and, of test and further sets, in valid), a kind and a set. The kinds at the top count
-    valid and test together. A row may count under several kinds; clean: rows under none."""
+def nested(by_set: dict[str, Any]) -> dict[str, Any]:
+    """Further sets in a section of their own, where the user's names can't be taken for other keys."""
+    further = {name: value for name, value in by_set.items() if name not in SPLITS}
+    return {name: by_set[name] for name in by_set.keys() - further.keys()} | {"further": further}
+
+
+def describe_leaks(sets: Sets, leaks: list[Leak]) -> dict[str, dict[str, int]]:
+    """Of each set its rows that stand in train (and, of test and further sets, in valid), a kind. A row may count under
+    several kinds; clean: rows under none."""
     rows: dict[tuple[str, str, str], set[str]] = defaultdict(set)
     for leak in leaks:
         rows[leak.set, leak.other_set, leak.kind].add(leak.source)
-    report: dict[str, Any] = {kind: sum(len(rows[name, "train", kind]) for name in ("valid", "test")) for kind in KINDS}
+    report = {}
     for name in sets.keys() - {"train"}:
         report[name] = {kind: len(rows[name, "train", kind]) for kind in KINDS}
         if name != "valid":
             report[name] |= {f"{kind}_in_valid": len(rows[name, "valid", kind]) for kind in KINDS}
         report[name]["clean"] = sum(not example.leak for example in sets[name])
     return report
+
+
+def count_leaks(leakage: dict[str, dict[str, int]]) -> dict[str, int]:
+    """Rows of valid and test together that stand in train, a kind."""
+    return {kind: leakage["valid"][kind] + leakage["test"][kind] for kind in KINDS}
 
 
 def describe_shortcuts(shortcuts: list[Shortcut], labels: list[bool]) -> dict[str, Any]:
@@ -91,10 +103,10 @@ def length_rows(sets: Sets) -> list[dict[str, Any]]:
     ]
 
 
-def leak_rows(leakage: dict[str, Any]) -> list[dict[str, Any]]:
+def leak_rows(leakage: dict[str, dict[str, int]]) -> list[dict[str, Any]]:
     """Rows that leak, a set, kind and set where they stand."""
     rows = []
-    for name, counts in sorted((name, value) for name, value in leakage.items() if isinstance(value, dict)):
+    for name, counts in sorted(leakage.items()):
         for kind, count in counts.items():
             if kind != "clean":
                 where = "valid" if kind.endswith("_in_valid") else "train"

@@ -11,9 +11,8 @@ from stages.prepare.leaks import alike_rows, conflicting, unit_numbers
 from stages.text.example import Example
 from stages.text.jsonl import DataError
 
-FOLDS = (
-    20  # a split's share is a whole number of folds: steps of 0.05, coarser where units or rows of a class are fewer
-)
+# A split's share is a whole number of folds: steps of 0.05, coarser where units or rows of a class are fewer.
+FOLDS = 20
 Splits = dict[str, list[Example]]
 
 
@@ -40,9 +39,7 @@ def split_pool(pool: list[Example], params: Prepare) -> Splits:
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=params.seed)
     fold_of = np.full(len(pool), folds - 1)
     with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", message="The least populated class"
-        )  # a stratum may be smaller than the folds
+        warnings.filterwarnings("ignore", message="The least populated class")  # a stratum may be below the folds
         try:
             for number, (_, rows) in enumerate(splitter.split(strata[free], strata[free], units[free])):
                 fold_of[np.flatnonzero(free)[rows]] = number

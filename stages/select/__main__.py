@@ -6,7 +6,7 @@ python -m stages.select
 import dataclasses
 
 from stages import params, run
-from stages.metrics import calibrated, choose_threshold, fit_temperature, score_metrics
+from stages.metrics import calibrated, choose_threshold, fit_temperature, metrics_at_fraction, score_metrics
 from stages.model.identity import read_identity
 from stages.model.selected import Selected, write_selected
 from stages.paths import BASE_MODEL, CHECKPOINTS, METRICS, PLOTS, SELECTED
@@ -23,12 +23,14 @@ def main() -> None:
     probability = calibrated(scores.log_odds, temperature)
     threshold = choose_threshold(y_true, probability, chosen.select)
     valid = {"loss": scores.loss(y_true), **score_metrics(y_true, probability, threshold)}
+    promised = metrics_at_fraction(y_true, probability, threshold, chosen.select.fraud_fraction)
     selected = Selected(
         step=step,
         threshold=threshold,
         temperature=temperature,
         speakers_removed=chosen.removes_speakers,
         valid=valid,
+        promised=promised,
         select=dataclasses.asdict(chosen.select),
         method_name=chosen.method_name,
         method=dataclasses.asdict(chosen.method),
@@ -37,9 +39,8 @@ def main() -> None:
         dataset_name=chosen.dataset_name,
     )
     write_selected(SELECTED, checkpoint, selected)
-    write_json(
-        METRICS / "select.json", {"step": step, "threshold": threshold, "temperature": temperature, "valid": valid}
-    )
+    report = {"step": step, "threshold": threshold, "temperature": temperature, "valid": valid, "promised": promised}
+    write_json(METRICS / "select.json", report)
     print(f"select: checkpoint-{step}, threshold {threshold:.4f}, valid F1 {valid['f1']:.3f}")
 
 
