@@ -19,6 +19,7 @@ from stages.params import Select
 
 CALIBRATION_BINS = 15  # of equal width, as in Guo et al. 2017 (arXiv:1706.04599)
 BEST_F1 = Select(metric="f1", threshold="max_f1", min_precision=0, cost={"fp": 1, "fn": 1}, fraud_fraction=None)
+ROUNDING = 1e-9
 PRECISIONS = (95, 98, 99)  # percent, of recall_at_precision_*
 
 
@@ -47,12 +48,18 @@ def ranking_metrics(y_true: np.ndarray, y_score: np.ndarray) -> dict[str, float]
     }
 
 
-def score_metrics(y_true: np.ndarray, y_score: np.ndarray, threshold: float) -> dict[str, float]:
-    """Decision metrics at the threshold, ranking metrics, those of the scores as probabilities, and the threshold."""
+def score_metrics(
+    y_true: np.ndarray, y_score: np.ndarray, threshold: float, log_odds: np.ndarray | None = None
+) -> dict[str, float]:
+    """Decision metrics at the threshold, ranking metrics, those of the scores as probabilities, and the threshold.
+
+    log_odds: what the probabilities y_score were made of, to rank by: near 1 they are equal where log-odds differ.
+    """
+    order = y_score if log_odds is None else log_odds
     return {
         **decision_metrics(y_true, np.asarray(y_score) >= threshold),
-        **ranking_metrics(y_true, y_score),
-        **recall_at_precision(y_true, y_score),
+        **ranking_metrics(y_true, order),
+        **recall_at_precision(y_true, order),
         **probability_metrics(y_true, y_score),
         "threshold": float(threshold),
     }
@@ -85,14 +92,14 @@ def calibration_bins(probability: np.ndarray) -> np.ndarray:
 
 
 def fit_temperature(y_true: np.ndarray, log_odds: np.ndarray) -> float:
-    """The temperature T for which expit(log_odds / T) has the lowest log loss, between e^-5 and e^5."""
+    """The temperature T for which expit(log_odds / T) has the lowest log loss, between e^-2 and e^5."""
     sign = np.where(np.asarray(y_true, dtype=bool), 1.0, -1.0)
     log_odds = np.asarray(log_odds)
 
     def log_loss(log_temperature: float) -> float:
         return float(np.logaddexp(0, -sign * log_odds / np.exp(log_temperature)).mean())
 
-    return float(np.exp(minimize_scalar(log_loss, bounds=(-5, 5), method="bounded").x))
+    return float(np.exp(minimize_scalar(log_loss, bounds=(-2, 5), method="bounded").x))
 
 
 def calibrated(log_odds: np.ndarray, temperature: float) -> np.ndarray:
@@ -121,7 +128,7 @@ def choose_threshold(y_true: np.ndarray, y_score: np.ndarray, rule: Select) -> f
         if worth.max() < -rule.cost["fn"] * tp[-1]:  # an alarm costs more than it saves: none
             return float(np.nextafter(np.max(y_score), np.inf))
     else:
-        worth = np.where(precision >= rule.min_precision, tp, -1)
+        worth = np.where(precision >= rule.min_precision - ROUNDING, tp, -1)
         if worth.max() < 0:
             raise UserError(
                 f"no threshold reaches select.min_precision {rule.min_precision} on valid (the best precision is "

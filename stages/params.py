@@ -177,13 +177,16 @@ class Train:
     eval_max_tokens_per_batch: int = at_least(1)
     early_stopping_patience: int = at_least(1)
     logging_steps: int = at_least(1)
+    save_steps: float = at_least(0.001)
+    save_total_limit: int = at_least(1)
     seed: int = at_least(0)
 
     def problems(self):
         if self.train_sampling_strategy == "random" and self.max_tokens_per_batch is not None:
             yield "train_sampling_strategy random needs max_tokens_per_batch null: the number of batches must not vary"
-        if self.eval_steps >= 1 and self.eval_steps != int(self.eval_steps):
-            yield f"eval_steps is {self.eval_steps}; expected a share below 1 or a whole number of steps"
+        for key in ("eval_steps", "save_steps"):
+            if (steps := getattr(self, key)) >= 1 and steps != int(steps):
+                yield f"{key} is {steps}; expected a share below 1 or a whole number of steps"
         if isinstance(self.target_modules, list) and not all(isinstance(name, str) for name in self.target_modules):
             yield f"target_modules is {self.target_modules}; expected names, or all-linear"
 
@@ -215,7 +218,11 @@ class Evaluate:
 
     def problems(self):
         for name, path in self.further_sets.items():
-            if not re.fullmatch(r"[A-Za-z0-9_-]+", str(name)) or name in ("train", "valid", "test", "errors"):
+            if (
+                not isinstance(name, str)
+                or not re.fullmatch(r"[A-Za-z0-9_-]+", name)
+                or name in ("train", "valid", "test", "errors")
+            ):
                 yield (
                     f"further_sets: found the name {name!r}; expected letters, digits, _ and -, and none of train, "
                     "valid, test, errors"

@@ -5,10 +5,15 @@ import csv
 import json
 import math
 import os
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
+
+from safetensors import SafetensorError
+
+from stages import UserError
 
 
 @contextlib.contextmanager
@@ -26,6 +31,46 @@ def replacing(path: Path) -> Iterator[TextIO]:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+@contextlib.contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """A folder beside `path` to write files to; it takes the place of `path` only when the block ends without an error.
+
+    Raises UserError where the disk is full or the file system fails; `path` is then as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    folder = path.parent / f".writing-{path.name}"
+    shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
+    try:
+        folder.mkdir()
+        yield folder
+        for file in [*folder.rglob("*"), folder]:
+            flush(file)
+        shutil.rmtree(path, ignore_errors=True)
+        os.replace(folder, path)
+        flush(path.parent)
+    except (OSError, RuntimeError, SafetensorError) as error:  # the last two: torch and safetensors on a full disk
+        shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(error, RuntimeError) and "write" not in str(error):
+            raise
+        free = shutil.disk_usage(path.parent).free / 1e9
+        raise UserError(
+            f"{path} could not be written: {error}. What was there before is whole. Make room ({free:.2f} GB are free "
+            "on that disk) and run `dvc repro` again: training goes on from its last saved step"
+        ) from error
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def flush(path: Path) -> None:
+    """Puts a file or folder on the disk, whatever happens to the machine next."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:

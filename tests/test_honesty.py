@@ -132,7 +132,23 @@ def test_each_kind_of_leak_is_marked_and_listed():
     listed = {(leak.source, leak.kind, leak.other_set, leak.other_source) for leak in leaks}
     assert {("b:1", "verbatim", "train", "a:1"), ("c:2", "contained", "train", "a:1")} <= listed
     assert ("c:3", "verbatim", "valid", "b:2") in listed
-    assert marked["test"][0].unit == marked["train"][0].unit != marked["test"][3].unit
+    further = {"further": [Example("".join(e.input for rows in sets.values() for e in rows), True, source="d:1")]}
+    again, _ = find_leaks(sets | further, PREPARE)
+    assert {name: again[name] for name in sets} == marked  # no unit hangs on what another set holds
+    assert {e.unit for e in marked["train"]}.isdisjoint(e.unit for e in marked["test"])
+
+
+def test_a_case_in_train_and_test_of_ones_own_leaks():
+    sets = {
+        "train": [Example("甲乙丙丁戊己", True, group="a", source="x:1")],
+        "valid": [Example("子丑寅卯辰巳", True, group="a", source="y:1")],
+        "test": [Example("天地玄黄宇宙", True, group="b", source="z:1")],
+        "further": [Example("日月盈昃辰宿", True, group="a", source="w:1")],
+    }
+    marked, leaks = find_leaks(sets, PREPARE)
+    assert [(leak.source, leak.kind, leak.other_source) for leak in leaks] == [("y:1", "case", "x:1")]
+    assert marked["valid"][0].leak == "case"
+    assert marked["further"][0].leak == ""  # another file's case of that name is another case
 
 
 def test_texts_with_both_labels_can_be_dropped():
@@ -370,6 +386,28 @@ def test_a_set_of_one_class_has_decisions_but_no_order():
     )
     assert (whole["model"]["tp"], whole["model"]["fn"]) == (1, 1)
     assert "average_precision" not in whole["model"]
+
+
+def test_a_low_temperature_does_not_blur_the_order():
+    log_odds = np.array([50.0, 60.0, 70.0, 80.0])
+    y_true = np.array([False, True, False, True])
+    system = scored(log_odds, 0.2, 0.5)
+    assert len(set(system.y_score)) == 1  # expit is 1.0 for all
+    assert system.metrics(y_true)["roc_auc"] == 0.75
+    assert weighted_metrics(system, y_true, np.ones((1, 4)))["roc_auc"][0] == 0.75
+
+
+def test_few_units_have_no_intervals_and_a_resample_of_one_class_does_not_count():
+    rng = np.random.default_rng(4)
+    y_true = rng.random(60) < 0.5
+    systems = {"model": make_system(rng, y_true, 1.5), "baseline": make_system(rng, y_true, 0.2)}
+    rows = [Example("a", bool(label), unit=n // 30) for n, label in enumerate(y_true)]
+    whole = report(rows, systems, EVALUATE)
+    assert "f1_low" not in whole["model"]
+    assert set(whole["difference"]) == {"average_precision", "roc_auc", "f1", "precision", "recall"}
+    weights = np.stack([y_true, ~y_true, np.ones(60)]).astype(float)
+    found = weighted_metrics(systems["model"], y_true, weights)
+    assert all(np.isnan(values[:2]).all() and not np.isnan(values[2]) for values in found.values())
 
 
 def test_written_answers_have_intervals_of_decisions_only():

@@ -197,7 +197,7 @@ def test_texts_in_two_splits_are_counted_and_can_be_dropped_from_train(base_fold
     assert (summary["train"]["duplicates"], summary["train"]["conflicting_labels"]) == (1, 1)
     leakage = describe_leaks(*find_leaks(given, PREPARE))
     assert count_leaks(leakage)["verbatim"] == 3
-    assert leakage["valid"] == {"verbatim": 2, "near": 0, "contained": 0, "clean": 1}
+    assert leakage["valid"] == {"verbatim": 2, "near": 0, "contained": 0, "case": 0, "clean": 1}
     assert leakage["test"]["verbatim_in_valid"] == 1
     clean, dropped = drop_train_duplicates(given, PREPARE)
     assert (dropped, [e.input for e in clean["train"]]) == (2, ["c", "c"])

@@ -12,7 +12,7 @@ def make(seed, f1, rate=1e-4):
 
 def test_runs_with_other_params_are_left_out_and_the_newest_of_a_seed_counts():
     runs = [make(42, 0.8), make(1, 0.6), make(1, 0.1), make(2, 0.7, rate=1e-3), make(3, 0.7)]
-    alike = same_but_for_seed(runs)
+    alike = same_but_for_seed(runs, make(7, 0).params)
     assert [run.seed for run in alike] == [1, 3, 42]
     report = spread(alike)
     assert report["seeds"] == 3
@@ -39,5 +39,7 @@ def test_experiments_that_failed_or_still_run_do_not_count():
         group(3, {"state": "failed"}),
         group(4, {"state": "running"}),
     ]
-    shown = [listed(make(42, 0.8)), {**listed(make(42, 0.8)), "experiments": groups}, {"data": None}]
-    assert [run.seed for run in same_but_for_seed(list(finished(shown)))] == [1, 2, 42]
+    edited = listed(make(1, 0.8))  # the workspace: another seed, and the metrics of the commit
+    shown = [edited, {**listed(make(42, 0.8)), "experiments": groups}, {"data": None}]
+    runs = same_but_for_seed(list(finished(shown)), make(1, 0).params)
+    assert [(run.seed, run.metrics["model"]["f1"]) for run in runs] == [(1, 0.7), (2, 0.7), (42, 0.8)]

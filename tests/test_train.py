@@ -14,7 +14,8 @@ from stages.params import Train
 from stages.report import read_csv
 from stages.text.batches import Collator
 from stages.text.example import Example
-from stages.train.callbacks import History, KeepAdapter
+from stages.train.callbacks import split_history, write_history
+from stages.train.states import States
 from stages.train.trainer import LabelTrainer, training_arguments, training_rows
 from tests.conftest import METHODS, ROOT
 
@@ -29,22 +30,23 @@ def examples(sample_texts):
     ]
 
 
-def trainer_for(base_folder, prompt, examples, train: Train, folder, method=METHODS["qlora"]):
+def trainer_for(base_folder, prompt, examples, train: Train, folder, method=METHODS["qlora"]) -> LabelTrainer:
     rows, _ = training_rows(examples[:32], prompt, train.loss)
     model = attach_adapter(load_base(method, base_folder, CPU), train)
-    history = History()
-    arguments = training_arguments(train, CPU, folder / "runs")
-    trainer = LabelTrainer(model, arguments, train, rows, examples[32:], prompt, history)
-    trainer.add_callback(KeepAdapter(folder / "checkpoints", trainer))
-    return trainer, history
+    arguments = training_arguments(train, CPU, folder)
+    return LabelTrainer(model, arguments, train, rows, examples[32:], prompt, States(folder, 2))
+
+
+def valid_history(trainer: LabelTrainer) -> list[dict]:
+    return split_history(trainer.state.log_history)[1]
 
 
 @pytest.mark.parametrize("loss", ["label", "completion"])
 def test_the_loss_is_the_stock_loss_on_the_answers_tokens(base_folder, prompt, examples, train_params, tmp_path, loss):
     train = dataclasses.replace(train_params, loss=loss)
-    trainer, _ = trainer_for(base_folder, prompt, examples, train, tmp_path)
+    trainer = trainer_for(base_folder, prompt, examples, train, tmp_path)
     trainer.model.eval()
-    rows = trainer.train_dataset[:6]
+    rows = trainer.train_dataset.rows[:6]
     ours = trainer.compute_loss(trainer.model, Collator(0)(rows)).item()
     stock = []
     for row in rows:
@@ -59,10 +61,10 @@ def test_the_loss_is_the_stock_loss_on_the_answers_tokens(base_folder, prompt, e
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_learns(base_folder, prompt, examples, train_params, tmp_path, method):
     train = dataclasses.replace(train_params, learning_rate=2e-2, num_train_epochs=20, eval_steps=0.25)
-    trainer, history = trainer_for(base_folder, prompt, examples, train, tmp_path, METHODS[method])
+    trainer = trainer_for(base_folder, prompt, examples, train, tmp_path, METHODS[method])
     first = trainer.evaluate()
     trainer.train()
-    last = history.valid[-1]
+    last = valid_history(trainer)[-1]
     # A vocabulary of 1,500 starts at a loss of 7.3; so small a frozen head can tell words apart by about 1.3 only.
     assert last["loss"] < first["eval_loss"] - 0.8
     assert last["roc_auc"] > 0.9
@@ -73,20 +75,20 @@ def test_the_articles_recipe_trains(base_folder, prompt, examples, tmp_path):
     train = params.build(Train, raw["train"] | raw["methods"]["article"]["train"], "train", problems := [])
     assert not problems
     train = dataclasses.replace(train, num_train_epochs=1)
-    trainer, history = trainer_for(base_folder, prompt, examples, train, tmp_path)
+    trainer = trainer_for(base_folder, prompt, examples, train, tmp_path)
     trainer.train()
     assert trainer.args.activation_checkpointing
-    assert history.valid[-1]["step"] == 2  # 32 rows in batches of 16, and the last step is evaluated
-    assert all(len(row["labels"]) > 1 for row in trainer.train_dataset)
+    assert valid_history(trainer)[-1]["step"] == 2  # 32 rows in batches of 16, and the last step is evaluated
+    assert all(len(row["labels"]) > 1 for row in trainer.train_dataset.rows)
 
 
 def test_two_runs_are_the_same_bytes_and_another_seed_is_not(base_folder, prompt, examples, train_params, tmp_path):
     def run(name, seed):
         folder = tmp_path / name
         train = dataclasses.replace(train_params, num_train_epochs=1, eval_steps=0.5, seed=seed)
-        trainer, history = trainer_for(base_folder, prompt, examples, train, folder)
+        trainer = trainer_for(base_folder, prompt, examples, train, folder)
         trainer.train()
-        history.write(folder / "train.csv", folder / "valid.csv")
+        write_history(trainer.state.log_history, folder / "train.csv", folder / "valid.csv")
         files = [*folder.glob("*.csv"), *folder.glob("checkpoints/*/*")]
         return {str(file.relative_to(folder)): file.read_bytes() for file in files}
 
@@ -120,7 +122,7 @@ def test_accumulated_batches_give_the_gradient_of_one_large_batch(
             warmup_steps=0,
             lr_scheduler_type="constant",
         )
-        trainer, _ = trainer_for(base_folder, prompt, examples, train, tmp_path)
+        trainer = trainer_for(base_folder, prompt, examples, train, tmp_path)
         assert trainer.train().global_step == 1
         return {
             name: weight.detach().clone() for name, weight in trainer.model.named_parameters() if weight.requires_grad
@@ -135,9 +137,9 @@ def test_accumulated_batches_give_the_gradient_of_one_large_batch(
 
 def test_a_checkpoint_scores_valid_as_its_file_says(base_folder, prompt, examples, train_params, tmp_path):
     train = dataclasses.replace(train_params, num_train_epochs=1, eval_steps=0.5)
-    trainer, history = trainer_for(base_folder, prompt, examples, train, tmp_path)
+    trainer = trainer_for(base_folder, prompt, examples, train, tmp_path)
     trainer.train()
-    checkpoint = tmp_path / f"checkpoints/checkpoint-{history.valid[-1]['step']}"
+    checkpoint = tmp_path / f"checkpoints/checkpoint-{valid_history(trainer)[-1]['step']}"
     model = load_adapter(load_base(METHODS["qlora"], base_folder, CPU), checkpoint)
     scores = label_scores(model, prompt, [e.input for e in examples[32:]], train.eval_max_tokens_per_batch, "again")
     kept = [float(row["log_p_true"]) for row in read_csv(checkpoint / "valid_scores.csv")]
@@ -148,6 +150,6 @@ def test_training_stops_when_valid_gets_no_better(base_folder, prompt, examples,
     train = dataclasses.replace(
         train_params, learning_rate=0.0, num_train_epochs=20, eval_steps=4, early_stopping_patience=2
     )
-    trainer, history = trainer_for(base_folder, prompt, examples, train, tmp_path)
+    trainer = trainer_for(base_folder, prompt, examples, train, tmp_path)
     trainer.train()
-    assert [row["step"] for row in history.valid] == [4, 8, 12]
+    assert [row["step"] for row in valid_history(trainer)] == [4, 8, 12]

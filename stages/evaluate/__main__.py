@@ -32,8 +32,9 @@ def main() -> None:
         reports[name] = report(examples, systems, evaluate)
         truncated = sum(len(ids) > prompt.room for ids in prompt.tokenize([example.input for example in examples]))
         reports[name]["size"]["rows_truncated"] = truncated
-        if not systems["model"].written:
-            kept[name] = selected.at_promised_fraction([row.label for row in examples], systems["model"].y_score)
+        labels = [row.label for row in examples]
+        if not systems["model"].written and len(set(labels)) == 2:
+            kept[name] = selected.at_promised_fraction(labels, systems["model"].y_score)
         sliced += slices(name, examples, systems)
         errors += worst_errors(name, examples, systems, evaluate.errors_listed)
         write_predictions(PREDICTIONS / f"{name}.csv", examples, systems)
@@ -46,6 +47,8 @@ def main() -> None:
     write_json(
         METRICS / "evaluate.json", {**test, "further": reports, **promises, "environment": environment(pick_device())}
     )
+    for category in set(evaluate.without_categories) - {row.category for rows in sets.values() for row in rows}:
+        print(f"evaluate: WARNING: no text is of the category {category!r} in evaluate.without_categories")
     for name, part in {"test": test, **reports}.items():
         tell(name, part)
     for name, metrics in kept.items():
@@ -70,7 +73,7 @@ def tell(name: str, part: dict) -> None:
         shown = ", ".join(f"{key} {part[system][key]:.3f}" for key in ("precision", "recall", "f1"))
         print(f"evaluate: {name}: {system}: {shown}")
     difference = part.get("difference", {})
-    if "average_precision" in difference:
+    if "average_precision_low" in difference:
         value, low, high = (difference[f"average_precision{end}"] for end in ("", "_low", "_high"))
         verdict = "no difference" if low <= 0 <= high else "the model wins" if value > 0 else "the baseline wins"
         shown = f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"

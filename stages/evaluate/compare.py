@@ -5,13 +5,14 @@ from typing import Any
 
 import numpy as np
 
-from stages.evaluate.intervals import bootstrap, interval, with_intervals
+from stages.evaluate.intervals import bootstrap, with_intervals
 from stages.evaluate.systems import System
 from stages.metrics import decision_metrics, ranking_metrics
 from stages.params import Evaluate
 from stages.text.example import Example
 
 LENGTH_BANDS = (50, 100, 200, 400)  # characters
+FEWEST_UNITS = 5  # of fewer a bootstrap says nothing: no intervals
 COMPARED = ("average_precision", "roc_auc", "f1", "precision", "recall")
 
 
@@ -34,8 +35,8 @@ def report(examples: list[Example], systems: dict[str, System], params: Evaluate
 
 
 def part_report(examples: list[Example], systems: dict[str, System], samples: int) -> dict[str, Any]:
-    """rows; a system: metrics with intervals; difference: model less baseline, of equal resamples. Of one class alone,
-    decisions only."""
+    """rows; a system: metrics with intervals, where there are units enough; difference: model less baseline, of equal
+    resamples. Of one class alone, decisions only."""
     y_true = np.array([example.label for example in examples])
     units = np.array([example.unit for example in examples])
     size = {"rows": len(examples), "units": len(set(units.tolist())), "fraud_fraction": float(y_true.mean())}
@@ -43,14 +44,14 @@ def part_report(examples: list[Example], systems: dict[str, System], samples: in
     if y_true.all() or not y_true.any():
         decisions = {name: decision_metrics(y_true, system.y_pred) for name, system in systems.items()}
         return {"size": size, "always_fraud": always, **decisions}
-    resamples = bootstrap(systems, y_true, units, samples)
-    metrics = {name: with_intervals(system.metrics(y_true), resamples[name]) for name, system in systems.items()}
-    difference: dict[str, float] = {}
-    for name in COMPARED:
-        if name in metrics["model"] and name in metrics["baseline"]:
-            difference[name] = metrics["model"][name] - metrics["baseline"][name]
-            low, high = interval(resamples["model"][name] - resamples["baseline"][name])
-            difference |= {f"{name}_low": low, f"{name}_high": high}
+    metrics = {name: system.metrics(y_true) for name, system in systems.items()}
+    compared = [name for name in COMPARED if name in metrics["model"] and name in metrics["baseline"]]
+    difference = {name: metrics["model"][name] - metrics["baseline"][name] for name in compared}
+    if size["units"] >= FEWEST_UNITS:
+        resamples = bootstrap(systems, y_true, units, samples)
+        metrics = {name: with_intervals(values, resamples[name]) for name, values in metrics.items()}
+        paired = {name: resamples["model"][name] - resamples["baseline"][name] for name in compared}
+        difference = with_intervals(difference, paired)
     return {"size": size, "always_fraud": always, **metrics, "difference": difference}
 
 

@@ -36,17 +36,18 @@ def weighted_metrics(system: System, y_true: np.ndarray, weights: np.ndarray) ->
             "recall": ratio(tp, positive),
             "f1": ratio(2 * tp, flagged + positive),
         }
+        total = weights.sum(axis=1)
+        both = (positive > 0) & (positive < total)
         if system.written:
-            return metrics
-        metrics |= curve_metrics(system.y_score, y_true, weights)
+            return {name: np.where(both, values, np.nan) for name, values in metrics.items()}
+        metrics |= curve_metrics(system.log_odds, y_true, weights)
         for suffix, probability in (("", system.y_score), ("_before", system.uncalibrated)):
-            total = weights.sum(axis=1)
             gaps = (y_true - probability)[:, None] * (
                 calibration_bins(probability)[:, None] == np.arange(CALIBRATION_BINS)
             )
             metrics[f"brier{suffix}"] = weights @ (y_true - probability) ** 2 / total
             metrics[f"calibration_error{suffix}"] = np.abs(weights @ gaps).sum(axis=1) / total
-    return metrics
+    return {name: np.where(both, values, np.nan) for name, values in metrics.items()}
 
 
 def curve_metrics(y_score: np.ndarray, y_true: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:

@@ -32,13 +32,13 @@ class System:
     """One classifier's output on a set, rows in order.
 
     y_score: float of shape (n,), the calibrated probability of fraud; of written answers 1 or 0, NaN where none could
-    be read. uncalibrated: the probability at temperature 1; None for written answers, which don't order the texts.
+    be read. log_odds: of fraud, as scored, by which texts are ranked; None for written answers, which don't order them.
     seconds: that scoring took; None where it was done elsewhere.
     """
 
     y_score: np.ndarray
     threshold: float
-    uncalibrated: np.ndarray | None = None
+    log_odds: np.ndarray | None = None
     seconds: float | None = None
 
     @property
@@ -48,7 +48,12 @@ class System:
 
     @property
     def written(self) -> bool:
-        return self.uncalibrated is None
+        return self.log_odds is None
+
+    @property
+    def uncalibrated(self) -> np.ndarray:
+        """The probability at temperature 1."""
+        return calibrated(self.log_odds, 1)
 
     def metrics(self, y_true: np.ndarray) -> dict[str, float]:
         """Metrics over all rows; *_before: without the temperature. Of written answers, how many could not be read."""
@@ -56,12 +61,11 @@ class System:
         if self.written:
             return {**decision_metrics(y_true, self.y_pred), "unparsable": int(np.isnan(self.y_score).sum()), **speed}
         before = {f"{name}_before": value for name, value in probability_metrics(y_true, self.uncalibrated).items()}
-        return {**score_metrics(y_true, self.y_score, self.threshold), **before, **speed}
+        return {**score_metrics(y_true, self.y_score, self.threshold, self.log_odds), **before, **speed}
 
     def rows(self, keep: np.ndarray) -> "System":
         """The same classifier on some of the rows, a mask."""
-        uncalibrated = None if self.written else self.uncalibrated[keep]
-        return System(self.y_score[keep], self.threshold, uncalibrated)
+        return System(self.y_score[keep], self.threshold, None if self.written else self.log_odds[keep])
 
 
 Judge = Callable[[str, list[Example]], System]  # name of a set, its rows
@@ -120,7 +124,7 @@ def baseline_judge(folder: Path, valid: list[Example], rule: Select) -> Judge:
 
 
 def scored(log_odds: np.ndarray, temperature: float, threshold: float, seconds: float | None = None) -> System:
-    return System(calibrated(log_odds, temperature), threshold, calibrated(log_odds, 1), seconds)
+    return System(calibrated(log_odds, temperature), threshold, log_odds, seconds)
 
 
 def on_valid(valid: list[Example], log_odds: np.ndarray, rule: Select) -> tuple[float, float]:

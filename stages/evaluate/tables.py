@@ -58,8 +58,9 @@ def write_plots(folder: Path, test: list[Example], systems: dict[str, System]) -
         chosen = decision_metrics(y_true, system.y_pred)
         corner = [0, chosen["recall"], chosen["recall"]], [chosen["precision"], chosen["precision"], 0]
         write_points(folder / f"precision_recall/{name}_threshold.csv", ("recall", "precision"), *corner)
-    for name, probability in (("model", model.y_score), ("model_before", model.uncalibrated)):
-        points = reliability(y_true, np.nan_to_num(model.y_score if probability is None else probability))
+    before = model.y_score if model.written else model.uncalibrated
+    for name, probability in (("model", model.y_score), ("model_before", before)):
+        points = reliability(y_true, np.nan_to_num(probability))
         write_points(folder / f"reliability/{name}.csv", ("probability", "fraud_fraction"), *points)
     write_points(folder / "reliability/ideal.csv", ("probability", "fraud_fraction"), [0, 1], [0, 1])
     found = defaultdict(list)

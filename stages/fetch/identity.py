@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 from stages import UserError
-from stages.model.identity import IDENTITY_FILE, read_identity
+from stages.model.identity import IDENTITY_FILE, read_identity, weights_sha256
 from stages.params import Model
 from stages.paths import RUNS
 from stages.report import write_json
@@ -80,16 +80,3 @@ def write_identity(folder: Path, model: Model, sha256: str) -> dict[str, str]:
     }
     write_json(folder / IDENTITY_FILE, identity)
     return identity
-
-
-def weights_sha256(folder: Path) -> str:
-    """Over the names and hashes of the weight files."""
-    digest = hashlib.sha256()
-    for shard in sorted(folder.glob("*.safetensors")):
-        digest.update(f"{shard.name}:{file_sha256(shard)}\n".encode())
-    return digest.hexdigest()
-
-
-def file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,5 +1,6 @@
-"""Which base model an adapter belongs to."""
+"""Which base model an adapter belongs to, and whether its weights are what was fetched."""
 
+import hashlib
 from pathlib import Path
 
 from stages import UserError
@@ -10,6 +11,30 @@ IDENTITY_FILE = "base.json"  # in models/base: id, revision, source, license, sh
 
 def read_identity(base_folder: Path) -> dict[str, str]:
     return read_json(base_folder / IDENTITY_FILE)
+
+
+def weights_sha256(folder: Path) -> str:
+    """Over the names and hashes of the weight files."""
+    digest = hashlib.sha256()
+    for shard in sorted(folder.glob("*.safetensors")):
+        digest.update(f"{shard.name}:{file_sha256(shard)}\n".encode())
+    return digest.hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def require_whole_base(base_folder: Path) -> None:
+    """Raises UserError unless the weights in `base_folder` are, byte for byte, those that were fetched."""
+    if not (base_folder / IDENTITY_FILE).is_file():
+        raise UserError(f"{base_folder} holds no fetched model ({IDENTITY_FILE} is missing): run `dvc repro fetch`")
+    if weights_sha256(base_folder) != read_identity(base_folder)["sha256"]:
+        raise UserError(
+            f"the weights in {base_folder} are not those that were fetched (a *.safetensors file is missing, cut short "
+            "or changed): run `dvc repro fetch --force`"
+        )
 
 
 def require_same_base(trained_on: dict[str, str], base_folder: Path) -> None:

@@ -22,7 +22,7 @@ from stages.prepare.describe import (
     nested,
 )
 from stages.prepare.dialogues import read_dialogues
-from stages.prepare.leaks import COLUMNS, find_leaks
+from stages.prepare.leaks import COLUMNS, KINDS, find_leaks
 from stages.prepare.read import Rows, limit_rejected, read_rows, write_rejected
 from stages.prepare.shortcuts import Shortcut, find_shortcuts
 from stages.prepare.split import (
@@ -44,6 +44,8 @@ def main() -> None:
     read = read_all(chosen)
     rejected = [row for rows in read.values() for row in rows.rejected]
     write_rejected(PROCESSED / "rejected.jsonl", rejected)
+    for rows in read.values():
+        limit_rejected(rows.rejected, rows.total, 1)  # a file of which nothing is left
     limit_rejected(rejected, sum(rows.total for rows in read.values()), prepare.max_rejected_fraction)
 
     sets = {name: rows.examples for name, rows in read.items()}
@@ -125,7 +127,7 @@ def tell(report: dict, warning: float) -> None:
         leakage = report["leakage"][name]
         leaking = report[name]["rows"] - leakage["clean"]
         if leaking:
-            counts = ", ".join(f"{kind} {leakage[kind]}" for kind in ("verbatim", "near", "contained"))
+            counts = ", ".join(f"{kind} {leakage[kind]}" for kind in KINDS)
             print(f"prepare: WARNING: {leaking} rows of {name} leak ({counts}), listed in {PROCESSED / 'leaks.csv'}")
     first = report["shortcuts"]["first"]
     if first["of_the_way"] >= warning:

@@ -11,7 +11,7 @@ from stages.params import Prepare
 from stages.prepare.overlap import Alike, find_alike
 from stages.text.example import Example
 
-KINDS = ("verbatim", "near", "contained")  # the strongest first
+KINDS = ("verbatim", "near", "contained", "case")  # the strongest first; case: of one group, in splits of one's own
 COLUMNS = ["set", "source", "kind", "other_set", "other_source", "jaccard", "containment"]
 Sets = dict[str, list[Example]]
 
@@ -52,13 +52,17 @@ def find_leaks(sets: Sets, params: Prepare) -> tuple[Sets, list[Leak]]:
     """Marks each row with its unit and with how it leaks. Returns the sets, and a Leak a row, kind and other set.
 
     valid is compared with train; test and further sets with train and valid. A row can leak in several ways; its mark
-    is the strongest. Containment is of either text in the other.
+    is the strongest. Containment is of either text in the other. Units are of each set by itself: what one set holds
+    says nothing of how many independent units another has.
     """
     names = list(sets)
     examples = [example for name in names for example in sets[name]]
     alike = alike_rows(examples, params)
-    units = unit_numbers(examples, alike)
     of_set = np.repeat(np.arange(len(names)), [len(sets[name]) for name in names])
+    units: list[int] = []
+    for number, name in enumerate(names):
+        first = max(units, default=-1) + 1
+        units += [first + unit for unit in unit_numbers(sets[name], alike.of(of_set == number))]
     leaks: list[Leak] = []
     marks = [""] * len(examples)
     for number, name in enumerate(names):
@@ -71,6 +75,14 @@ def find_leaks(sets: Sets, params: Prepare) -> tuple[Sets, list[Leak]]:
                 )
                 leaks.append(found)
                 marks[row] = min(filter(None, (marks[row], kind)), key=KINDS.index)
+            if name not in ("valid", "test"):  # the groups of another file may have the same names by chance
+                continue
+            cases = {e.group: e.source for e in sets[names[other]] if e.group}
+            for row in np.flatnonzero(of_set == number).tolist():
+                if examples[row].group in cases:
+                    source = cases[examples[row].group]
+                    leaks.append(Leak(name, examples[row].source, "case", names[other], source, 0.0, 0.0))
+                    marks[row] = marks[row] or "case"
     marked = [replace(e, unit=u, leak=m) for e, u, m in zip(examples, units, marks, strict=True)]
     return {name: [e for e, s in zip(marked, of_set, strict=True) if s == n] for n, name in enumerate(names)}, leaks
 

@@ -42,6 +42,12 @@ class Alike:
     containment: np.ndarray
     jaccard: np.ndarray
 
+    def of(self, rows: np.ndarray) -> "Alike":
+        """What is alike among some of the texts alone, a mask."""
+        text = self.text[rows]
+        pairs = np.isin(self.one, text) & np.isin(self.other, text)
+        return Alike(text, self.one[pairs], self.other[pairs], self.containment[pairs], self.jaccard[pairs])
+
 
 def find_alike(texts: Sequence[str], near: float, contained: float, contained_characters: int) -> Alike:
     """All pairs with a Jaccard index of at least `near` or a containment of at least `contained`.

@@ -20,7 +20,8 @@ def main() -> None:
     shown = subprocess.run(["dvc", "exp", "show", "--json"], capture_output=True, text=True)
     if shown.returncode:
         raise UserError(f"`dvc exp show` failed: {shown.stderr.strip()}")
-    runs = same_but_for_seed(list(finished(json.loads(shown.stdout))))
+    listed = json.loads(shown.stdout)
+    runs = same_but_for_seed(list(finished(listed)), listed[0]["data"]["params"]["params.yaml"]["data"])
     if len(runs) < 2:
         raise UserError(
             f"found {len(runs)} finished experiments of the current params that differ in train.seed alone; expected 2 "

@@ -28,11 +28,12 @@ class Run:
 
 
 def finished(shown: list[dict[str, Any]]) -> Iterator[Run]:
-    """The workspace, the commit and its finished experiments, of what `dvc exp show --json` prints.
+    """The commit and its finished experiments, of what `dvc exp show --json` prints.
 
-    An experiment that failed or still runs is listed with its own params beside the metrics of its commit.
+    The workspace, listed first, does not count: its params may have been edited since its metrics were written. An
+    experiment that failed or still runs is listed with its own params beside the metrics of its commit.
     """
-    for commit in shown:
+    for commit in shown[1:]:
         groups = commit.get("experiments") or []
         done = [group for group in groups if (group.get("executor") or {}).get("state", "success") == "success"]
         for revision in [commit, *(revision for group in done for revision in group["revs"])]:
@@ -43,9 +44,9 @@ def finished(shown: list[dict[str, Any]]) -> Iterator[Run]:
                 yield Run(params, metrics)
 
 
-def same_but_for_seed(runs: list[Run]) -> list[Run]:
-    """The runs with the params of the first, one a seed, in the order of the seeds."""
-    alike = {run.seed: run for run in reversed(runs) if run.rest == runs[0].rest}
+def same_but_for_seed(runs: list[Run], params: dict[str, Any]) -> list[Run]:
+    """The runs with these params but for the seed, one a seed, in the order of the seeds."""
+    alike = {run.seed: run for run in reversed(runs) if run.rest == Run(params, {}).rest}
     return [alike[seed] for seed in sorted(alike)]
 
 

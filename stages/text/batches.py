@@ -84,11 +84,12 @@ class TokenBudgetBatches(Sampler[list[int]]):
 
 @dataclass(frozen=True)
 class Collator:
-    """Pads rows of {"input_ids": list of int, "labels": list of K int} on the right, to a batch of tensors.
+    """Pads rows of {"input_ids": list of int, "labels": list of K int, "row": int} on the right, to a batch of tensors.
 
     Returns input_ids (B, T), positions (B, K) of the last K tokens of each row, and labels (B, 1 + K): -100, then the
     tokens that should follow at these positions. (-100 stands first because the Trainer counts a batch's targets as
-    labels[:, 1:], as if the model shifted them.) Rows without labels have K = 1 and get no labels.
+    labels[:, 1:], as if the model shifted them.) Rows without labels have K = 1 and get no labels. rows (B,): their
+    numbers, where they have some.
     """
 
     pad_token_id: int
@@ -102,4 +103,6 @@ class Collator:
         batch = {"input_ids": input_ids, "positions": lengths.unsqueeze(1) - targets + torch.arange(targets)}
         if "labels" in rows[0]:
             batch["labels"] = torch.tensor([[IGNORED, *row["labels"]] for row in rows])
+        if "row" in rows[0]:
+            batch["rows"] = torch.tensor([row["row"] for row in rows])
         return batch

@@ -1,53 +1,71 @@
-"""Trains adapters, with a checkpoint and the scores of valid at every evaluation.
+"""Trains adapters, with a checkpoint and the scores of valid at every evaluation. A training that was ended goes on
+from its last saved state.
 
 python -m stages.train
 """
 
 import dataclasses
-import time
+import shutil
+from pathlib import Path
+
+import torch
 
 from stages import params, run
 from stages.model.adapter import attach_adapter
-from stages.model.device import environment, peak_memory_bytes, pick_device, reset_peak_memory
+from stages.model.device import environment, pick_device, reset_peak_memory
+from stages.model.identity import require_whole_base
 from stages.model.load import load_base, load_tokenizer
-from stages.paths import CHECKPOINTS, METRICS, PLOTS, PROCESSED, RUNS
-from stages.report import write_json
+from stages.params import Params
+from stages.paths import BASE_MODEL, CHECKPOINTS, METRICS, PLOTS, PROCESSED, RUNS
+from stages.report import read_json, replacing_folder, write_json
 from stages.text.example import read_examples
 from stages.text.prompt import build_prompt
-from stages.train.callbacks import History, KeepAdapter
+from stages.train.callbacks import write_history
+from stages.train.states import PROGRESS_FILE, States, fingerprint, prune_finished
 from stages.train.trainer import LabelTrainer, training_arguments, training_rows
 
 
 def main() -> None:
     chosen = params.load()
     device = pick_device()
-    train, valid = (read_examples(PROCESSED / f"{name}.jsonl") for name in ("train", "valid"))
+    require_whole_base(BASE_MODEL)
+    trainings = RUNS / "train"
+    states = States(trainings / fingerprint(chosen, device), chosen.train.save_total_limit)
+    with states.held():
+        prune_finished(trainings, states.folder)
+        state = states.newest()
+        if state is None or not read_json(state / PROGRESS_FILE)["finished"]:
+            state = train(chosen, device, states, state)
+        publish(state, states.folder / CHECKPOINTS.name, device)
+
+
+def train(chosen: Params, device: torch.device, states: States, state: Path | None) -> Path:
+    """Trains, from a state if there is one, to the end. Returns the last state."""
+    examples, valid = (read_examples(PROCESSED / f"{name}.jsonl") for name in ("train", "valid"))
     prompt = build_prompt(load_tokenizer(), **dataclasses.asdict(chosen.prompt))
-    rows, truncated = training_rows(train, prompt, chosen.train.loss)
+    rows, truncated = training_rows(examples, prompt, chosen.train.loss)
     reset_peak_memory(device)
     model = attach_adapter(load_base(chosen.method), chosen.train)
+    arguments = training_arguments(chosen.train, device, states.folder)
+    trainer = LabelTrainer(model, arguments, chosen.train, rows, valid, prompt, states)
+    trainer.facts["rows_truncated"] = truncated
+    if state:
+        print(f"train: goes on from {state}")
+    return trainer.train_to_end(state)
 
-    history = History()
-    trainer = LabelTrainer(
-        model, training_arguments(chosen.train, device, RUNS / "train"), chosen.train, rows, valid, prompt, history
-    )
-    trainer.add_callback(KeepAdapter(CHECKPOINTS, trainer))
-    start = time.perf_counter()
-    result = trainer.train()
-    seconds = time.perf_counter() - start
 
-    history.write(PLOTS / "train.csv", PLOTS / "valid.csv")
-    facts = {
-        "rows": len(rows),
-        "rows_truncated": truncated,
-        "trainable_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
-        "steps": result.global_step,
-        "epochs": trainer.state.epoch,
-    }
+def publish(state: Path, checkpoints: Path, device: torch.device) -> None:
+    """Writes the stage's outputs from what the training left in its folder."""
+    progress = read_json(state / PROGRESS_FILE)
+    with replacing_folder(CHECKPOINTS) as folder:
+        shutil.copytree(checkpoints, folder, dirs_exist_ok=True)
+    log_history = read_json(state / "trainer_state.json")["log_history"]
+    write_history(log_history, PLOTS / "train.csv", PLOTS / "valid.csv")
+    facts, seconds = progress["facts"], progress["seconds"]
     measured = {
         "seconds": seconds,
-        "samples_per_second": len(rows) * trainer.state.epoch / seconds,
-        "peak_memory_bytes": peak_memory_bytes(device),
+        "samples_per_second": facts["rows"] * facts["epochs"] / seconds,
+        "peak_memory_bytes": progress["peak_memory_bytes"],
     }
     write_json(METRICS / "train.json", {"facts": facts, "measured": measured, "environment": environment(device)})
 

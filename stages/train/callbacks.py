@@ -1,33 +1,30 @@
-"""What happens beside the optimizer's steps: history, checkpoints, a last evaluation."""
+"""What happens beside the optimizer's steps: checkpoints, a last evaluation, a signal to stop; and the history."""
 
+import signal
 from pathlib import Path
+from typing import Any
 
 from transformers import TrainerCallback
 
 from stages.paths import VALID_SCORES
-from stages.report import write_csv
+from stages.report import replacing_folder, write_csv
 
 TRAIN_COLUMNS = ["step", "epoch", "loss", "learning_rate", "grad_norm"]
 VALID_COLUMNS = ["step", "epoch", "loss", "average_precision", "roc_auc", "f1"]
 
 
-class History(TrainerCallback):
-    """Collects what the Trainer logs, training and evaluation apart. No timings: equal runs give equal files."""
+def split_history(log_history: list[dict[str, Any]]) -> tuple[list[dict], list[dict]]:
+    """What the Trainer logged, training and evaluation apart. No timings: equal runs give equal files."""
+    train = [row for row in log_history if "loss" in row]
+    valid = [row for row in log_history if "eval_loss" in row]
+    return train, [{key.removeprefix("eval_"): value for key, value in row.items()} for row in valid]
 
-    def __init__(self):
-        self.train: list[dict] = []
-        self.valid: list[dict] = []
 
-    def on_log(self, args, state, control, logs=None, **kwargs):
-        step = {"step": state.global_step, "epoch": state.epoch}
-        if "eval_loss" in logs:
-            self.valid.append(step | {key.removeprefix("eval_"): value for key, value in logs.items()} | step)
-        elif "loss" in logs:
-            self.train.append(logs | step)
-
-    def write(self, train: Path, valid: Path) -> None:
-        write_csv(train, self.train, TRAIN_COLUMNS)
-        write_csv(valid, self.valid, VALID_COLUMNS)
+def write_history(log_history: list[dict[str, Any]], train: Path, valid: Path) -> None:
+    for path, rows, columns in zip(
+        (train, valid), split_history(log_history), (TRAIN_COLUMNS, VALID_COLUMNS), strict=True
+    ):
+        write_csv(path, rows, columns)
 
 
 class KeepAdapter(TrainerCallback):
@@ -37,17 +34,20 @@ class KeepAdapter(TrainerCallback):
         self.folder, self.trainer = folder, trainer
 
     def on_evaluate(self, args, state, control, model=None, **kwargs):
-        checkpoint = self.folder / f"checkpoint-{state.global_step}"
-        config = model.active_peft_config
-        config.target_modules = sorted(config.target_modules)  # peft's set has another order in another process
-        model.save_pretrained(checkpoint, safe_serialization=True)
-        (checkpoint / "README.md").unlink(missing_ok=True)  # peft's empty form; the select stage writes a real card
-        scores = self.trainer.valid_scores.log_probability
-        rows = (
-            {"y_true": int(example.label), "log_p_false": repr(float(false)), "log_p_true": repr(float(true))}
-            for example, (false, true) in zip(self.trainer.eval_dataset, scores, strict=True)
-        )
-        write_csv(checkpoint / VALID_SCORES, rows, ["y_true", "log_p_false", "log_p_true"])
+        control.should_save = control.should_save or control.should_training_stop  # the end, too, is a state
+        if not args.should_save:
+            return
+        with replacing_folder(self.folder / f"checkpoint-{state.global_step}") as checkpoint:
+            config = model.active_peft_config
+            config.target_modules = sorted(config.target_modules)  # peft's set has another order in another process
+            model.save_pretrained(checkpoint, safe_serialization=True)
+            (checkpoint / "README.md").unlink(missing_ok=True)  # peft's empty form; the select stage writes a real card
+            scores = self.trainer.valid_scores.log_probability
+            rows = (
+                {"y_true": int(example.label), "log_p_false": repr(float(false)), "log_p_true": repr(float(true))}
+                for example, (false, true) in zip(self.trainer.eval_dataset, scores, strict=True)
+            )
+            write_csv(checkpoint / VALID_SCORES, rows, ["y_true", "log_p_false", "log_p_true"])
 
 
 class EvaluateAtEnd(TrainerCallback):
@@ -56,3 +56,27 @@ class EvaluateAtEnd(TrainerCallback):
     def on_step_end(self, args, state, control, **kwargs):
         if state.global_step >= state.max_steps:
             control.should_evaluate = True
+
+
+class StopOnSignal(TrainerCallback):
+    """SIGTERM and the first Ctrl-C let the step end, save the state and stop; a second one ends the process at once."""
+
+    def __init__(self):
+        self.signal: int | None = None
+        self.before: dict[int, Any] = {}
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self.before[number] = signal.signal(number, self.note)
+
+    def on_train_end(self, args, state, control, **kwargs):
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    def note(self, number, frame):
+        self.signal = number
+        signal.signal(number, self.before[number])
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if self.signal is not None:
+            control.should_save = control.should_training_stop = True

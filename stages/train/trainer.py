@@ -1,25 +1,35 @@
-"""transformers' Trainer with two things replaced: the loss looks at the answer's tokens alone, and evaluation is the
-project's one scorer. Schedules, optimizers, clipping and callbacks are the Trainer's own."""
+"""transformers' Trainer with three things replaced: the loss looks at the answer's tokens alone, evaluation is the
+project's one scorer, and states are written whole or not at all. Schedules, optimizers, clipping, resuming and
+callbacks are the Trainer's own."""
 
+import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import PeftModel
 from torch.nn import functional
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from transformers import EarlyStoppingCallback, Trainer, TrainingArguments
 
+from stages import UserError
 from stages.metrics import BEST_F1, choose_threshold, decision_metrics, ranking_metrics
 from stages.model.answer import answer_logits
+from stages.model.device import peak_memory_bytes
 from stages.model.score import LabelScores, label_scores
 from stages.params import Train
-from stages.text.batches import Collator, TokenBudgetBatches
+from stages.paths import CHECKPOINTS
+from stages.report import read_json
+from stages.text.batches import IGNORED, Collator, TokenBudgetBatches
 from stages.text.example import Example
 from stages.text.prompt import Prompt
-from stages.train.callbacks import EvaluateAtEnd, History
+from stages.train.callbacks import EvaluateAtEnd, KeepAdapter, StopOnSignal
+from stages.train.states import PROGRESS_FILE, States, remove_pickled
 
 
-def training_rows(examples: list[Example], prompt: Prompt, loss: str) -> tuple[list[dict[str, list[int]]], int]:
+def training_rows(examples: list[Example], prompt: Prompt, loss: str) -> tuple[list[dict[str, Any]], int]:
     """Model input and the K tokens that should follow its last K positions; and how many texts lost their end.
 
     loss `label`: the input ends with the cue, K = 1. loss `completion`: the whole answer is asked for, cue first.
@@ -28,10 +38,11 @@ def training_rows(examples: list[Example], prompt: Prompt, loss: str) -> tuple[l
     rows = []
     for example, ids in zip(examples, texts, strict=True):
         if loss == "label":
-            rows.append({"input_ids": prompt.encode(ids), "labels": [prompt.label_ids[example.label]]})
+            row = {"input_ids": prompt.encode(ids), "labels": [prompt.label_ids[example.label]]}
         else:
             answer = prompt.answer(example.label)
-            rows.append({"input_ids": prompt.encode(ids, cue=False) + answer[:-1], "labels": answer})
+            row = {"input_ids": prompt.encode(ids, cue=False) + answer[:-1], "labels": answer}
+        rows.append(row | {"source": example.source})
     return rows, sum(len(ids) > prompt.room for ids in texts)
 
 
@@ -56,7 +67,10 @@ def training_arguments(train: Train, device: torch.device, output_dir: Path) -> 
         eval_strategy="steps",
         eval_steps=train.eval_steps if train.eval_steps < 1 else int(train.eval_steps),
         logging_steps=train.logging_steps,
-        save_strategy="no",  # KeepAdapter writes the checkpoints, at each evaluation
+        save_strategy="steps",  # of what a killed run goes on from; KeepAdapter writes the checkpoints
+        save_steps=train.save_steps if train.save_steps < 1 else int(train.save_steps),
+        restore_callback_states_from_checkpoint=True,  # early stopping's count
+        logging_nan_inf_filter=False,  # training_step looks itself, and stops
         metric_for_best_model="eval_loss",
         greater_is_better=False,
         seed=train.seed,
@@ -69,34 +83,88 @@ def training_arguments(train: Train, device: torch.device, output_dir: Path) -> 
     return arguments
 
 
+class TrainingRows(Dataset):
+    """The rows by number. ~number is that row with nothing to learn, for a process that has no row left in a step."""
+
+    def __init__(self, rows: list[dict[str, Any]]):
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        row = self.rows[number if number >= 0 else ~number]
+        labels = row["labels"] if number >= 0 else [IGNORED] * len(row["labels"])
+        return {"input_ids": row["input_ids"], "labels": labels, "row": number}
+
+
 class LabelTrainer(Trainer):
-    """Trains on the answer's tokens; evaluates by scoring `valid`, whose scores stay in `valid_scores`."""
+    """Trains on the answer's tokens; evaluates by scoring `valid`, whose scores stay in `valid_scores`; keeps a state
+    to go on from in `states`, and checkpoints beside it."""
 
     def __init__(
         self,
         model: PeftModel,
         args: TrainingArguments,
         params: Train,
-        rows: list[dict[str, list[int]]],
+        rows: list[dict[str, Any]],
         valid: list[Example],
         prompt: Prompt,
-        history: History,
+        states: States,
     ):
+        self.stop = StopOnSignal()
         super().__init__(
             model,
             args,
             data_collator=Collator(prompt.tokenizer.pad_token_id),
-            train_dataset=rows,
+            train_dataset=TrainingRows(rows),
             eval_dataset=valid,
-            callbacks=[EarlyStoppingCallback(params.early_stopping_patience), EvaluateAtEnd(), history],
+            callbacks=[EarlyStoppingCallback(params.early_stopping_patience), EvaluateAtEnd(), self.stop],
         )
+        self.add_callback(KeepAdapter(states.folder / CHECKPOINTS.name, self))
         self.params = params
         self.prompt = prompt
+        self.states = states
         self.valid_scores: LabelScores | None = None
+        self.facts: dict[str, Any] = {
+            "rows": len(rows),
+            "trainable_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        }
+        self.pieces = 1  # into which a batch is cut, since it does not fit in memory whole
+        self.losses: list[torch.Tensor] = []  # of each batch since the last line of the log,
+        self.logged_step = 0  # which was of this step
+        self.seconds_before = 0.0  # of earlier processes that worked on this training
+        self.peak_before = 0
+        self.started = time.perf_counter()
+
+    def train_to_end(self, state: Path | None) -> Path:
+        """Trains, from a state if there is one. Returns the last state. A signal ends the process, the state saved."""
+        if state:
+            progress = read_json(state / PROGRESS_FILE)
+            self.losses = [torch.tensor(loss, device=self.args.device) for loss in progress["losses"]]
+            self.logged_step, self.pieces = progress["logged_step"], progress["pieces"]
+            self.seconds_before, self.peak_before = progress["seconds"], progress["peak_memory_bytes"]
+        self.started = time.perf_counter()
+        self.train(resume_from_checkpoint=str(state) if state else None)
+        if self.stop.signal is not None and not self.finished:
+            print(
+                f"train: stopped by signal {self.stop.signal} at step {self.state.global_step} of "
+                f"{self.state.max_steps}, saved in {self.states.folder}: `dvc repro` goes on from there",
+                file=sys.stderr,
+            )
+            sys.exit(128 + self.stop.signal)
+        return self.states.newest()
+
+    @property
+    def finished(self) -> bool:
+        """Whether no step is to come: the last is done, or valid got no better for too long."""
+        (early,) = (each for each in self.callback_handler.callbacks if isinstance(each, EarlyStoppingCallback))
+        stopped_early = early.early_stopping_patience_counter >= early.early_stopping_patience
+        return self.state.global_step >= self.state.max_steps or stopped_early
 
     def get_train_dataloader(self) -> DataLoader:
         batches = TokenBudgetBatches(
-            [len(row["input_ids"]) for row in self.train_dataset],
+            [len(row["input_ids"]) for row in self.train_dataset.rows],
             self.params.max_tokens_per_batch,
             self.params.per_device_train_batch_size,
             shuffle=True,
@@ -111,6 +179,97 @@ class LabelTrainer(Trainer):
         )
         return self.accelerator.prepare(loader)
 
+    def training_step(self, model, inputs, num_items_in_batch=None) -> torch.Tensor:
+        """The Trainer's, on pieces of the batch where the whole does not fit in memory: gradients add up to the same.
+
+        Raises UserError where a single row does not fit, and where the loss is no number.
+        """
+        if num_items_in_batch is None:
+            num_items_in_batch = inputs["labels"][:, 1:].ne(IGNORED).sum()
+        earlier = [(p, None if p.grad is None else p.grad.clone()) for p in model.parameters() if p.requires_grad]
+        loss = None
+        while loss is None:
+            try:
+                pieces = cut(inputs, self.pieces)
+                loss = sum(
+                    super(LabelTrainer, self).training_step(model, piece, num_items_in_batch) for piece in pieces
+                )
+            except torch.OutOfMemoryError:
+                self.halve(inputs["input_ids"].shape)
+            if loss is None:  # outside the handler, whose traceback holds on to the tensors of the failed pass
+                for parameter, gradient in earlier:
+                    parameter.grad = gradient
+                torch.cuda.empty_cache()
+        self.require_number(loss, inputs["rows"])
+        self.losses.append(loss.detach())
+        return loss
+
+    def halve(self, shape: torch.Size) -> None:
+        """Cuts batches into twice as many pieces from here on."""
+        rows, tokens = shape
+        if self.pieces >= rows or self.args.world_size > 1:
+            raise UserError(
+                f"a batch of {-(-rows // self.pieces)} text(s) of {tokens} tokens does not fit in the GPU's memory: "
+                "set train.gradient_checkpointing: true, or lower train.per_device_train_batch_size, "
+                "train.max_tokens_per_batch or prompt.max_length, or choose method qlora. The last saved state is whole"
+            )
+        self.pieces *= 2
+        print(
+            f"train: a batch of {rows} x {tokens} tokens does not fit in the GPU's memory; batches are now worked off "
+            f"in {self.pieces} pieces, which add up to the same step",
+            file=sys.stderr,
+        )
+
+    def require_number(self, loss: torch.Tensor, rows: torch.Tensor) -> None:
+        if not torch.isfinite(loss):
+            numbers = [row if row >= 0 else ~row for row in rows.tolist()]
+            sources = ", ".join(self.train_dataset.rows[row]["source"] or f"row {row}" for row in numbers)
+            raise UserError(
+                f"the loss is {loss.item()} at step {self.state.global_step + 1}, on the texts {sources}: lower "
+                "train.learning_rate, or set the method's dtype to float32. Checkpoints and states before it are "
+                "whole; nothing of this step was kept"
+            )
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """The mean loss of the steps since the last log, those of an earlier process among them."""
+        if "loss" in logs:
+            steps = self.state.global_step - self.logged_step
+            logs["loss"] = float(torch.stack(self.losses).double().sum()) / steps
+            self.losses, self.logged_step = [], self.state.global_step
+        super().log(logs, start_time)
+
+    def _get_output_dir(self, trial) -> str:
+        return str(self.writing)
+
+    def _save_checkpoint(self, model, trial) -> None:
+        """The Trainer's state, as States keeps it."""
+        for name, parameter in self.model.named_parameters():
+            if parameter.requires_grad and not torch.isfinite(parameter).all():
+                raise UserError(
+                    f"{name} is no number any more after step {self.state.global_step}: lower train.learning_rate. "
+                    "The states before are whole"
+                )
+        with self.states.saving(self.state.global_step, self.progress()) as folder:
+            self.writing = folder
+            super()._save_checkpoint(model, trial)
+            (written,) = folder.iterdir()
+            remove_pickled(written)
+            for file in written.iterdir():
+                file.rename(folder / file.name)
+            written.rmdir()
+
+    def progress(self) -> dict[str, Any]:
+        """What a state holds beside the Trainer's own."""
+        return {
+            "finished": self.finished,
+            "losses": [float(loss) for loss in self.losses],
+            "logged_step": self.logged_step,
+            "pieces": self.pieces,
+            "seconds": self.seconds_before + time.perf_counter() - self.started,
+            "peak_memory_bytes": max(self.peak_before, peak_memory_bytes(self.args.device)),
+            "facts": self.facts | {"steps": self.state.global_step, "epochs": self.state.epoch},
+        }
+
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """Mean cross entropy, over the vocabulary, of the K answer tokens in labels (B, 1 + K).
 
@@ -118,9 +277,10 @@ class LabelTrainer(Trainer):
         batches were accumulated.
         """
         labels = inputs.pop("labels")[:, 1:]
+        inputs.pop("rows", None)
         logits = answer_logits(model, inputs).float()  # (B, K, vocabulary)
-        total = functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum")
-        loss = total / (labels.numel() if num_items_in_batch is None else num_items_in_batch)
+        total = functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum", ignore_index=IGNORED)
+        loss = total / (labels.ne(IGNORED).sum() if num_items_in_batch is None else num_items_in_batch)
         return (loss, {"logits": logits}) if return_outputs else loss
 
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix="eval") -> dict[str, float]:
@@ -140,3 +300,10 @@ class LabelTrainer(Trainer):
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+
+def cut(batch: dict[str, torch.Tensor], pieces: int) -> Iterator[dict[str, torch.Tensor]]:
+    """A batch in pieces of about as many rows each, as many as there are rows at most."""
+    columns = [tensor.chunk(min(pieces, len(tensor))) for tensor in batch.values()]
+    for parts in zip(*columns, strict=True):
+        yield dict(zip(batch, parts, strict=True))
