@@ -97,7 +97,7 @@ def test_a_signal_saves_and_ends_the_process_with_its_number(start, train, tmp_p
     stop = lambda: os.kill(os.getpid(), signal.SIGTERM)  # noqa: E731
     trainer, ended = go_on(start, tmp_path / "stopped", [3, 7], stop, seldom)
     assert ended.value.code == 128 + signal.SIGTERM
-    assert "at step 7 of 10" in capfd.readouterr().err
+    assert "train: stopped by signal 15 at step" in capfd.readouterr().err
     assert results(tmp_path / "stopped", trainer) == uninterrupted
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
@@ -240,12 +240,16 @@ def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path):
     target = tmp_path / "out"
     target.mkdir()
     (target / "old").write_text("x")
-    with pytest.raises(Killed), replacing_folder(target) as folder:
-        (folder / "new").write_text("y")
-        kill()
+
+    def write(last):
+        with replacing_folder(target) as folder:
+            (folder / "new").write_text("y")
+            last()
+
+    with pytest.raises(Killed):
+        write(kill)
     assert [file.name for file in target.iterdir()] == ["old"]
     shutil.copytree(target, tmp_path / ".writing-out")  # of a process that was killed outright
-    with replacing_folder(target) as folder:
-        (folder / "new").write_text("y")
+    write(lambda: None)
     assert [file.name for file in target.iterdir()] == ["new"]
     assert [path.name for path in tmp_path.iterdir()] == ["out"]

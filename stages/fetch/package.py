@@ -13,7 +13,8 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-from stages.fetch.identity import FetchError, file_sha256
+from stages.fetch.identity import FetchError
+from stages.model.identity import file_sha256
 from stages.params import Model
 
 GGUF_FILE = "model.gguf"
