@@ -3,6 +3,7 @@
 Here stands what every stage shares at its start: the environment, and how an error reaches its user.
 """
 
+import errno
 import logging
 import os
 import sys
@@ -20,9 +21,48 @@ class UserError(ValueError):
     """Something that the user can mend; the message says what was found, what was expected and what to do."""
 
 
+NO_ROOM = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "a file may not grow",
+}
+
+
 def run(main: Callable[[], None]) -> None:
-    """Runs a stage; a UserError ends it with its message and status 1, without a traceback."""
+    """Runs a stage; a UserError ends it with its message and status 1, without a traceback. Of several processes (of
+    `accelerate launch`) the first alone prints."""
+    if not is_main_process():
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     try:
         main()
     except UserError as error:
         sys.exit(f"error: {error}")
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        sys.exit(
+            f"error: {NO_ROOM[error.errno]}: {error}. Make room and run `dvc repro` again; nothing else was changed"
+        )
+
+
+def world_size() -> int:
+    """How many processes `accelerate launch` or torchrun started."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def rank() -> int:
+    """This process's number among them."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def is_main_process() -> bool:
+    """The one that writes."""
+    return rank() == 0
+
+
+def wait_for_all() -> None:
+    """Returns when all processes are here."""
+    if world_size() > 1:
+        import torch.distributed
+
+        torch.distributed.barrier()

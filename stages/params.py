@@ -287,7 +287,10 @@ def load(path: Path = PARAMS_FILE) -> Params:
                     sections[section] = merged
     for name in TABLES:
         if not isinstance(raw.get(name), str) or raw[name] not in tables[name]:
-            problems.append(f"{name}: found {raw.get(name)!r}; expected one of {', '.join(tables[name])}")
+            known = ", ".join(tables[name])
+            problems.append(
+                f"{name}: found {raw.get(name)!r}; expected one of {known}{nearest(raw.get(name), tables[name])}"
+            )
     for key in ("methods", "prequantized"):
         for name in getattr(sections["benchmark"], key, []):
             if not isinstance(name, str) or name not in tables["method"]:

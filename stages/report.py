@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import io
 import json
 import math
 import os
@@ -13,12 +14,18 @@ from typing import Any, TextIO
 
 from safetensors import SafetensorError
 
-from stages import UserError
+from stages import UserError, is_main_process, wait_for_all
 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[TextIO]:
-    """Opens a text file that takes the place of `path` only when the block ends without an error."""
+    """Opens a text file that takes the place of `path` only when the block ends without an error.
+
+    Of several processes the first alone writes.
+    """
+    if not is_main_process():
+        yield io.StringIO()
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -37,19 +44,25 @@ def replacing(path: Path) -> Iterator[TextIO]:
 def replacing_folder(path: Path) -> Iterator[Path]:
     """A folder beside `path` to write files to; it takes the place of `path` only when the block ends without an error.
 
+    Several processes may write to it, each its own files; all must enter and leave the block.
     Raises UserError where the disk is full or the file system fails; `path` is then as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     folder = path.parent / f".writing-{path.name}"
-    shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
     try:
-        folder.mkdir()
+        if is_main_process():
+            shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
+            folder.mkdir()
+        wait_for_all()
         yield folder
-        for file in [*folder.rglob("*"), folder]:
-            flush(file)
-        shutil.rmtree(path, ignore_errors=True)
-        os.replace(folder, path)
-        flush(path.parent)
+        wait_for_all()
+        if is_main_process():
+            for file in [*folder.rglob("*"), folder]:
+                flush(file)
+            shutil.rmtree(path, ignore_errors=True)
+            os.replace(folder, path)
+            flush(path.parent)
+        wait_for_all()
     except (OSError, RuntimeError, SafetensorError) as error:  # the last two: torch and safetensors on a full disk
         shutil.rmtree(folder, ignore_errors=True)
         if isinstance(error, RuntimeError) and "write" not in str(error):

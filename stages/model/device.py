@@ -7,11 +7,17 @@ import resource
 from pathlib import Path
 
 import torch
+from accelerate import PartialState
+
+from stages import world_size
 
 LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "scikit-learn")
 
 
 def pick_device() -> torch.device:
+    """The GPU, if there is one; of several processes, each has its own and they can talk from here on."""
+    if world_size() > 1:
+        PartialState(cpu=not torch.cuda.is_available())
     return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from stages import UserError, rank, world_size
 from stages.model.answer import answer_logits
 from stages.text.batches import Collator, TokenBudgetBatches
 from stages.text.prompt import Prompt
@@ -35,22 +36,47 @@ def label_scores(
 ) -> LabelScores:
     """Scores texts, longest first, in batches of at most `max_tokens_per_batch` padded tokens.
 
-    The model is put in eval mode and left in the mode it came in. Shows a progress bar named `title`.
+    The model is put in eval mode and left in the mode it came in. Shows a progress bar named `title`. Several processes
+    score every so many-th batch each, and all get all scores. A batch that does not fit in memory is halved.
     """
     rows = [{"input_ids": prompt.encode(ids)} for ids in prompt.tokenize(list(texts))]
     batches = TokenBudgetBatches([len(row["input_ids"]) for row in rows], max_tokens_per_batch)
     collate = Collator(prompt.tokenizer.pad_token_id)
     words = [prompt.label_ids[False], prompt.label_ids[True]]
     device = next(model.parameters()).device
-    result = np.empty((len(rows), 2))
+    result = np.zeros((len(rows), 2))
     was_training = model.training
     model.eval()
+    todo = list(batches)[rank() :: world_size()][::-1]
     # no_grad, not inference_mode: tensors that layers keep for later must stay usable in training.
-    with torch.no_grad(), tqdm(total=len(rows), desc=title, unit="text") as progress:
-        for batch in batches:
-            inputs = {name: tensor.to(device) for name, tensor in collate([rows[row] for row in batch]).items()}
-            logits = answer_logits(model, inputs)[:, 0]  # (B, vocabulary)
-            result[batch] = logits.float().log_softmax(-1)[:, words].double().cpu().numpy()
-            progress.update(len(batch))
+    with torch.no_grad(), tqdm(total=sum(map(len, todo)), desc=title, unit="text", disable=rank() > 0) as progress:
+        while todo:
+            batch = todo.pop()
+            try:
+                inputs = {name: tensor.to(device) for name, tensor in collate([rows[row] for row in batch]).items()}
+                logits = answer_logits(model, inputs)[:, 0]  # (B, vocabulary)
+                result[batch] = logits.float().log_softmax(-1)[:, words].double().cpu().numpy()
+                progress.update(len(batch))
+            except torch.OutOfMemoryError:
+                todo += halves(batch, len(rows[batch[0]]["input_ids"]))
+                torch.cuda.empty_cache()
     model.train(was_training)
-    return LabelScores(result)
+    return LabelScores(sum_over_processes(result, device))
+
+
+def halves(batch: list[int], tokens: int) -> list[list[int]]:
+    """A batch that did not fit in memory in two. Raises UserError for a single row."""
+    if len(batch) == 1:
+        raise UserError(
+            f"a text of {tokens} tokens does not fit in the GPU's memory: lower prompt.max_length, or choose method "
+            "qlora"
+        )
+    return [batch[len(batch) // 2 :], batch[: len(batch) // 2]]
+
+
+def sum_over_processes(values: np.ndarray, device: torch.device) -> np.ndarray:
+    if world_size() == 1:
+        return values
+    shared = torch.tensor(values, device=device)
+    torch.distributed.all_reduce(shared)
+    return shared.cpu().numpy()

@@ -12,7 +12,7 @@ from peft import PeftModel
 
 from stages.metrics import calibrated, metrics_at_fraction
 from stages.model.adapter import load_adapter
-from stages.model.identity import require_same_base
+from stages.model.identity import require_same_base, require_whole_base
 from stages.model.load import ModelError, load_base, load_tokenizer
 from stages.params import Method, Select
 from stages.paths import BASE_MODEL, SELECTED
@@ -76,6 +76,7 @@ def load_selected(folder: Path = SELECTED, base_folder: Path = BASE_MODEL) -> tu
     if not (folder / RECORD_FILE).is_file():
         raise ModelError(f"{folder} holds no selected model: run `dvc repro` first")
     selected = Selected(**read_json(folder / RECORD_FILE))
+    require_whole_base(base_folder)
     require_same_base(selected.base, base_folder)
     prompt = build_prompt(load_tokenizer(base_folder), **selected.prompt)
     model = load_adapter(load_base(Method(**selected.method), base_folder), folder)

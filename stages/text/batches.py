@@ -29,6 +29,8 @@ class TokenBudgetBatches(Sampler[list[int]]):
         max_tokens: most padded tokens in a batch; None for no bound.
         max_rows: most rows in a batch; None for no bound.
         shuffle: False gives longest first and always the same order, for scoring.
+        rank, world: of each batch, every world-th row from row `rank` on: the batches are those of one process, dealt
+            out to all. A process that gets none of a batch gets ~row, of a row that another one has.
     """
 
     def __init__(
@@ -40,11 +42,14 @@ class TokenBudgetBatches(Sampler[list[int]]):
         shuffle: bool = False,
         group_by_length: bool = True,
         seed: int = 0,
+        rank: int = 0,
+        world: int = 1,
     ):
         self.lengths = [padded(length) for length in lengths]
         self.max_tokens, self.max_rows = max_tokens, max_rows
         self.shuffle, self.group_by_length = shuffle, group_by_length
         self.seed, self.epoch = seed, 0
+        self.rank, self.world = rank, world
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
@@ -53,7 +58,7 @@ class TokenBudgetBatches(Sampler[list[int]]):
         return len(self.batches())
 
     def __iter__(self) -> Iterator[list[int]]:
-        return iter(self.batches())
+        return (batch[self.rank :: self.world] or [~batch[0]] for batch in self.batches())
 
     def batches(self) -> list[list[int]]:
         rng = random.Random(f"{self.seed}/{self.epoch}")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from stages import params, run
+from stages import is_main_process, params, run
 from stages.model.adapter import attach_adapter
 from stages.model.device import environment, pick_device, reset_peak_memory
 from stages.model.identity import require_whole_base
@@ -32,11 +32,13 @@ def main() -> None:
     trainings = RUNS / "train"
     states = States(trainings / fingerprint(chosen, device), chosen.train.save_total_limit)
     with states.held():
-        prune_finished(trainings, states.folder)
+        if is_main_process():
+            prune_finished(trainings, states.folder)
         state = states.newest()
         if state is None or not read_json(state / PROGRESS_FILE)["finished"]:
             state = train(chosen, device, states, state)
-        publish(state, states.folder / CHECKPOINTS.name, device)
+        if is_main_process():
+            publish(state, states.folder / CHECKPOINTS.name, device)
 
 
 def train(chosen: Params, device: torch.device, states: States, state: Path | None) -> Path:

@@ -4,8 +4,10 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import TrainerCallback
 
+from stages import is_main_process
 from stages.paths import VALID_SCORES
 from stages.report import replacing_folder, write_csv
 
@@ -35,9 +37,9 @@ class KeepAdapter(TrainerCallback):
 
     def on_evaluate(self, args, state, control, model=None, **kwargs):
         control.should_save = control.should_save or control.should_training_stop  # the end, too, is a state
-        if not args.should_save:
-            return
         with replacing_folder(self.folder / f"checkpoint-{state.global_step}") as checkpoint:
+            if not is_main_process():
+                return
             config = model.active_peft_config
             config.target_modules = sorted(config.target_modules)  # peft's set has another order in another process
             model.save_pretrained(checkpoint, safe_serialization=True)
@@ -59,7 +61,10 @@ class EvaluateAtEnd(TrainerCallback):
 
 
 class StopOnSignal(TrainerCallback):
-    """SIGTERM and the first Ctrl-C let the step end, save the state and stop; a second one ends the process at once."""
+    """SIGTERM and the first Ctrl-C let the step end, save the state and stop; a second one ends the process at once.
+
+    Of several processes one that is told stops all.
+    """
 
     def __init__(self):
         self.signal: int | None = None
@@ -78,5 +83,9 @@ class StopOnSignal(TrainerCallback):
         signal.signal(number, self.before[number])
 
     def on_step_end(self, args, state, control, **kwargs):
+        if args.world_size > 1:
+            told = torch.tensor(self.signal or 0, device=args.device)
+            torch.distributed.all_reduce(told, torch.distributed.ReduceOp.MAX)
+            self.signal = int(told) or None
         if self.signal is not None:
             control.should_save = control.should_training_stop = True

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 import stages
-from stages import UserError
+from stages import UserError, is_main_process, wait_for_all
 from stages.model.device import LIBRARIES
 from stages.model.identity import file_sha256, read_identity
 from stages.params import Params
@@ -61,6 +61,9 @@ class States:
     def held(self) -> Iterator[None]:
         """Holds the folder for this process. Raises UserError where another training of the same kind does."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        if not is_main_process():
+            yield
+            return
         with (self.folder / "lock").open("w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -76,11 +79,14 @@ class States:
         """A folder to write the state of a step to; it counts from the end of the block on, and older ones go."""
         with replacing_folder(self.folder / f"{STATE}{step}") as folder:
             yield folder
-            (folder / PROGRESS_FILE).write_text(json.dumps(progress), encoding="utf-8")
-            hashes = {file.name: file_sha256(file) for file in sorted(folder.iterdir())}
-            (folder / HASHES_FILE).write_text(json.dumps(hashes), encoding="utf-8")
-        for old in self.all()[self.keep :]:
-            shutil.rmtree(old)
+            wait_for_all()
+            if is_main_process():
+                (folder / PROGRESS_FILE).write_text(json.dumps(progress), encoding="utf-8")
+                hashes = {file.name: file_sha256(file) for file in sorted(folder.iterdir())}
+                (folder / HASHES_FILE).write_text(json.dumps(hashes), encoding="utf-8")
+        if is_main_process():
+            for old in self.all()[self.keep :]:
+                shutil.rmtree(old)
 
     def all(self) -> list[Path]:
         """The newest first."""
@@ -89,15 +95,24 @@ class States:
 
     def newest(self) -> Path | None:
         """The newest state that is whole; one that is not is named and removed, and the one before is used."""
+        if not is_main_process():
+            wait_for_all()
+        found = next(self.whole(), None)
+        if is_main_process():
+            wait_for_all()
+        return found
+
+    def whole(self) -> Iterator[Path]:
+        """The states that are whole, the newest first; others are named and removed on the way."""
         for state in self.all():
             fault = self.fault(state)
             if fault is None:
-                return state
+                yield state
+                continue
             print(
                 f"train: {state} can't be used ({fault}) and is removed; an earlier state or the start takes its place"
             )
             shutil.rmtree(state)
-        return None
 
     @staticmethod
     def fault(state: Path) -> str | None:

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.data_loader import prepare_data_loader
 from peft import PeftModel
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 from transformers import EarlyStoppingCallback, Trainer, TrainingArguments
 
-from stages import UserError
+from stages import UserError, rank, world_size
 from stages.metrics import BEST_F1, choose_threshold, decision_metrics, ranking_metrics
 from stages.model.answer import answer_logits
 from stages.model.device import peak_memory_bytes
@@ -170,6 +171,8 @@ class LabelTrainer(Trainer):
             shuffle=True,
             group_by_length=self.params.train_sampling_strategy == "group_by_length",
             seed=self.params.seed,
+            rank=rank(),
+            world=world_size(),
         )
         loader = DataLoader(
             self.train_dataset,
@@ -177,7 +180,9 @@ class LabelTrainer(Trainer):
             collate_fn=self.data_collator,
             pin_memory=self.args.dataloader_pin_memory,
         )
-        return self.accelerator.prepare(loader)
+        # As if of one process: the sampler has dealt each batch out already, so that the number of processes changes
+        # neither batches nor steps; accelerate would give each process batches of its own.
+        return prepare_data_loader(loader, self.args.device, num_processes=1, process_index=0, put_on_device=True)
 
     def training_step(self, model, inputs, num_items_in_batch=None) -> torch.Tensor:
         """The Trainer's, on pieces of the batch where the whole does not fit in memory: gradients add up to the same.
@@ -234,7 +239,8 @@ class LabelTrainer(Trainer):
         """The mean loss of the steps since the last log, those of an earlier process among them."""
         if "loss" in logs:
             steps = self.state.global_step - self.logged_step
-            logs["loss"] = float(torch.stack(self.losses).double().sum()) / steps
+            total = torch.stack(self.losses).double().sum().to(self.args.device)
+            logs["loss"] = float(self.accelerator.gather(total.reshape(1)).mean()) / steps
             self.losses, self.logged_step = [], self.state.global_step
         super().log(logs, start_time)
 
@@ -281,6 +287,7 @@ class LabelTrainer(Trainer):
         logits = answer_logits(model, inputs).float()  # (B, K, vocabulary)
         total = functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum", ignore_index=IGNORED)
         loss = total / (labels.ne(IGNORED).sum() if num_items_in_batch is None else num_items_in_batch)
+        loss = loss * self.args.world_size  # of whose processes' gradients the mean is taken
         return (loss, {"logits": logits}) if return_outputs else loss
 
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix="eval") -> dict[str, float]:

@@ -1,0 +1,94 @@
+"""Two processes train and evaluate as one does: same batches, same losses, each text scored once, one writer."""
+
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+
+from stages import params
+from stages.report import read_csv, read_json
+from stages.text.batches import TokenBudgetBatches
+from tests.project import copy_project, run
+
+TWO = ["accelerate", "launch", "--cpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no"]
+TWO += ["--dynamo_backend", "no", "--num_cpu_threads_per_process", "1", "--main_process_port", "0", "-m"]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory, base_folder):
+    folder = copy_project(tmp_path_factory.mktemp("processes"))
+    raw = params.read_yaml(folder / "params.yaml")
+    raw["models"]["tiny"] = {"source": "folder", "path": str(base_folder)}
+    raw["model"], raw["method"] = "tiny", "lora"
+    raw["methods"]["lora"] = {"dtype": "float32"}
+    raw["train"] |= {"num_train_epochs": 1, "per_device_train_batch_size": 7, "eval_steps": 0.5, "learning_rate": 5e-3}
+    raw["train"] |= {"save_steps": 5, "logging_steps": 1}
+    (folder / "params.yaml").write_text(yaml.safe_dump(raw, allow_unicode=True, sort_keys=False), encoding="utf-8")
+    for stage in ("fetch", "prepare"):
+        run(folder, "python", "-m", f"stages.{stage}")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def two(project, tmp_path_factory):
+    """A copy in which two processes have worked; `project` itself was worked on by one."""
+    folder = tmp_path_factory.mktemp("two") / "copy"
+    shutil.copytree(project, folder)
+    run(folder, *TWO, "stages.train")
+    for stage in ("train", "select", "evaluate"):
+        run(project, "python", "-m", f"stages.{stage}")
+    shutil.copytree(project / "models/selected", folder / "models/selected")  # rounding parts the two adapters a little
+    run(folder, *TWO, "stages.evaluate")
+    return folder
+
+
+def test_the_losses_are_the_same(project, two):
+    for name, columns in (("train.csv", ("loss", "grad_norm")), ("valid.csv", ("loss", "average_precision"))):
+        one, other = (read_csv(folder / "metrics/plots" / name) for folder in (project, two))
+        assert [row["step"] for row in one] == [row["step"] for row in other]
+        for column in columns:
+            expected = [float(row[column]) for row in one]
+            assert [float(row[column]) for row in other] == pytest.approx(expected, abs=1e-5, rel=1e-4)
+    facts = [read_json(folder / "metrics/train.json")["facts"] for folder in (project, two)]
+    assert facts[0] == facts[1]
+
+
+def test_each_text_is_scored_once_and_the_metrics_are_those_of_one_process(project, two):
+    one, other = (read_csv(folder / "data/predictions/test.csv") for folder in (project, two))
+    assert [row["source"] for row in one] == [row["source"] for row in other]
+    scores = [[float(row["model_score"]) for row in rows] for rows in (one, other)]
+    assert scores[1] == pytest.approx(scores[0], abs=2e-6)
+    models = [read_json(folder / "metrics/evaluate.json")["model"] for folder in (project, two)]
+    assert models[1]["average_precision"] == pytest.approx(models[0]["average_precision"], abs=1e-6)
+    assert (models[1]["tp"], models[1]["fp"]) == (models[0]["tp"], models[0]["fp"])
+
+
+def test_a_killed_process_ends_the_run_which_goes_on_later(project, two):
+    shutil.rmtree(two / "models/checkpoints")
+    for training in (two / "runs/train").iterdir():
+        shutil.rmtree(training)
+    command = [str(part) for part in (sys.executable, "-m", "accelerate.commands.launch", *TWO[2:], "stages.train")]
+    with (two / "log").open("w") as log:
+        launched = subprocess.Popen(command, cwd=two, stdout=log, stderr=subprocess.STDOUT)
+        deadline = time.monotonic() + 120
+        while not list(two.glob("runs/train/*/state-*")) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        children = subprocess.run(["pgrep", "-P", str(launched.pid)], capture_output=True, text=True).stdout.split()
+        subprocess.run(["kill", f"-{signal.SIGKILL.value}", children[-1]], check=True)
+        assert launched.wait(timeout=60) != 0
+    assert not (two / "models/checkpoints").exists()
+    assert "goes on from" in run(two, *TWO, "stages.train")
+    one, other = (read_csv(folder / "metrics/plots/valid.csv")[-1] for folder in (project, two))
+    assert float(other["loss"]) == pytest.approx(float(one["loss"]), abs=1e-4)
+
+
+def test_batches_are_dealt_out_and_none_is_lost():
+    whole = TokenBudgetBatches([5, 9, 30, 31, 31, 60], 64, shuffle=True, seed=3)
+    hands = [TokenBudgetBatches([5, 9, 30, 31, 31, 60], 64, shuffle=True, seed=3, rank=r, world=3) for r in range(3)]
+    for batch, dealt in zip(whole, zip(*hands, strict=True), strict=True):
+        assert sorted(row for hand in dealt for row in hand if row >= 0) == sorted(batch)
+        assert all(hand and all(row >= 0 or ~row in batch for row in hand) for hand in dealt)
