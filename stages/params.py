@@ -71,6 +71,8 @@ class Model:
         for key in needed[self.source]:
             if not getattr(self, key):
                 yield f"source {self.source} needs the key {key}"
+        if self.path and not Path(self.path).is_absolute() and ".." in Path(self.path).parts:
+            yield f"path is {self.path!r}; expected a folder of the project, or an absolute path"
         if self.source == "hub" and not re.fullmatch(r"[0-9a-f]{40}", self.revision):
             yield f"revision is {self.revision!r}; expected a commit of 40 hex digits, which can't move"
 

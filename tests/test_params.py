@@ -72,6 +72,8 @@ def test_numbers_as_dvc_writes_them(tmp_path, written):
     [
         ({"models/gemma-3-270m": {"source": "hub", "id": "a/b", "revision": "main"}}, "a commit of 40 hex digits"),
         ({"models/gemma-3-270m": {"source": "folder"}}, "needs the key path"),
+        ({"models/gemma-3-270m": {"source": "folder", "path": "../x"}}, "a folder of the project, or an absolute path"),
+        ({"dataset": "smaple"}, "(did you mean sample?)"),
         ({"datasets/sample": {"pool": "a", "test": "b"}}, "either `pool` or `dialogues`, or all of"),
         ({"select/cost": {"fp": 1}}, "numbers above 0, a false alarm (fp) and a miss (fn)"),
         ({"prepare/balance": ["dev"]}, "balance: found 'dev'; expected some of train, valid, test"),

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from accelerate import PartialState
 
-from stages import world_size
+from stages import UserError, world_size
 
 LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "scikit-learn")
 
@@ -29,9 +29,17 @@ def computes_bfloat16(device: torch.device) -> bool:
 
 
 def pick_dtype(name: str, device: torch.device) -> torch.dtype:
-    """The torch dtype that a method's `dtype` names; `auto`: bfloat16 where the device computes in it, else float32."""
+    """The torch dtype that a method's `dtype` names; `auto`: bfloat16 where the device computes in it, else float32.
+
+    Raises UserError for bfloat16 on a GPU that has none.
+    """
     if name == "auto":
         return torch.bfloat16 if computes_bfloat16(device) else torch.float32
+    if name == "bfloat16" and device.type == "cuda" and not computes_bfloat16(device):
+        raise UserError(
+            f"{torch.cuda.get_device_name(device)} has no bfloat16 arithmetic: set the method's dtype to auto (float32 on "
+            "this GPU) or float32"
+        )
     return getattr(torch, name)
 
 

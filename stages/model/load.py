@@ -5,6 +5,8 @@ from pathlib import Path
 
 import bitsandbytes as bnb
 import torch
+from bitsandbytes import cextension
+from safetensors import SafetensorError
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -36,21 +38,35 @@ def load_base(method: Method, path: Path = BASE_MODEL, device: torch.device | No
     saved_quantized = "quantization_config" in json.loads((path / "config.json").read_text(encoding="utf-8"))
     # An explicit None would make transformers drop the folder's own quantization.
     quantized = {} if saved_quantized else {"quantization_config": quantization(method, dtype)}
+    if device.type == "cuda" and (saved_quantized or quantized["quantization_config"]):
+        require_gpu_build()
     transformers_logging.set_verbosity_error()
-    model = AutoModelForCausalLM.from_pretrained(
-        path,
-        dtype=dtype,
-        device_map={"": device},
-        **quantized,
-        use_safetensors=True,
-        trust_remote_code=False,
-        local_files_only=True,
-    )
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            path,
+            dtype=dtype,
+            device_map={"": device},
+            **quantized,
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+        )
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{path} can't be loaded: {error}. Run `dvc repro fetch --force` to fetch it anew") from error
     keep_packing(model)
     keep_head_input_contiguous(model)
     if method.residency == "dequantized" and (method.load_in_4bit or method.load_in_8bit):
         model = model.dequantize(dtype=dtype)
     return model.requires_grad_(False).eval()
+
+
+def require_gpu_build() -> None:
+    """Raises ModelError where bitsandbytes has no kernels for this GPU; its own errors come later and say less."""
+    if not getattr(cextension.lib, "compiled_with_cuda", False):
+        raise ModelError(
+            f"bitsandbytes {bnb.__version__} has no library for CUDA {torch.version.cuda}, so it can't quantize on this GPU: "
+            "install the release pinned in requirements.txt, or choose method lora"
+        )
 
 
 def quantization(method: Method, dtype: torch.dtype) -> BitsAndBytesConfig | None:

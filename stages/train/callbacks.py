@@ -1,6 +1,8 @@
 """What happens beside the optimizer's steps: checkpoints, a last evaluation, a signal to stop; and the history."""
 
+import contextlib
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -70,13 +72,15 @@ class StopOnSignal(TrainerCallback):
         self.signal: int | None = None
         self.before: dict[int, Any] = {}
 
-    def on_train_begin(self, args, state, control, **kwargs):
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
         for number in (signal.SIGTERM, signal.SIGINT):
             self.before[number] = signal.signal(number, self.note)
-
-    def on_train_end(self, args, state, control, **kwargs):
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
+        try:
+            yield
+        finally:
+            for number, handler in self.before.items():
+                signal.signal(number, handler)
 
     def note(self, number, frame):
         self.signal = number

@@ -146,7 +146,8 @@ class LabelTrainer(Trainer):
             self.logged_step, self.pieces = progress["logged_step"], progress["pieces"]
             self.seconds_before, self.peak_before = progress["seconds"], progress["peak_memory_bytes"]
         self.started = time.perf_counter()
-        self.train(resume_from_checkpoint=str(state) if state else None)
+        with self.stop.listening():
+            self.train(resume_from_checkpoint=str(state) if state else None)
         if self.stop.signal is not None and not self.finished:
             print(
                 f"train: stopped by signal {self.stop.signal} at step {self.state.global_step} of "
