@@ -187,6 +187,6 @@ def test_a_folder_without_a_model_says_what_to_run(tmp_path):
 def test_pickled_weights_are_not_read(base_folder, tmp_path):
     torch.save(load_file(base_folder / "model.safetensors"), tmp_path / "pytorch_model.bin")
     (tmp_path / "config.json").write_bytes((base_folder / "config.json").read_bytes())
-    with pytest.raises(OSError, match="safetensors"):
+    with pytest.raises(ModelError, match="safetensors"):
         load_base(METHODS["lora"], tmp_path, CPU)
     assert AutoModelForCausalLM.from_pretrained(tmp_path, use_safetensors=False)  # they could have been

@@ -37,8 +37,8 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
         return torch.bfloat16 if computes_bfloat16(device) else torch.float32
     if name == "bfloat16" and device.type == "cuda" and not computes_bfloat16(device):
         raise UserError(
-            f"{torch.cuda.get_device_name(device)} has no bfloat16 arithmetic: set the method's dtype to auto (float32 on "
-            "this GPU) or float32"
+            f"{torch.cuda.get_device_name(device)} has no bfloat16 arithmetic: set the method's dtype to auto "
+            "(float32 on this GPU) or float32"
         )
     return getattr(torch, name)
 
