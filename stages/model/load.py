@@ -64,8 +64,8 @@ def require_gpu_build() -> None:
     """Raises ModelError where bitsandbytes has no kernels for this GPU; its own errors come later and say less."""
     if not getattr(cextension.lib, "compiled_with_cuda", False):
         raise ModelError(
-            f"bitsandbytes {bnb.__version__} has no library for CUDA {torch.version.cuda}, so it can't quantize on this "
-            "GPU: install the release pinned in requirements.txt, or choose method lora"
+            f"bitsandbytes {bnb.__version__} has no library for CUDA {torch.version.cuda}, so it can't quantize on "
+            "this GPU: install the release pinned in requirements.txt, or choose method lora"
         )
 
 
