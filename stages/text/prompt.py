@@ -7,6 +7,7 @@ turn early or start the answer itself.
 
 from dataclasses import dataclass
 
+from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from stages import UserError
@@ -93,7 +94,12 @@ def render(tokenizer: PreTrainedTokenizerBase, instruction: str) -> tuple[str, s
     """The prompt's text before and after the user's text."""
     if tokenizer.chat_template:
         user = {"role": "user", "content": f"{instruction}\n{PLACEHOLDER}"}
-        whole = tokenizer.apply_chat_template([user], add_generation_prompt=True, tokenize=False)
+        try:
+            whole = tokenizer.apply_chat_template([user], add_generation_prompt=True, tokenize=False)
+        except TemplateError as error:  # one that tries to leave its sandbox, among others
+            raise PromptError(
+                f"the base model's chat template can't be used: {error}. Choose another base model"
+            ) from None
     else:
         bos = tokenizer.bos_token or ""
         whole = bos + PLAIN_TEMPLATE.format(instruction=instruction, text=PLACEHOLDER)
