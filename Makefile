@@ -9,7 +9,7 @@ export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 .DEFAULT_GOAL := help
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(VENV)/installed: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than 3.11: make PYTHON=python3.11 …"; exit 1; }
@@ -30,9 +30,17 @@ seeds: install  ## the same run under other seeds: mean and spread, in metrics/s
 test: install  ## all tests
 	python -m pytest
 
+test-faults: install  ## half an hour of kills, full disks, torn states and hostile files
+	python -m pytest -m "faults or not faults" tests/faults tests/test_resume.py
+
+audit: install  ## known holes in the packages (asks the registry), and risky code
+	$(VENV)/bin/python -m pip install --quiet bandit==1.9.4 pip-audit==2.10.1
+	bandit --quiet --configfile pyproject.toml --recursive stages
+	pip-audit --requirement requirements.txt
+
 check: install  ## lint, format, tests
 	ruff check .
 	ruff format --check .
 	python -m pytest
 
-.PHONY: help install repro seeds test check
+.PHONY: help install repro seeds test test-faults audit check
