@@ -213,7 +213,7 @@ def test_the_stage_sets_hostile_rows_aside_and_all_can_be_mended_from_there(tmp_
     counts["inputs tried"] += len(short)
     counts["tracebacks"] += "Traceback" in printed
     assert code == 0, printed
-    rejected = [json.loads(line) for line in (folder / "data/processed/rejected.jsonl").read_text().splitlines()]
+    rejected = [json.loads(line) for line in lines_of(folder / "data/processed/rejected.jsonl")]
     used = [
         json.loads(line)
         for name in ("train", "valid", "test")
