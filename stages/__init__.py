@@ -37,12 +37,20 @@ def run(main: Callable[[], None]) -> None:
         main()
     except UserError as error:
         sys.exit(f"error: {error}")
-    except OSError as error:
-        if error.errno not in NO_ROOM:
+    except Exception as error:
+        reason = no_room(error)
+        if reason is None:
             raise
-        sys.exit(
-            f"error: {NO_ROOM[error.errno]}: {error}. Make room and run `dvc repro` again; nothing else was changed"
-        )
+        sys.exit(f"error: {reason}: {error}. Make room and run `dvc repro` again; nothing else was changed")
+
+
+def no_room(error: Exception) -> str | None:
+    """The reason, where an error says that the disk is full. safetensors has errors of its own, which hold a number."""
+    if isinstance(error, OSError):
+        return NO_ROOM.get(error.errno)
+    if type(error).__name__ == "SafetensorError":
+        return next((reason for number, reason in NO_ROOM.items() if f"os error {number})" in str(error)), None)
+    return None
 
 
 def world_size() -> int:

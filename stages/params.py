@@ -5,6 +5,7 @@ A field's comment in params.yaml says what it does; here stand its type and the 
 
 import dataclasses
 import difflib
+import math
 import re
 import types
 import typing
@@ -17,6 +18,8 @@ import yaml
 from stages import UserError
 
 PARAMS_FILE = Path("params.yaml")
+MAX_SEED = 2**32 - 1  # numpy's
+MAX_WHOLE = 2**53  # beyond it a float is another number
 
 
 class ParamsError(UserError):
@@ -102,7 +105,7 @@ class Dataset:
 
 def unseen_path(path: Any) -> typing.Iterator[str]:
     """The problem of a data file that DVC would not see change."""
-    if not isinstance(path, str):
+    if not isinstance(path, str) or "\0" in path:
         yield f"found {path!r}; expected a path"
     elif Path(path).parts[:2] not in (("data", "raw"), ("data", "sample")) or ".." in Path(path).parts:
         yield f"found {path!r}; expected a file in data/raw or data/sample, where DVC sees it change"
@@ -130,7 +133,7 @@ class Prepare:
     balance: list
     max_rows_per_unit: int | None = at_least(1)
     shortcut_warning: float = between(0, 1)
-    seed: int = at_least(0)
+    seed: int = between(0, MAX_SEED)
 
     def problems(self):
         if self.valid_fraction + self.test_fraction > 0.95:
@@ -181,7 +184,7 @@ class Train:
     logging_steps: int = at_least(1)
     save_steps: float = at_least(0.001)
     save_total_limit: int = at_least(1)
-    seed: int = at_least(0)
+    seed: int = between(0, MAX_SEED)
 
     def problems(self):
         if self.train_sampling_strategy == "random" and self.max_tokens_per_batch is not None:
@@ -357,14 +360,26 @@ def check(value: Any, hint: Any, limits: typing.Mapping, where: str, problems: l
             expected = (
                 "one of " + ", ".join(map(str, typing.get_args(option))) + nearest(str(value), typing.get_args(option))
             )
-        elif option is float and isinstance(value, int) and not isinstance(value, bool):
+        elif option is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < MAX_WHOLE:
             return in_range(float(value), limits, where, problems)
+        elif option is float and isinstance(value, float) and not math.isfinite(value):
+            expected = "a finite number"
+        elif option is str and isinstance(value, str) and not is_unicode(value):
+            expected = "a text without lone surrogates"
         elif isinstance(value, option) and (option is bool or not isinstance(value, bool)):
             return in_range(value, limits, where, problems)
         else:
             expected = " or ".join(o.__name__ if isinstance(o, type) else str(o) for o in options)
     problems.append(f"{where}: found {value!r}; expected {expected}")
     return None
+
+
+def is_unicode(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def in_range(value: Any, limits: typing.Mapping, where: str, problems: list[str]) -> Any:
@@ -385,6 +400,12 @@ class Yaml12Loader(yaml.SafeLoader):
     PyYAML follows YAML 1.1, where 1e-4 and 5e-05 are strings (https://yaml.org/spec/1.2.2/#1032-tag-resolution);
     DVC writes numbers in that form.
     """
+
+    def compose_node(self, parent, index):
+        if self.check_event(yaml.AliasEvent):  # a few of them can stand for more than fits in memory
+            line = self.peek_event().start_mark.line + 1
+            raise yaml.YAMLError(f"line {line}: aliases (*name) are not used here; write the value out")
+        return super().compose_node(parent, index)
 
     def construct_mapping(self, node, deep=False):
         seen = set()
@@ -409,7 +430,8 @@ def read_yaml(path: Path) -> dict:
         raw = yaml.load(path.read_text(encoding="utf-8"), Loader=Yaml12Loader)
     except FileNotFoundError:
         raise ParamsError(f"{path} not found: run from the project's root, as `python -m stages.NAME`") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        # Beside its own errors PyYAML lets through those of dates, numbers, tags and keys that make no sense.
         raise ParamsError(f"{path} can't be read: {error}") from None
     if not isinstance(raw, dict):
         raise ParamsError(f"{path}: found {type(raw).__name__}; expected a mapping of sections")

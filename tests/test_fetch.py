@@ -46,7 +46,8 @@ def test_a_model_that_is_there_is_not_fetched_again_unless_it_was_altered(base_f
     shutil.copytree(base_folder, target)
     model = Model(source="hub", id="mine/tiny", revision=COMMIT, license="mit")
     assert already_fetched(model, target) is None  # of another source
-    record = write_identity(target, model, read_json(base_folder / "base.json")["sha256"])
+    base = read_json(base_folder / "base.json")
+    record = write_identity(target, model, {key: base[key] for key in ("sha256", "others_sha256")})
     assert already_fetched(model, target) == record
     relicensed = dataclasses.replace(model, license="apache-2.0")
     assert already_fetched(relicensed, target)["license"] == read_json(target / "base.json")["license"] == "apache-2.0"

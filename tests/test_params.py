@@ -73,6 +73,10 @@ def test_numbers_as_dvc_writes_them(tmp_path, written):
         ({"models/gemma-3-270m": {"source": "hub", "id": "a/b", "revision": "main"}}, "a commit of 40 hex digits"),
         ({"models/gemma-3-270m": {"source": "folder"}}, "needs the key path"),
         ({"models/gemma-3-270m": {"source": "folder", "path": "../x"}}, "a folder of the project, or an absolute path"),
+        ({"train/warmup_steps": float("inf")}, "train.warmup_steps: found inf; expected a finite number"),
+        ({"train/learning_rate": 10**400}, "train.learning_rate: found 1000"),
+        ({"train/seed": 2**32}, "train.seed: found 4294967296; expected at least 0"),
+        ({"prompt/instruction": "\ud800"}, "a text without lone surrogates"),
         ({"dataset": "smaple"}, "(did you mean sample?)"),
         ({"datasets/sample": {"pool": "a", "test": "b"}}, "either `pool` or `dialogues`, or all of"),
         ({"select/cost": {"fp": 1}}, "numbers above 0, a false alarm (fp) and a miss (fn)"),
@@ -108,6 +112,20 @@ def test_a_key_written_twice_is_an_error(tmp_path):
     file.write_text(SHIPPED.read_text(encoding="utf-8") + "\nmethod: lora\n", encoding="utf-8")
     with pytest.raises(ParamsError, match="the key 'method' stands twice"):
         params.load(file)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a: " + "[" * 5000, "? [a]\n: 1", "a: !!int abc", "a: 2024-13-45", "a: !!timestamp x", f"a: {'9' * 5000}",
+     "a: &m {b: *m}", "a: &x [1]\nb: [*x, *x]", "a: !!python/object:os.system x", "- 1", "\0", "a: 'x"],
+)  # fmt: skip
+def test_yaml_that_makes_no_sense_is_an_error_of_a_sentence(tmp_path, text):
+    file = tmp_path / "params.yaml"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(ParamsError, match="params.yaml"):
+        params.load(file)
+    with pytest.raises(ParamsError, match="can't be read"):
+        params.load(tmp_path)
 
 
 def test_a_missing_file_says_where_to_stand(tmp_path):

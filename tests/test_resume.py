@@ -166,15 +166,23 @@ def test_a_batch_that_does_not_fit_is_worked_off_in_pieces(start, train, tmp_pat
     loss = small.compute_loss
 
     def limited(model, inputs, **options):
-        if len(inputs["input_ids"]) > 2:
+        if len(inputs["input_ids"]) > 1:
             loss(model, inputs, **options).backward()  # what was computed before memory ran out must not count
             raise torch.OutOfMemoryError("CUDA out of memory")
         return loss(model, inputs, **options)
 
-    monkeypatch.setattr(small, "compute_loss", limited)
+    calls = 0
+
+    def second_batch(model, inputs, **options):
+        """Memory runs out, twice, at the second batch of a step, when there are gradients of the first."""
+        nonlocal calls
+        calls += 1
+        return (limited if calls > 1 else loss)(model, inputs, **options)
+
+    monkeypatch.setattr(small, "compute_loss", second_batch)
     small.train_to_end(None)
-    assert small.pieces == 2
-    assert "in 2 pieces" in capfd.readouterr().err
+    assert small.pieces == 4
+    assert "in 4 pieces" in capfd.readouterr().err
     for (name, one), (_, other) in zip(whole.model.named_parameters(), small.model.named_parameters(), strict=True):
         if one.requires_grad:
             assert torch.allclose(one, other, atol=2e-4), name
@@ -198,6 +206,15 @@ def test_a_loss_that_is_no_number_stops_and_names_the_texts(start, tmp_path, mon
     newest = States(folder, 2).newest()
     assert newest.name == "state-4"
     assert (folder / "checkpoints/checkpoint-3").is_dir()
+
+
+def test_a_gradient_that_is_no_number_stops_before_the_step(start, tmp_path):
+    trainer = start(tmp_path / "inf")
+    parameter = next(p for p in trainer.model.parameters() if p.requires_grad)
+    trainer.add_callback(At(2, lambda: parameter.register_hook(lambda gradient: gradient * float("inf"))))
+    with pytest.raises(UserError, match="the norm of the gradient is (nan|inf) at step 3, on the texts"):
+        trainer.train_to_end(None)
+    assert States(tmp_path / "inf", 2).newest().name == "state-2"
 
 
 def test_two_at_once_the_second_is_refused(tmp_path):

@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 from stages import UserError
-from stages.model.identity import IDENTITY_FILE, read_identity, weights_sha256
+from stages.model.identity import IDENTITY_FILE, others_sha256, read_identity, weights_sha256
 from stages.params import Model
 from stages.paths import RUNS
 from stages.report import write_json
@@ -32,14 +32,15 @@ def already_fetched(model: Model, target: Path) -> dict[str, str] | None:
         return None
     record = read_identity(target)
     wanted = {"id": model.id, "revision": model.revision or model.sha256, "source": model.source}
-    same = wanted.items() <= record.items() and weights_sha256(target) == record["sha256"]
-    return write_identity(target, model, record["sha256"]) if same else None
+    present = {"sha256": weights_sha256(target), "others_sha256": others_sha256(target)}
+    same = (wanted | present).items() <= record.items()
+    return write_identity(target, model, present) if same else None
 
 
 def publish(weights: Path, model: Model, target: Path, staging: Path) -> dict[str, str]:
     """Checks the folder `weights`, writes its record, and moves it to `target` in one step; `staging` is removed.
 
-    Returns the record: id, revision, source, license and sha256, over the names and hashes of the weight files.
+    Returns the record: id, revision, source, license, and hashes over the weight files and over the others.
     """
     for name in ("config.json", "tokenizer.json"):
         if not (weights / name).is_file():
@@ -52,7 +53,8 @@ def publish(weights: Path, model: Model, target: Path, staging: Path) -> dict[st
             "choose a revision that has safetensors, or convert it where you trust it"
         )
     require_all_shards(weights)
-    identity = write_identity(weights, model, weights_sha256(weights))
+    hashes = {"sha256": weights_sha256(weights), "others_sha256": others_sha256(weights)}
+    identity = write_identity(weights, model, hashes)
     if target.exists():
         shutil.rmtree(target)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -70,13 +72,13 @@ def require_all_shards(weights: Path) -> None:
             raise FetchError(f"the model's index names {', '.join(missing)}, which did not come: run `dvc repro` again")
 
 
-def write_identity(folder: Path, model: Model, sha256: str) -> dict[str, str]:
+def write_identity(folder: Path, model: Model, hashes: dict[str, str]) -> dict[str, str]:
     identity = {
         "id": model.id or Path(model.path).name,
         "revision": model.revision or model.sha256,
         "source": model.source,
         "license": model.license,
-        "sha256": sha256,
+        **hashes,
     }
     write_json(folder / IDENTITY_FILE, identity)
     return identity

@@ -6,7 +6,7 @@ from pathlib import Path
 from stages import UserError
 from stages.report import read_json
 
-IDENTITY_FILE = "base.json"  # in models/base: id, revision, source, license, sha256 of the weights
+IDENTITY_FILE = "base.json"  # in models/base: id, revision, source, license, sha256 of the weights, of the other files
 
 
 def read_identity(base_folder: Path) -> dict[str, str]:
@@ -15,9 +15,19 @@ def read_identity(base_folder: Path) -> dict[str, str]:
 
 def weights_sha256(folder: Path) -> str:
     """Over the names and hashes of the weight files."""
+    return files_sha256(sorted(folder.glob("*.safetensors")))
+
+
+def others_sha256(folder: Path) -> str:
+    """Over those of the rest: configuration and tokenizer."""
+    files = sorted(file for file in folder.iterdir() if file.is_file() and file.name != IDENTITY_FILE)
+    return files_sha256([file for file in files if file.suffix != ".safetensors"])
+
+
+def files_sha256(files: list[Path]) -> str:
     digest = hashlib.sha256()
-    for shard in sorted(folder.glob("*.safetensors")):
-        digest.update(f"{shard.name}:{file_sha256(shard)}\n".encode())
+    for file in files:
+        digest.update(f"{file.name}:{file_sha256(file)}\n".encode())
     return digest.hexdigest()
 
 
@@ -27,13 +37,19 @@ def file_sha256(path: Path) -> str:
 
 
 def require_whole_base(base_folder: Path) -> None:
-    """Raises UserError unless the weights in `base_folder` are, byte for byte, those that were fetched."""
+    """Raises UserError unless the files in `base_folder` are, byte for byte, those that were fetched."""
     if not (base_folder / IDENTITY_FILE).is_file():
         raise UserError(f"{base_folder} holds no fetched model ({IDENTITY_FILE} is missing): run `dvc repro fetch`")
-    if weights_sha256(base_folder) != read_identity(base_folder)["sha256"]:
+    record = read_identity(base_folder)
+    for what, found, expected in (
+        ("the weights", weights_sha256(base_folder), record["sha256"]),
+        ("configuration or tokenizer", others_sha256(base_folder), record["others_sha256"]),
+    ):
+        if found == expected:
+            continue
         raise UserError(
-            f"the weights in {base_folder} are not those that were fetched (a *.safetensors file is missing, cut short "
-            "or changed): run `dvc repro fetch --force`"
+            f"{what} in {base_folder} are not what was fetched (a file is missing, cut short, changed or added): "
+            "run `dvc repro fetch --force`"
         )
 
 

@@ -52,12 +52,15 @@ def label_scores(
     with torch.no_grad(), tqdm(total=sum(map(len, todo)), desc=title, unit="text", disable=rank() > 0) as progress:
         while todo:
             batch = todo.pop()
+            fits = True
             try:
                 inputs = {name: tensor.to(device) for name, tensor in collate([rows[row] for row in batch]).items()}
                 logits = answer_logits(model, inputs)[:, 0]  # (B, vocabulary)
                 result[batch] = logits.float().log_softmax(-1)[:, words].double().cpu().numpy()
                 progress.update(len(batch))
             except torch.OutOfMemoryError:
+                fits = False
+            if not fits:  # outside the handler, whose traceback holds on to tensors
                 todo += halves(batch, len(rows[batch[0]]["input_ids"]))
                 torch.cuda.empty_cache()
     model.train(was_training)

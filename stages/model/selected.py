@@ -16,7 +16,7 @@ from stages.model.identity import require_same_base, require_whole_base
 from stages.model.load import ModelError, load_base, load_tokenizer
 from stages.params import Method, Select
 from stages.paths import BASE_MODEL, SELECTED
-from stages.report import read_json, replacing, write_json
+from stages.report import read_json, replacing_folder, write_json
 from stages.text.prompt import CUE, LABEL_WORDS, Prompt, build_prompt
 from stages.text.speakers import remove_speakers
 
@@ -63,12 +63,11 @@ class Selected:
 
 def write_selected(folder: Path, checkpoint: Path, selected: Selected) -> None:
     """Copies the checkpoint's adapter and writes record and model card beside it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in ADAPTER_FILES:
-        shutil.copyfile(checkpoint / name, folder / name)
-    write_json(folder / RECORD_FILE, dataclasses.asdict(selected))
-    with replacing(folder / "README.md") as card:
-        card.write(model_card(selected))
+    with replacing_folder(folder) as new:
+        for name in ADAPTER_FILES:
+            shutil.copyfile(checkpoint / name, new / name)
+        write_json(new / RECORD_FILE, dataclasses.asdict(selected))
+        (new / "README.md").write_text(model_card(selected), encoding="utf-8")
 
 
 def load_selected(folder: Path = SELECTED, base_folder: Path = BASE_MODEL) -> tuple[PeftModel, Prompt, Selected]:

@@ -1,9 +1,10 @@
 """The rows to judge; all of them or none, so that they stay in order."""
 
+import json
 from pathlib import Path
 from typing import Any
 
-from stages.text.jsonl import DataError, input_text, lines, parse_object
+from stages.text.jsonl import DataError, input_text, lines, parse_object, require_encodable
 
 SHOWN = 10
 
@@ -15,6 +16,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         try:
             row = parse_object(line)
             input_text(row)
+            require_encodable(json.dumps(row, ensure_ascii=False))  # other keys are written again
             rows.append(row)
         except ValueError as error:
             bad.append(f"  {path}:{number}: {error}")

@@ -6,6 +6,7 @@ shuffled first do (most of the article's valid stands in its train).
 
 import csv
 import io
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 from stages.params import Prepare
 from stages.prepare.read import Rejected, Rows, optional, parse_label
 from stages.text.example import Example
-from stages.text.jsonl import DataError, input_text, lines, parse_object
+from stages.text.jsonl import DataError, input_text, lines, parse_object, shorten
 
 KEYS = ("case", "speaker", "content", "is_fraud")
 
@@ -63,10 +64,12 @@ def csv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any], str]]:
     numbered = dict(lines(path))
     joined = b"\n".join(numbered.get(number, b"") for number in range(1, max(numbered, default=0) + 1))
     text = joined.decode("utf-8", errors="surrogateescape")
+    csv.field_size_limit(sys.maxsize)
     reader = csv.DictReader(io.StringIO(text, newline=""), restkey="", strict=True)
-    if not set(KEYS) <= set(reader.fieldnames or ()):
-        raise DataError(f"{path} begins with the columns {reader.fieldnames}; expected {', '.join(KEYS)}")
     try:
+        columns = reader.fieldnames or []
+        if not set(KEYS) <= set(columns) or len(set(columns)) < len(columns):
+            raise DataError(f"{path} begins with the columns {shorten(columns)}; expected {', '.join(KEYS)}, each once")
         for row in reader:
             yield reader.line_num, row, repr(row)
     except csv.Error as error:

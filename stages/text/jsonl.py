@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import math
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,16 +31,16 @@ def lines(path: Path) -> Iterator[tuple[int, bytes]]:
                 line = line.removeprefix(BYTE_ORDER_MARK) if number == 1 else line
                 if line.strip():
                     yield number, line.rstrip(b"\r\n")
-    except (FileNotFoundError, IsADirectoryError):
-        raise DataError(f"{path} is no file: put one there, or name another") from None
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DataError(f"{path} is a damaged gzip file: {error}") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        raise DataError(f"{path} is no file that can be read ({error}): put one there, or name another") from None
 
 
 def parse_object(line: bytes) -> dict[str, Any]:
     """The JSON object of a line. Raises ValueError with the reason why there is none."""
     try:
-        row = json.loads(line.decode("utf-8"), object_pairs_hook=unique_keys)
+        row = json.loads(line.decode("utf-8"), object_pairs_hook=unique_keys, parse_float=finite, parse_constant=finite)
     except UnicodeDecodeError as error:
         raise ValueError(f"no UTF-8 at byte {error.start}") from None
     except json.JSONDecodeError as error:
@@ -49,6 +50,12 @@ def parse_object(line: bytes) -> dict[str, Any]:
     if not isinstance(row, dict):
         raise ValueError(f"found {type(row).__name__}; expected an object")
     return row
+
+
+def finite(number: str) -> float:
+    if not math.isfinite(float(number)):
+        raise ValueError(f"a number that JSON does not have: {shorten(number)}")
+    return float(number)
 
 
 def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

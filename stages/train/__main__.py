@@ -37,8 +37,7 @@ def main() -> None:
         state = states.newest()
         if state is None or not read_json(state / PROGRESS_FILE)["finished"]:
             state = train(chosen, device, states, state)
-        if is_main_process():
-            publish(state, states.folder / CHECKPOINTS.name, device)
+        publish(state, states.folder / CHECKPOINTS.name, device)
 
 
 def train(chosen: Params, device: torch.device, states: States, state: Path | None) -> Path:
@@ -60,7 +59,8 @@ def publish(state: Path, checkpoints: Path, device: torch.device) -> None:
     """Writes the stage's outputs from what the training left in its folder."""
     progress = read_json(state / PROGRESS_FILE)
     with replacing_folder(CHECKPOINTS) as folder:
-        shutil.copytree(checkpoints, folder, dirs_exist_ok=True)
+        if is_main_process():
+            shutil.copytree(checkpoints, folder, dirs_exist_ok=True)
     log_history = read_json(state / "trainer_state.json")["log_history"]
     write_history(log_history, PLOTS / "train.csv", PLOTS / "valid.csv")
     facts, seconds = progress["facts"], progress["seconds"]

@@ -42,10 +42,10 @@ def fingerprint(chosen: Params, device: torch.device) -> str:
         "method": dataclasses.asdict(chosen.method),
         "prompt": dataclasses.asdict(chosen.prompt),
         "train": train,
-        "base": read_identity(BASE_MODEL)["sha256"],
+        "base": read_identity(BASE_MODEL),
         "texts": [file_sha256(PROCESSED / f"{name}.jsonl") for name in ("train", "valid")],
         "code": {str(file.relative_to(package)): file_sha256(file) for file in code},
-        "libraries": [importlib.metadata.version(name) for name in LIBRARIES],
+        "libraries": [importlib.metadata.version(name) for name in (*LIBRARIES, "tokenizers")],
         "device": device.type,
     }
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:16]

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate.data_loader import prepare_data_loader
 from peft import PeftModel
@@ -15,7 +16,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 from transformers import EarlyStoppingCallback, Trainer, TrainingArguments
 
-from stages import UserError, rank, world_size
+from stages import UserError, is_main_process, rank, wait_for_all, world_size
 from stages.metrics import BEST_F1, choose_threshold, decision_metrics, ranking_metrics
 from stages.model.answer import answer_logits
 from stages.model.device import peak_memory_bytes
@@ -133,6 +134,7 @@ class LabelTrainer(Trainer):
         }
         self.pieces = 1  # into which a batch is cut, since it does not fit in memory whole
         self.losses: list[torch.Tensor] = []  # of each batch since the last line of the log,
+        self.step_rows: list[int] = []  # of the optimizer step that is being worked on
         self.logged_step = 0  # which was of this step
         self.seconds_before = 0.0  # of earlier processes that worked on this training
         self.peak_before = 0
@@ -204,11 +206,18 @@ class LabelTrainer(Trainer):
                 self.halve(inputs["input_ids"].shape)
             if loss is None:  # outside the handler, whose traceback holds on to the tensors of the failed pass
                 for parameter, gradient in earlier:
-                    parameter.grad = gradient
+                    parameter.grad = None if gradient is None else gradient.clone()
                 torch.cuda.empty_cache()
-        self.require_number(loss, inputs["rows"])
+        self.step_rows += inputs["rows"].tolist()
+        self.require_number("loss", loss)
         self.losses.append(loss.detach())
         return loss
+
+    def _clip_grad_norm(self, model) -> torch.Tensor:
+        norm = super()._clip_grad_norm(model)
+        self.require_number("norm of the gradient", norm)
+        self.step_rows = []
+        return norm
 
     def halve(self, shape: torch.Size) -> None:
         """Cuts batches into twice as many pieces from here on."""
@@ -226,12 +235,12 @@ class LabelTrainer(Trainer):
             file=sys.stderr,
         )
 
-    def require_number(self, loss: torch.Tensor, rows: torch.Tensor) -> None:
-        if not torch.isfinite(loss):
-            numbers = [row if row >= 0 else ~row for row in rows.tolist()]
+    def require_number(self, name: str, value: torch.Tensor) -> None:
+        if not torch.isfinite(value):
+            numbers = [row if row >= 0 else ~row for row in self.step_rows]
             sources = ", ".join(self.train_dataset.rows[row]["source"] or f"row {row}" for row in numbers)
             raise UserError(
-                f"the loss is {loss.item()} at step {self.state.global_step + 1}, on the texts {sources}: lower "
+                f"the {name} is {value.item()} at step {self.state.global_step + 1}, on the texts {sources}: lower "
                 "train.learning_rate, or set the method's dtype to float32. Checkpoints and states before it are "
                 "whole; nothing of this step was kept"
             )
@@ -259,17 +268,25 @@ class LabelTrainer(Trainer):
         with self.states.saving(self.state.global_step, self.progress()) as folder:
             self.writing = folder
             super()._save_checkpoint(model, trial)
-            (written,) = folder.iterdir()
-            remove_pickled(written)
-            for file in written.iterdir():
-                file.rename(folder / file.name)
-            written.rmdir()
+            wait_for_all()
+            if is_main_process():
+                (written,) = folder.iterdir()
+                remove_pickled(written)
+                for file in written.iterdir():
+                    file.rename(folder / file.name)
+                written.rmdir()
+
+    def shared_losses(self) -> list[float]:
+        """The losses since the last log, each the mean over processes."""
+        if not self.losses:
+            return []
+        return self.accelerator.reduce(torch.stack(self.losses), "mean").tolist()
 
     def progress(self) -> dict[str, Any]:
         """What a state holds beside the Trainer's own."""
         return {
             "finished": self.finished,
-            "losses": [float(loss) for loss in self.losses],
+            "losses": self.shared_losses(),
             "logged_step": self.logged_step,
             "pieces": self.pieces,
             "seconds": self.seconds_before + time.perf_counter() - self.started,
@@ -296,6 +313,11 @@ class LabelTrainer(Trainer):
         labels = [example.label for example in self.eval_dataset]
         texts = [example.input for example in self.eval_dataset]
         scores = label_scores(self.model, self.prompt, texts, self.params.eval_max_tokens_per_batch, "valid")
+        if not np.isfinite(scores.log_probability).all():
+            raise UserError(
+                f"a score of valid is no number after step {self.state.global_step}: lower train.learning_rate, or "
+                "set the method's dtype to float32. The states before are whole"
+            )
         threshold = choose_threshold(labels, scores.log_odds, BEST_F1)
         metrics = {
             f"{metric_key_prefix}_loss": scores.loss(labels),
