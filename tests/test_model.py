@@ -1,5 +1,7 @@
 """Loading under each method, the hidden traps of quantized layers, and the scorer against plain arithmetic."""
 
+import shutil
+
 import bitsandbytes as bnb
 import pytest
 import torch
@@ -7,11 +9,15 @@ from safetensors.torch import load_file
 from torch.nn import functional
 from transformers import AutoModelForCausalLM
 
+from stages import UserError
 from stages.benchmark.weights import quantization_error, weight_bytes
 from stages.metrics import calibrated
+from stages.model import device as device_module
+from stages.model import load as load_module
+from stages.model import score as score_module
 from stages.model.adapter import attach_adapter
 from stages.model.answer import answer_logits
-from stages.model.identity import require_same_base
+from stages.model.identity import require_same_base, require_whole_base
 from stages.model.load import ModelError, keep_packing, load_base
 from stages.model.score import label_scores
 from stages.report import write_json
@@ -190,3 +196,53 @@ def test_pickled_weights_are_not_read(base_folder, tmp_path):
     with pytest.raises(ModelError, match="safetensors"):
         load_base(METHODS["lora"], tmp_path, CPU)
     assert AutoModelForCausalLM.from_pretrained(tmp_path, use_safetensors=False)  # they could have been
+
+
+def test_a_gpu_without_bfloat16_says_which_dtype_to_take(monkeypatch):
+    gpu = torch.device("cuda", 0)
+    monkeypatch.setattr(device_module, "computes_bfloat16", lambda device: False)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla T4")
+    assert device_module.pick_dtype("auto", gpu) == torch.float32
+    with pytest.raises(UserError, match="Tesla T4 has no bfloat16 arithmetic: set the method's dtype to auto"):
+        device_module.pick_dtype("bfloat16", gpu)
+
+
+def test_a_bitsandbytes_without_a_gpu_build_is_said_before_the_model_is_read(monkeypatch, base_folder):
+    monkeypatch.setattr(load_module.cextension, "lib", object())
+    monkeypatch.setattr(load_module, "pick_dtype", lambda name, device: torch.float32)
+    with pytest.raises(ModelError, match="bitsandbytes .* has no library for CUDA .* or choose method lora"):
+        load_base(METHODS["qlora"], base_folder, torch.device("cuda", 0))
+
+
+def test_a_base_whose_files_changed_is_refused_and_fetched_anew(base_folder, tmp_path):
+    for name in ("config.json", "tokenizer.json", "model.safetensors"):
+        folder = tmp_path / name
+        shutil.copytree(base_folder, folder)
+        require_whole_base(folder)
+        content = (folder / name).read_bytes()
+        for broken in (content[:-1], content[:-1] + bytes([content[-1] ^ 1]), None):
+            (folder / name).unlink()
+            if broken is not None:
+                (folder / name).write_bytes(broken)
+            with pytest.raises(UserError, match="not what was fetched.*dvc repro fetch --force"):
+                require_whole_base(folder)
+            (folder / name).write_bytes(content)
+    with pytest.raises(UserError, match="holds no fetched model"):
+        require_whole_base(tmp_path)
+
+
+def test_a_batch_that_does_not_fit_is_scored_in_halves(base_folder, prompt, sample_texts, monkeypatch):
+    model = load_base(METHODS["lora"], base_folder, CPU)
+    whole = label_scores(model, prompt, sample_texts[:7], 10_000, "whole").log_odds
+    answer = score_module.answer_logits
+
+    def limited(model, inputs):
+        if len(inputs["input_ids"]) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return answer(model, inputs)
+
+    monkeypatch.setattr(score_module, "answer_logits", limited)
+    assert label_scores(model, prompt, sample_texts[:7], 10_000, "small").log_odds == pytest.approx(whole, abs=1e-4)
+    monkeypatch.setattr(score_module, "answer_logits", lambda *a: (_ for _ in ()).throw(torch.OutOfMemoryError("full")))
+    with pytest.raises(UserError, match=r"a text of \d+ tokens does not fit"):
+        label_scores(model, prompt, sample_texts[:2], 10_000, "none")
