@@ -68,6 +68,16 @@ def test_each_text_is_scored_once_and_the_metrics_are_those_of_one_process(proje
     assert (models[1]["tp"], models[1]["fp"]) == (models[0]["tp"], models[0]["fp"])
 
 
+def test_new_texts_are_judged_alike(project, two):
+    for folder, launcher in ((project, ("python", "-m")), (two, TWO)):
+        (folder / "new.jsonl").write_text(
+            '{"input": "转账"}\n{"input": "天气好"}\n{"input": "您好"}\n', encoding="utf-8"
+        )
+        run(folder, *launcher, "stages.predict", "--file", "new.jsonl", "--out", "judged.jsonl")
+    one, other = ((folder / "judged.jsonl").read_text(encoding="utf-8") for folder in (project, two))
+    assert one == other
+
+
 def test_a_killed_process_ends_the_run_which_goes_on_later(project, two):
     shutil.rmtree(two / "models/checkpoints")
     for training in (two / "runs/train").iterdir():
