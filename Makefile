@@ -30,7 +30,7 @@ seeds: install  ## the same run under other seeds: mean and spread, in metrics/s
 test: install  ## all tests
 	python -m pytest
 
-test-faults: install  ## half an hour of kills, full disks, torn states and hostile files
+test-faults: install  ## ten minutes of kills, full disks, torn states and hostile files
 	python -m pytest -m "faults or not faults" tests/faults tests/test_resume.py
 
 audit: install  ## known holes in the packages (asks the registry), and risky code
