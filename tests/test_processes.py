@@ -14,7 +14,9 @@ from stages.report import read_csv, read_json
 from stages.text.batches import TokenBudgetBatches
 from tests.project import copy_project, run
 
-TWO = ["python", "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m"]
+# --multi_gpu is what makes accelerate start several; without GPUs they talk by gloo.
+TWO = ["python", "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"]
+TWO += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", "-m"]
 
 
 @pytest.fixture(scope="module")
