@@ -118,7 +118,7 @@ def test_a_torn_state_is_named_and_the_one_before_is_used(start, tmp_path, unint
         file.write_bytes(content[:-1] if fault.startswith("torn") else content[:-1] + bytes([content[-1] ^ 1]))
     assert States(folder, 2).newest() == before
     assert f"{newest} can't be used" in capsys.readouterr().out
-    trainer, _ = start(folder), None
+    trainer = start(folder)
     trainer.train_to_end(States(folder, 2).newest())
     assert results(folder, trainer) == uninterrupted
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import yaml
 
 from stages import params
+from stages.report import read_json
 from tests.project import commit, copy_project
 
 STAGES = ("fetch", "prepare", "benchmark", "train", "select", "evaluate")
@@ -56,8 +57,6 @@ def kill_after(process: subprocess.Popen, seconds: float) -> bool:
 
 def results(folder: Path) -> dict[str, object]:
     """All figures but those of time, memory and machine, and the bytes of what a run leaves for the next stage."""
-    from stages.report import read_json
-
     found = {}
     for name in ("data", "benchmark", "train", "select", "evaluate"):
         found |= flat(read_json(folder / f"metrics/{name}.json"), name)
