@@ -236,10 +236,10 @@ def test_a_batch_that_does_not_fit_is_scored_in_halves(base_folder, prompt, samp
     whole = label_scores(model, prompt, sample_texts[:7], 10_000, "whole").log_odds
     answer = score_module.answer_logits
 
-    def limited(model, inputs):
-        if len(inputs["input_ids"]) > 2:
+    def limited(model, batch, shared):
+        if len(batch["input_ids"]) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return answer(model, inputs)
+        return answer(model, batch, shared)
 
     monkeypatch.setattr(score_module, "answer_logits", limited)
     assert label_scores(model, prompt, sample_texts[:7], 10_000, "small").log_odds == pytest.approx(whole, abs=1e-4)

@@ -8,6 +8,7 @@ from peft import PeftModel
 from tqdm import tqdm
 from transformers import GenerationConfig
 
+from stages.model.packed import attend_packed
 from stages.text.prompt import Prompt
 
 WORDS = {"true": True, "false": False}
@@ -31,6 +32,7 @@ def generate_verdicts(
         eos_token_id=prompt.tokenizer.eos_token_id,
     )
     verdicts: list[bool | None] = []
+    model.set_attn_implementation("sdpa")  # rows are padded here, and masked
     with tqdm(total=len(rows), desc="test, generation", unit="text") as progress:
         for start in range(0, len(rows), batch_size):
             rows_now = rows[start : start + batch_size]
@@ -39,6 +41,7 @@ def generate_verdicts(
             answers = prompt.tokenizer.batch_decode(tokens[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
             verdicts += map(parse_verdict, answers)
             progress.update(len(answers))
+    attend_packed(model)
     return verdicts
 
 

@@ -1,9 +1,12 @@
 """Low-rank adapters (LoRA, arXiv:2106.09685) on a frozen base model."""
 
 from pathlib import Path
+from types import MethodType
 
 import peft
 import torch
+from peft.tuners.lora import LoraLayer
+from torch.nn import functional
 from transformers import PreTrainedModel
 
 from stages.params import Train
@@ -23,9 +26,33 @@ def attach_adapter(model: PreTrainedModel, train: Train) -> peft.PeftModel:
         target_modules=train.target_modules,
         task_type=peft.TaskType.CAUSAL_LM,
     )
-    return peft.get_peft_model(model, config)
+    return compute_in_base_dtype(peft.get_peft_model(model, config))
 
 
 def load_adapter(model: PreTrainedModel, path: Path) -> peft.PeftModel:
     """Puts a trained adapter on the base model, for scoring; weights from safetensors only."""
-    return peft.PeftModel.from_pretrained(model, path, is_trainable=False, use_safetensors=True).eval()
+    adapted = peft.PeftModel.from_pretrained(model, path, is_trainable=False, use_safetensors=True)
+    return compute_in_base_dtype(adapted).eval()
+
+
+def compute_in_base_dtype(model: peft.PeftModel) -> peft.PeftModel:
+    """Makes the adapters, which stay float32, compute in the base model's dtype.
+
+    peft casts each layer's input up to the adapters' float32 instead, and keeps that copy for the backward pass.
+    """
+    for module in model.modules():
+        if isinstance(module, LoraLayer):
+            module.forward = MethodType(lora_forward, module)
+    return model
+
+
+def lora_forward(layer: LoraLayer, x: torch.Tensor) -> torch.Tensor:
+    """W x + scaling B A dropout(x) in the dtype of W x, for x of shape (..., in)."""
+    y = layer.base_layer(x)
+    if layer.disable_adapters:
+        return y
+    (name,) = layer.active_adapters
+    a, b = (side[name].weight.to(y.dtype) for side in (layer.lora_A, layer.lora_B))
+    low = functional.linear(layer.lora_dropout[name](x.to(y.dtype)), a)
+    added = torch.addmm(y.flatten(0, -2), low.flatten(0, -2), b.t(), alpha=layer.scaling[name])
+    return added.view_as(y)

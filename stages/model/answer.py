@@ -1,21 +1,41 @@
 """The logits that decide: those of the answer's tokens, and no others."""
 
+from typing import Any
+
 import torch
 from torch import nn
 
+from stages.model.packed import has_varlen, pack
 
-def answer_logits(model: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    """One forward pass; logits of shape (B, K, vocabulary) at positions (B, K), those before the answer's tokens.
+LENGTH_MULTIPLE = 32  # few shapes: libraries keep something for each (on a CPU, 1.2 GB more without this)
 
-    The output head sees the hidden states of these positions only: over a vocabulary of 151,936, 16 x 427 tokens of
-    logits would take 4 GB in float32. A hook picks them, so that the model's own forward stays in charge (of adapters,
-    of checkpointing, of soft-capped logits). Rows are padded on the right, where causal attention can't look, so no
-    mask is needed and the fastest attention kernels serve.
+
+def answer_logits(model: nn.Module, batch: dict[str, torch.Tensor], shared: int = 0) -> torch.Tensor:
+    """One forward pass over rows (B, T), on the CPU, whose first `shared` tokens are the same; logits of shape
+    (B, K, vocabulary) at positions (B, K), those before the answer's tokens."""
+    head = getattr(model, "module", model).get_output_embeddings().weight
+    packed = pack(batch, shared, has_varlen(head.device, head.dtype), LENGTH_MULTIPLE)
+    return packed_logits(model, to_device(packed, head.device))
+
+
+def to_device(packed: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    return {
+        name: value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
+        for name, value in packed.items()
+    }
+
+
+def packed_logits(model: nn.Module, packed: dict[str, Any]) -> torch.Tensor:
+    """Logits (B, K, vocabulary) of packed texts.
+
+    The output head sees the hidden states of the answers' positions only: over a vocabulary of 151,936, 16 x 427 tokens
+    of logits would take 4 GB in float32. A hook picks them, so that the model's own forward stays in charge (of
+    adapters, of checkpointing, of soft-capped logits).
     """
-    rows = torch.arange(len(batch["input_ids"]), device=batch["input_ids"].device).unsqueeze(1)
+    positions = packed["positions"][0]
     head = getattr(model, "module", model).get_output_embeddings()
-    pick = head.register_forward_pre_hook(lambda head, hidden: (hidden[0][rows, batch["positions"]],))
+    pick = head.register_forward_pre_hook(lambda head, hidden: (hidden[0][0][positions],))
     try:
-        return model(input_ids=batch["input_ids"], use_cache=False).logits
+        return model(**{name: value for name, value in packed.items() if name != "positions"}, use_cache=False).logits
     finally:
         pick.remove()

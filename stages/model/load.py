@@ -18,6 +18,7 @@ from transformers.utils import logging as transformers_logging
 
 from stages import UserError
 from stages.model.device import pick_device, pick_dtype
+from stages.model.packed import attend_packed
 from stages.params import Method
 from stages.paths import BASE_MODEL
 
@@ -53,6 +54,7 @@ def load_base(method: Method, path: Path = BASE_MODEL, device: torch.device | No
         )
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{path} can't be loaded: {error}. Run `dvc repro fetch --force` to fetch it anew") from error
+    attend_packed(model)
     keep_packing(model)
     keep_head_input_contiguous(model)
     if method.residency == "dequantized" and (method.load_in_4bit or method.load_in_8bit):

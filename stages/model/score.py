@@ -54,8 +54,8 @@ def label_scores(
             batch = todo.pop()
             fits = True
             try:
-                inputs = {name: tensor.to(device) for name, tensor in collate([rows[row] for row in batch]).items()}
-                logits = answer_logits(model, inputs)[:, 0]  # (B, vocabulary)
+                inputs = collate([rows[row] for row in batch])
+                logits = answer_logits(model, inputs, len(prompt.prefix))[:, 0]  # (B, vocabulary)
                 result[batch] = logits.float().log_softmax(-1)[:, words].double().cpu().numpy()
                 progress.update(len(batch))
             except torch.OutOfMemoryError:

@@ -143,7 +143,3 @@ def remove_pickled(folder: Path) -> None:
     """What the Trainer and peft write beside a state that no resuming reads: pickled arguments, an empty form."""
     for name in ("training_args.bin", "README.md"):
         (folder / name).unlink(missing_ok=True)
-
-
-def trainer_state(state: Path) -> dict[str, Any]:
-    return read_json(state / "trainer_state.json")

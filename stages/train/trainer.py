@@ -5,6 +5,7 @@ callbacks are the Trainer's own."""
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from transformers import EarlyStoppingCallback, Trainer, TrainingArguments
 
 from stages import UserError, is_main_process, rank, wait_for_all, world_size
 from stages.metrics import BEST_F1, choose_threshold, decision_metrics, ranking_metrics
-from stages.model.answer import answer_logits
+from stages.model.answer import answer_logits, packed_logits
 from stages.model.device import peak_memory_bytes
+from stages.model.packed import has_varlen, pack
 from stages.model.score import LabelScores, label_scores
 from stages.params import Train
 from stages.paths import CHECKPOINTS
@@ -28,7 +30,10 @@ from stages.text.batches import IGNORED, Collator, TokenBudgetBatches
 from stages.text.example import Example
 from stages.text.prompt import Prompt
 from stages.train.callbacks import EvaluateAtEnd, KeepAdapter, StopOnSignal
+from stages.train.graphs import CapturedPasses, compile_layers
 from stages.train.states import PROGRESS_FILE, States, remove_pickled
+
+TOKENS_MULTIPLE, ROWS_MULTIPLE = 256, 8  # shapes of CUDA graphs are rounded up to these
 
 
 def training_rows(examples: list[Example], prompt: Prompt, loss: str) -> tuple[list[dict[str, Any]], int]:
@@ -52,7 +57,7 @@ def training_arguments(train: Train, device: torch.device, output_dir: Path) -> 
     """The Trainer's arguments for the section `train` of params.yaml, which names its keys as the Trainer does."""
     optim = train.optim
     if optim == "auto":
-        optim = "paged_adamw_32bit" if device.type == "cuda" else "adamw_torch_fused"
+        optim = "adamw_torch_fused"
     arguments = TrainingArguments(
         output_dir=str(output_dir),
         num_train_epochs=train.num_train_epochs,
@@ -65,7 +70,8 @@ def training_arguments(train: Train, device: torch.device, output_dir: Path) -> 
         max_grad_norm=train.max_grad_norm,
         optim=optim,
         activation_checkpointing=train.gradient_checkpointing,
-        activation_checkpointing_kwargs={"use_reentrant": False},
+        # Random state can't be read while a CUDA graph is captured; without dropout nothing is random.
+        activation_checkpointing_kwargs={"use_reentrant": False, "preserve_rng_state": train.lora_dropout > 0},
         eval_strategy="steps",
         eval_steps=train.eval_steps if train.eval_steps < 1 else int(train.eval_steps),
         logging_steps=train.logging_steps,
@@ -83,6 +89,23 @@ def training_arguments(train: Train, device: torch.device, output_dir: Path) -> 
     )
     arguments._n_gpu = 1  # one process uses one GPU; the Trainer would spread a batch over all by nn.DataParallel
     return arguments
+
+
+@dataclass(frozen=True)
+class Profile:
+    """captured: passes are CUDA graphs; compiled: the decoder layer is; tokens_at_once: a batch is worked off in pieces
+    of about that many tokens. On a CPU the pieces alone count."""
+
+    captured: bool = False
+    compiled: bool = False
+    tokens_at_once: int | None = None
+
+
+PROFILES = {
+    "plain": Profile(),
+    "speed": Profile(captured=True, compiled=True),
+    "memory": Profile(captured=True, tokens_at_once=1024),
+}
 
 
 class TrainingRows(Dataset):
@@ -127,12 +150,21 @@ class LabelTrainer(Trainer):
         self.params = params
         self.prompt = prompt
         self.states = states
+        self.writing = states.folder  # where the state that is being saved lies
         self.valid_scores: LabelScores | None = None
         self.facts: dict[str, Any] = {
             "rows": len(rows),
             "trainable_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
         }
         self.pieces = 1  # into which a batch is cut, since it does not fit in memory whole
+        self.profile = PROFILES[params.profile]
+        self.captured: CapturedPasses | None = None
+        random = params.gradient_checkpointing and params.lora_dropout > 0  # recomputed: a graph can't
+        if self.profile.captured and args.device.type == "cuda" and args.world_size == 1 and not random:
+            if self.profile.compiled and not params.gradient_checkpointing:
+                compile_layers(self.model)
+            trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+            self.captured = CapturedPasses(self.packed_loss, trained)
         self.losses: list[torch.Tensor] = []  # of each batch since the last line of the log,
         self.step_rows: list[int] = []  # of the optimizer step that is being worked on
         self.logged_step = 0  # which was of this step
@@ -185,7 +217,10 @@ class LabelTrainer(Trainer):
         )
         # As if of one process: the sampler has dealt each batch out already, so that the number of processes changes
         # neither batches nor steps; accelerate would give each process batches of its own.
-        return prepare_data_loader(loader, self.args.device, num_processes=1, process_index=0, put_on_device=True)
+        return prepare_data_loader(loader, self.args.device, num_processes=1, process_index=0, put_on_device=False)
+
+    def _prepare_inputs(self, inputs):
+        return inputs  # packed on the CPU, then sent
 
     def training_step(self, model, inputs, num_items_in_batch=None) -> torch.Tensor:
         """The Trainer's, on pieces of the batch where the whole does not fit in memory: gradients add up to the same.
@@ -198,20 +233,49 @@ class LabelTrainer(Trainer):
         loss = None
         while loss is None:
             try:
-                pieces = cut(inputs, self.pieces)
                 loss = sum(
-                    super(LabelTrainer, self).training_step(model, piece, num_items_in_batch) for piece in pieces
+                    self.passes(model, piece, num_items_in_batch) for piece in cut(inputs, self.pieces_of(inputs))
                 )
             except torch.OutOfMemoryError:
                 self.halve(inputs["input_ids"].shape)
             if loss is None:  # outside the handler, whose traceback holds on to the tensors of the failed pass
                 for parameter, gradient in earlier:
                     parameter.grad = None if gradient is None else gradient.clone()
+                if self.captured is not None:
+                    self.captured.forget()
                 torch.cuda.empty_cache()
         self.step_rows += inputs["rows"].tolist()
         self.require_number("loss", loss)
         self.losses.append(loss.detach())
         return loss
+
+    def pieces_of(self, inputs: dict[str, torch.Tensor]) -> int:
+        """Into how many pieces the profile and earlier failures cut a batch."""
+        tokens = int(inputs["positions"][:, -1].sum())
+        at_once = self.profile.tokens_at_once or tokens
+        return max(self.pieces, -(-tokens // at_once))
+
+    def passes(self, model, inputs, num_items_in_batch) -> torch.Tensor:
+        """Forward and backward of a batch; its part of the step's loss."""
+        if self.captured is None:
+            return super().training_step(model, inputs, num_items_in_batch)
+        model.train()
+        varlen = has_varlen(self.args.device, self.model.get_output_embeddings().weight.dtype)
+        packed = pack(inputs, len(self.prompt.prefix), varlen, TOKENS_MULTIPLE, ROWS_MULTIPLE)
+        labels = inputs["labels"][:, 1:]
+        empty = packed["positions"].shape[1] - len(labels)
+        packed["labels"] = functional.pad(labels, (0, 0, 0, empty), value=IGNORED)
+        packed["share"] = 1 / torch.as_tensor(num_items_in_batch, dtype=torch.float32)
+        return self.captured(packed)
+
+    def packed_loss(self, packed: dict[str, Any]) -> torch.Tensor:
+        """compute_loss of what `passes` packed, on the GPU, in operations that a graph can hold."""
+        rest = {name: value for name, value in packed.items() if name not in ("labels", "share")}
+        logits = packed_logits(self.model, rest).float()
+        total = functional.cross_entropy(
+            logits.flatten(0, 1), packed["labels"].flatten(), reduction="sum", ignore_index=IGNORED
+        )
+        return total * packed["share"]
 
     def _clip_grad_norm(self, model) -> torch.Tensor:
         norm = super()._clip_grad_norm(model)
@@ -300,9 +364,8 @@ class LabelTrainer(Trainer):
         The mean is over all answer tokens of the optimizer step (num_items_in_batch), so it does not depend on how
         batches were accumulated.
         """
-        labels = inputs.pop("labels")[:, 1:]
-        inputs.pop("rows", None)
-        logits = answer_logits(model, inputs).float()  # (B, K, vocabulary)
+        labels = inputs["labels"][:, 1:].to(self.args.device)
+        logits = answer_logits(model, inputs, len(self.prompt.prefix)).float()  # (B, K, vocabulary)
         total = functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum", ignore_index=IGNORED)
         loss = total / (labels.ne(IGNORED).sum() if num_items_in_batch is None else num_items_in_batch)
         loss = loss * self.args.world_size  # of whose processes' gradients the mean is taken

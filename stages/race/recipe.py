@@ -1,0 +1,236 @@
+"""One recipe of the race, in a process of its own: its training speed, its memory, its loss.
+
+python -m stages.race.recipe NAME BATCH OUT   (the race calls it)
+"""
+
+import dataclasses
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from peft import LoraConfig, get_peft_model
+from torch.nn import functional
+from transformers import AutoModelForCausalLM, TrainerCallback, TrainingArguments
+
+from stages import UserError, params, run
+from stages.model.adapter import attach_adapter
+from stages.model.device import environment, peak_memory_bytes, pick_device, reset_peak_memory, synchronize
+from stages.model.load import load_base, load_tokenizer, quantization
+from stages.params import Params
+from stages.paths import BASE_MODEL, PROCESSED
+from stages.report import write_json
+from stages.text.example import read_examples
+from stages.text.prompt import build_prompt
+from stages.train.states import States
+from stages.train.trainer import LabelTrainer, training_arguments, training_rows
+
+WARM_UP, WINDOWS, WINDOW = 24, 5, 6  # steps before; windows measured; steps in each
+CHECKED = 8  # texts of the batch on which the recipes' losses are compared
+PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "4090": 165e12}  # dense bfloat16, from the data sheets
+
+
+class Stopwatch(TrainerCallback):
+    """Notes the time at the start, after the first step, and at the end of every window after the warm-up."""
+
+    def __init__(self, device: torch.device):
+        self.device, self.times, self.first_step = device, [], None
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.began = time.perf_counter()
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == 1:
+            synchronize(self.device)
+            self.first_step = time.perf_counter() - self.began
+        after = state.global_step - WARM_UP
+        if after >= 0 and after % WINDOW == 0:
+            synchronize(self.device)
+            self.times.append(time.perf_counter())
+        if after >= WINDOWS * WINDOW:
+            control.should_training_stop = True
+            control.should_evaluate = control.should_save = False
+
+
+def stock_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Whole sequences with -100 over the prompt, as a stock Trainer reads them, of rows with loss `completion`."""
+    whole = []
+    for row in rows:
+        answer = row["labels"]
+        ids = row["input_ids"] + answer[-1:]
+        whole.append({"input_ids": ids, "labels": [-100] * (len(ids) - len(answer)) + answer})
+    return whole
+
+
+class PadRight:
+    def __init__(self, pad: int):
+        self.pad = pad
+
+    def __call__(self, rows):
+        longest = max(len(row["input_ids"]) for row in rows)
+        short = [longest - len(row["input_ids"]) for row in rows]
+        return {
+            "input_ids": torch.tensor([r["input_ids"] + [self.pad] * n for r, n in zip(rows, short, strict=True)]),
+            "labels": torch.tensor([r["labels"] + [-100] * n for r, n in zip(rows, short, strict=True)]),
+            "attention_mask": torch.tensor(
+                [[1] * len(r["input_ids"]) + [0] * n for r, n in zip(rows, short, strict=True)]
+            ),
+        }
+
+
+def stock_model(chosen: Params):
+    """NF4 and peft as everybody writes it."""
+    return AutoModelForCausalLM.from_pretrained(
+        BASE_MODEL,
+        dtype=torch.bfloat16,
+        device_map={"": pick_device()},
+        quantization_config=quantization(chosen.methods["article"], torch.bfloat16),
+    )
+
+
+def lora_config(dropout: float) -> LoraConfig:
+    return LoraConfig(r=16, lora_alpha=32, lora_dropout=dropout, target_modules="all-linear", task_type="CAUSAL_LM")
+
+
+def stock_arguments(folder: str, batch: int, **more) -> dict[str, Any]:
+    return {
+        "output_dir": folder,
+        "per_device_train_batch_size": batch,
+        "max_steps": WARM_UP + WINDOWS * WINDOW,
+        "learning_rate": 1e-4,
+        "lr_scheduler_type": "cosine",
+        "bf16": torch.cuda.is_available(),
+        "gradient_checkpointing": True,
+        "gradient_checkpointing_kwargs": {"use_reentrant": False},
+        "report_to": "none",
+        "save_strategy": "no",
+        "logging_steps": 10,
+        **more,
+    }
+
+
+@torch.no_grad()
+def stock_loss(model, rows, pad) -> float:
+    """Mean over the answers' tokens, from whole logits, without dropout."""
+    model.eval()
+    batch = {name: tensor.to(model.device) for name, tensor in PadRight(pad)(rows).items()}
+    labels = batch.pop("labels")[:, 1:]
+    logits = model(**batch).logits[:, :-1].float()
+    return functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=-100).item()
+
+
+def stock(chosen, rows, prompt, batch, folder, watch, dropout=0.0, **changes):
+    """A stock Trainer with peft on NF4, nothing saved: neither checkpointing nor dropout unless asked for."""
+    model = get_peft_model(stock_model(chosen), lora_config(dropout))
+    whole, pad = stock_rows(rows), prompt.tokenizer.pad_token_id
+    loss = stock_loss(model, whole[:CHECKED], pad)
+    options = {"gradient_checkpointing": False, "optim": "adamw_torch_fused", **changes}
+    if options["gradient_checkpointing"]:
+        model.enable_input_require_grads()
+    arguments = TrainingArguments(**stock_arguments(folder, batch, **options))
+    trainer = transformers.Trainer(model, arguments, PadRight(pad), whole, callbacks=[watch])
+    return loss, trainer.train
+
+
+def article(*setting, **changes):
+    """The article's recipe."""
+    options = {"optim": "paged_adamw_32bit", "gradient_checkpointing": True, **changes}
+    return stock(*setting, dropout=0.2, **options)
+
+
+def liger(*setting):
+    """The article's with Liger's kernels, as the Trainer's switch brings them."""
+    return article(*setting, use_liger_kernel=True)
+
+
+def trl(chosen, rows, prompt, batch, folder, watch):
+    """TRL's SFTTrainer with QLoRA and its own defaults, completion only."""
+    from datasets import Dataset
+    from trl import SFTConfig, SFTTrainer
+
+    whole, pad = stock_rows(rows), prompt.tokenizer.pad_token_id
+    arguments = SFTConfig(**stock_arguments(folder, batch, dataset_kwargs={"skip_prepare_dataset": True}))
+    trainer = SFTTrainer(
+        stock_model(chosen),
+        arguments,
+        train_dataset=Dataset.from_list(whole),
+        processing_class=prompt.tokenizer,
+        peft_config=lora_config(0.0),
+        callbacks=[watch],
+    )
+    return stock_loss(trainer.model, whole[:CHECKED], pad), trainer.train
+
+
+def ours(method: str, **changes) -> Callable:
+    def recipe(chosen, rows, prompt, batch, folder, watch):
+        train = dataclasses.replace(
+            chosen.train, per_device_train_batch_size=batch, max_tokens_per_batch=None, lora_dropout=0.0,
+            train_sampling_strategy="random", num_train_epochs=100, loss="completion", save_steps=10_000,
+            eval_steps=10_000, logging_steps=10, r=16, lora_alpha=32, **changes,
+        )  # fmt: skip
+        model = attach_adapter(load_base(chosen.methods[method]), train)
+        arguments = training_arguments(train, pick_device(), Path(folder))
+        arguments.max_steps, arguments.warmup_steps = WARM_UP + WINDOWS * WINDOW + 1, 0
+        trainer = LabelTrainer(model, arguments, train, rows, [], prompt, States(Path(folder), 1))
+        trainer.add_callback(watch)
+        with torch.no_grad():
+            model.eval()
+            loss = trainer.compute_loss(model, trainer.data_collator(rows[:CHECKED])).item()
+        return loss, trainer.train
+
+    return recipe
+
+
+RECIPES = {
+    "article": article,
+    "stock": stock,
+    "liger": liger,
+    "trl": trl,
+    "plain": ours("qlora-dequantized", profile="plain"),
+    "speed": ours("qlora-dequantized", profile="speed"),
+    "speed_nf4": ours("qlora", profile="speed"),
+    "memory": ours("qlora", profile="memory"),
+}
+
+
+def measure(name: str, batch: int) -> dict[str, Any]:
+    chosen, device = params.load(), pick_device()
+    if name not in RECIPES:
+        raise UserError(f"recipe: found {name!r}; expected one of {', '.join(RECIPES)}")
+    prompt = build_prompt(load_tokenizer(), **dataclasses.asdict(chosen.prompt))
+    rows, _ = training_rows(read_examples(PROCESSED / "train.jsonl"), prompt, "completion")
+    watch = Stopwatch(device)
+    reset_peak_memory(device)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            started = time.perf_counter()
+            loss, train = RECIPES[name](chosen, rows, prompt, batch, folder, watch)
+            ready = time.perf_counter() - started
+            train()
+    except torch.OutOfMemoryError as error:
+        return {"unavailable": str(error).splitlines()[0]}
+    seconds = [(end - start) / WINDOW for start, end in zip(watch.times, watch.times[1:], strict=False)]
+    tokens = statistics.mean(len(row["input_ids"]) for row in rows)
+    median = statistics.median(seconds)
+    return {
+        "batch": batch,
+        "loss": loss,
+        "samples_per_second": batch / median,
+        "samples_per_second_min": batch / max(seconds),
+        "samples_per_second_max": batch / min(seconds),
+        "tokens_per_second": batch * tokens / median,
+        "peak_allocated_bytes": peak_memory_bytes(device),
+        "peak_reserved_bytes": torch.cuda.max_memory_reserved() if device.type == "cuda" else None,
+        "seconds_to_load": ready,
+        "seconds_to_first_step": watch.first_step,
+        "environment": environment(device),
+    }
+
+
+if __name__ == "__main__":
+    run(lambda: write_json(Path(sys.argv[3]), measure(sys.argv[1], int(sys.argv[2]))))
