@@ -90,6 +90,9 @@ def stock_model(chosen: Params):
         dtype=torch.bfloat16,
         device_map={"": pick_device()},
         quantization_config=quantization(chosen.methods["article"], torch.bfloat16),
+        use_safetensors=True,
+        trust_remote_code=False,
+        local_files_only=True,
     )
 
 
