@@ -194,7 +194,7 @@ RECIPES = {
     "stock": stock,
     "liger": liger,
     "trl": trl,
-    "plain": ours("qlora-dequantized", profile="plain"),
+    "plain": ours("qlora", profile="plain"),
     "speed": ours("qlora-dequantized", profile="speed"),
     "speed_nf4": ours("qlora", profile="speed"),
     "memory": ours("qlora", profile="memory"),
