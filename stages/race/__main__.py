@@ -18,7 +18,8 @@ TOLERANCE = 0.02  # of the loss: bfloat16 sums in another order
 
 
 def main() -> None:
-    batch, names = sys.argv[1], list(dict.fromkeys(["article", *sys.argv[2:]]))
+    batch, *others = sys.argv[1:] or [""]
+    names = list(dict.fromkeys(["article", *others]))
     unknown = [name for name in names if name not in RECIPES]
     if unknown or not batch.isdigit():
         raise UserError(f"found {' '.join(sys.argv[1:])!r}; expected a batch size, then some of {', '.join(RECIPES)}")

@@ -32,7 +32,6 @@ from stages.train.trainer import LabelTrainer, training_arguments, training_rows
 
 WARM_UP, WINDOWS, WINDOW = 24, 5, 6  # steps before; windows measured; steps in each
 CHECKED = 8  # texts of the batch on which the recipes' losses are compared
-PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "4090": 165e12}  # dense bfloat16, from the data sheets
 
 
 class Stopwatch(TrainerCallback):
