@@ -1,9 +1,10 @@
-"""One recipe of the race, in a process of its own: its training speed, its memory, its loss.
+"""One recipe of the race, in a process of its own: its speed, its memory, its loss.
 
 python -m stages.race.recipe NAME BATCH OUT   (the race calls it)
 """
 
 import dataclasses
+import itertools
 import statistics
 import sys
 import tempfile
@@ -16,42 +17,64 @@ import torch
 import transformers
 from peft import LoraConfig, get_peft_model
 from torch.nn import functional
-from transformers import AutoModelForCausalLM, TrainerCallback, TrainingArguments
+from transformers import AutoConfig, AutoModelForCausalLM, TrainerCallback, TrainingArguments
 
 from stages import UserError, params, run
+from stages.evaluate.generate import generate_verdicts
 from stages.model.adapter import attach_adapter
+from stages.model.answer import answer_logits
 from stages.model.device import environment, peak_memory_bytes, pick_device, reset_peak_memory, synchronize
 from stages.model.load import load_base, load_tokenizer, quantization
+from stages.model.memory import block_matrices
+from stages.model.score import label_scores
 from stages.params import Params
 from stages.paths import BASE_MODEL, PROCESSED
 from stages.report import write_json
+from stages.text.batches import Collator
 from stages.text.example import read_examples
 from stages.text.prompt import build_prompt
 from stages.train.states import States
-from stages.train.trainer import LabelTrainer, training_arguments, training_rows
+from stages.train.trainer import LabelTrainer, summed_loss, training_arguments, training_rows
 
-WARM_UP, WINDOWS, WINDOW = 24, 5, 6  # steps before; windows measured; steps in each
+WARM_UP, WINDOWS, WINDOW = 15.0, 5, 4.0  # seconds before; windows measured; seconds of each, or a few more
+STEPS = 100_000  # never reached
 CHECKED = 8  # texts of the batch on which the recipes' losses are compared
+# Dense bfloat16, per second, by their makers' data sheets.
+PEAK_FLOPS = {"NVIDIA H100 80GB HBM3": 989.4e12, "NVIDIA H200": 989.4e12}
 
 
 class Stopwatch(TrainerCallback):
-    """Notes the time at the start, after the first step, and at the end of every window after the warm-up."""
+    """Counts texts per second in windows after a warm-up; the time until the first step, too."""
 
-    def __init__(self, device: torch.device):
-        self.device, self.times, self.first_step = device, [], None
+    def __init__(self, device: torch.device, batch: int):
+        self.device, self.batch = device, batch
+        self.rates: list[float] = []
+        self.first_step: float | None = None
+        self.window: tuple[float, int] | None = None  # its start, and what was done before it
 
-    def on_train_begin(self, args, state, control, **kwargs):
+    def start(self) -> None:
         self.began = time.perf_counter()
 
-    def on_step_end(self, args, state, control, **kwargs):
-        if state.global_step == 1:
+    def count(self, done: int) -> bool:
+        """Takes note that so many texts are done. Returns whether all windows are measured."""
+        now = time.perf_counter()
+        if self.first_step is None:
             synchronize(self.device)
             self.first_step = time.perf_counter() - self.began
-        after = state.global_step - WARM_UP
-        if after >= 0 and after % WINDOW == 0:
+        start, before = self.window or (self.began, 0)
+        if now - start >= (WINDOW if self.window else WARM_UP):
             synchronize(self.device)
-            self.times.append(time.perf_counter())
-        if after >= WINDOWS * WINDOW:
+            now = time.perf_counter()
+            if self.window:
+                self.rates.append((done - before) / (now - start))
+            self.window = (now, done)
+        return len(self.rates) == WINDOWS
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.start()
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if self.count(state.global_step * self.batch):
             control.should_training_stop = True
             control.should_evaluate = control.should_save = False
 
@@ -103,7 +126,7 @@ def stock_arguments(folder: str, batch: int, **more) -> dict[str, Any]:
     return {
         "output_dir": folder,
         "per_device_train_batch_size": batch,
-        "max_steps": WARM_UP + WINDOWS * WINDOW,
+        "max_steps": STEPS,
         "learning_rate": 1e-4,
         "lr_scheduler_type": "cosine",
         "bf16": torch.cuda.is_available(),
@@ -172,12 +195,12 @@ def ours(method: str, **changes) -> Callable:
     def recipe(chosen, rows, prompt, batch, folder, watch):
         train = dataclasses.replace(
             chosen.train, per_device_train_batch_size=batch, max_tokens_per_batch=None, lora_dropout=0.0,
-            train_sampling_strategy="random", num_train_epochs=100, loss="completion", save_steps=10_000,
-            eval_steps=10_000, logging_steps=10, r=16, lora_alpha=32, **changes,
+            train_sampling_strategy="random", loss="completion", save_steps=STEPS, eval_steps=STEPS,
+            logging_steps=10, r=16, lora_alpha=32, **changes,
         )  # fmt: skip
         model = attach_adapter(load_base(chosen.methods[method]), train)
         arguments = training_arguments(train, pick_device(), Path(folder))
-        arguments.max_steps, arguments.warmup_steps = WARM_UP + WINDOWS * WINDOW + 1, 0
+        arguments.max_steps, arguments.warmup_steps = STEPS, 0
         trainer = LabelTrainer(model, arguments, train, rows, [], prompt, States(Path(folder), 1))
         trainer.add_callback(watch)
         with torch.no_grad():
@@ -186,6 +209,48 @@ def ours(method: str, **changes) -> Callable:
         return loss, trainer.train
 
     return recipe
+
+
+def generate(chosen, rows, prompt, batch, folder, watch):
+    """The article's judge: the answer is written out, so many texts at once."""
+    model = get_peft_model(stock_model(chosen), lora_config(0.0)).eval()
+    loss = stock_loss(model, stock_rows(rows)[:CHECKED], prompt.tokenizer.pad_token_id)
+    texts = [example.input for example in read_examples(PROCESSED / "train.jsonl")]
+    length = len(prompt.answer(True))
+
+    def judge(number: int) -> int:
+        some = texts[number * batch :][:batch]
+        generate_verdicts(model, prompt, some, batch, length)
+        return len(some)
+
+    return loss, lambda: judge_all(judge, -(-len(texts) // batch), watch)
+
+
+def score(chosen, rows, prompt, batch, folder, watch):
+    """This project's judge on the same weights, all texts at once; the adapter is random too, so that it counts."""
+    torch.manual_seed(0)
+    model = attach_adapter(load_base(chosen.methods["qlora-dequantized"]), chosen.train).eval()
+    with torch.no_grad():
+        batch = Collator(prompt.tokenizer.pad_token_id)(rows[:CHECKED])
+        logits = answer_logits(model, batch, len(prompt.prefix))
+        loss = (summed_loss(logits.cpu(), batch["labels"][:, 1:]) / batch["labels"][:, 1:].numel()).item()
+    texts = [example.input for example in read_examples(PROCESSED / "train.jsonl")]
+
+    def judge(number: int) -> int:
+        label_scores(model, prompt, texts, chosen.train.eval_max_tokens_per_batch, "race")
+        return len(texts)
+
+    return loss, lambda: judge_all(judge, 1, watch)
+
+
+def judge_all(judge: Callable[[int], int], batches: int, watch: Stopwatch) -> None:
+    """Calls `judge` with the numbers of batches, again and again, until all windows are measured."""
+    watch.start()
+    done = 0
+    for number in itertools.cycle(range(batches)):
+        done += judge(number)
+        if watch.count(done):
+            return
 
 
 RECIPES = {
@@ -197,7 +262,12 @@ RECIPES = {
     "speed": ours("qlora-dequantized", profile="speed"),
     "speed_nf4": ours("qlora", profile="speed"),
     "memory": ours("qlora", profile="memory"),
+    "generate": generate,
+    "score": score,
 }
+
+
+JUDGES = ("generate", "score")
 
 
 def measure(name: str, batch: int) -> dict[str, Any]:
@@ -206,32 +276,45 @@ def measure(name: str, batch: int) -> dict[str, Any]:
         raise UserError(f"recipe: found {name!r}; expected one of {', '.join(RECIPES)}")
     prompt = build_prompt(load_tokenizer(), **dataclasses.asdict(chosen.prompt))
     rows, _ = training_rows(read_examples(PROCESSED / "train.jsonl"), prompt, "completion")
-    watch = Stopwatch(device)
+    watch = Stopwatch(device, batch)
     reset_peak_memory(device)
     try:
         with tempfile.TemporaryDirectory() as folder:
             started = time.perf_counter()
-            loss, train = RECIPES[name](chosen, rows, prompt, batch, folder, watch)
+            loss, work = RECIPES[name](chosen, rows, prompt, batch, folder, watch)
             ready = time.perf_counter() - started
-            train()
+            work()
     except torch.OutOfMemoryError as error:
         return {"unavailable": str(error).splitlines()[0]}
-    seconds = [(end - start) / WINDOW for start, end in zip(watch.times, watch.times[1:], strict=False)]
+    rate = statistics.median(watch.rates)
     tokens = statistics.mean(len(row["input_ids"]) for row in rows)
-    median = statistics.median(seconds)
     return {
         "batch": batch,
         "loss": loss,
-        "samples_per_second": batch / median,
-        "samples_per_second_min": batch / max(seconds),
-        "samples_per_second_max": batch / min(seconds),
-        "tokens_per_second": batch * tokens / median,
+        "samples_per_second": rate,
+        "samples_per_second_min": min(watch.rates),
+        "samples_per_second_max": max(watch.rates),
+        "tokens_per_second": rate * tokens,
+        "model_flop_utilization": utilization(rate * (tokens - len(prompt.prefix)), name),
         "peak_allocated_bytes": peak_memory_bytes(device),
         "peak_reserved_bytes": torch.cuda.max_memory_reserved() if device.type == "cuda" else None,
         "seconds_to_load": ready,
         "seconds_to_first_step": watch.first_step,
         "environment": environment(device),
     }
+
+
+def utilization(tokens_per_second: float, name: str) -> float | None:
+    """Share of the GPU's peak rate that the blocks' matrix products take: 2 FLOPs a weight and token in a forward pass,
+    as many in a backward pass to the inputs (frozen weights get no gradient). Tokens: without the prompt's start, which
+    all texts share. None where the peak rate is not known."""
+    peak = PEAK_FLOPS.get(torch.cuda.get_device_name()) if torch.cuda.is_available() else None
+    if peak is None:
+        return None
+    config = AutoConfig.from_pretrained(BASE_MODEL, trust_remote_code=False, local_files_only=True)
+    passes = 1 if name in JUDGES else 2
+    weights = config.num_hidden_layers * sum(rows * columns for rows, columns in block_matrices(config))
+    return 2 * passes * weights * tokens_per_second / peak
 
 
 if __name__ == "__main__":

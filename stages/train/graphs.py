@@ -8,8 +8,6 @@ from typing import Any
 
 import torch
 
-WARM_UPS = 2  # passes before the capture, in which libraries set up their workspaces
-
 
 class CapturedPasses:
     """Calls `loss_of(inputs).backward()` by replaying graphs; gradients add up in the parameters' .grad.
@@ -23,7 +21,7 @@ class CapturedPasses:
         self.gradients = [torch.zeros_like(parameter) for parameter in self.parameters]
         self.graphs: dict[tuple, tuple[torch.cuda.CUDAGraph, dict[str, Any], torch.Tensor]] = {}
         self.stream = torch.cuda.Stream()  # one for all: the pool's memory is reused within a stream only
-        self.pool = None
+        self.pool = torch.cuda.MemPool()
 
     def __call__(self, inputs: dict[str, Any]) -> torch.Tensor:
         """The loss. inputs: tensors on any device, and numbers, which belong to the shape."""
@@ -34,24 +32,25 @@ class CapturedPasses:
         graph, static, loss = self.graphs[key]
         for name, value in inputs.items():
             if isinstance(value, torch.Tensor):
-                static[name].copy_(value, non_blocking=True)
+                static[name].copy_(pinned(value), non_blocking=True)
         graph.replay()
         return loss.clone()
 
     def take_over_gradients(self) -> None:
         """Graphs write to gradients at fixed addresses; whoever emptied a .grad meant zero."""
-        for parameter, gradient in zip(self.parameters, self.gradients, strict=True):
-            if parameter.grad is gradient:
-                continue
-            if parameter.grad is None:
-                gradient.zero_()
-            else:
+        pairs = zip(self.parameters, self.gradients, strict=True)
+        strange = [(parameter, gradient) for parameter, gradient in pairs if parameter.grad is not gradient]
+        empty = [gradient for parameter, gradient in strange if parameter.grad is None]
+        if empty:
+            torch._foreach_zero_(empty)
+        for parameter, gradient in strange:
+            if parameter.grad is not None:
                 gradient.copy_(parameter.grad)
             parameter.grad = gradient
 
     def forget(self) -> None:
         """Gives up all graphs and their memory, as after one that did not fit."""
-        self.graphs, self.pool = {}, None
+        self.graphs, self.pool = {}, torch.cuda.MemPool()
 
     def capture(self, inputs: dict[str, Any]) -> tuple[torch.cuda.CUDAGraph, dict[str, Any], torch.Tensor]:
         device = self.parameters[0].device
@@ -60,20 +59,23 @@ class CapturedPasses:
             for name, value in inputs.items()
         }
         before = [gradient.clone() for gradient in self.gradients]
-        stream = self.stream
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            for _ in range(WARM_UPS):
-                self.loss_of(static).backward()
-        torch.cuda.current_stream().wait_stream(stream)
+        self.stream.wait_stream(torch.cuda.current_stream())
+        # A pass to warm up, in which libraries set up their workspaces; in the pool, so that its memory serves again.
+        with torch.cuda.use_mem_pool(self.pool), torch.cuda.stream(self.stream):
+            self.loss_of(static).backward()
+        torch.cuda.current_stream().wait_stream(self.stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self.pool, stream=stream):
+        with torch.cuda.graph(graph, pool=self.pool.id, stream=self.stream):
             loss = self.loss_of(static)
             loss.backward()
             loss = loss.detach()
-        self.pool = graph.pool()
         torch._foreach_copy_(self.gradients, before)
         return graph, static, loss
+
+
+def pinned(tensor: torch.Tensor) -> torch.Tensor:
+    """In memory that a GPU reads by itself, while the CPU goes on."""
+    return tensor.pin_memory() if tensor.device.type == "cpu" else tensor
 
 
 def compile_layers(model: torch.nn.Module) -> None:

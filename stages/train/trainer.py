@@ -30,6 +30,7 @@ from stages.text.batches import IGNORED, Collator, TokenBudgetBatches
 from stages.text.example import Example
 from stages.text.prompt import Prompt
 from stages.train.callbacks import EvaluateAtEnd, KeepAdapter, StopOnSignal
+from stages.train.finite import FiniteChecks
 from stages.train.graphs import CapturedPasses, compile_layers
 from stages.train.states import PROGRESS_FILE, States, remove_pickled
 
@@ -69,7 +70,7 @@ def training_arguments(train: Train, device: torch.device, output_dir: Path) -> 
         weight_decay=train.weight_decay,
         max_grad_norm=train.max_grad_norm,
         optim=optim,
-        activation_checkpointing=train.gradient_checkpointing,
+        activation_checkpointing=checkpoints_activations(train),
         # Random state can't be read while a CUDA graph is captured; without dropout nothing is random.
         activation_checkpointing_kwargs={"use_reentrant": False, "preserve_rng_state": train.lora_dropout > 0},
         eval_strategy="steps",
@@ -93,19 +94,25 @@ def training_arguments(train: Train, device: torch.device, output_dir: Path) -> 
 
 @dataclass(frozen=True)
 class Profile:
-    """captured: passes are CUDA graphs; compiled: the decoder layer is; tokens_at_once: a batch is worked off in pieces
-    of about that many tokens. On a CPU the pieces alone count."""
+    """captured: passes are CUDA graphs; compiled: the decoder layer is (both on a GPU only); checkpointing: of each
+    layer's activations, its input alone is kept; tokens_at_once: larger batches are worked off in pieces of about that
+    many tokens."""
 
     captured: bool = False
     compiled: bool = False
+    checkpointing: bool = False
     tokens_at_once: int | None = None
 
 
 PROFILES = {
     "plain": Profile(),
     "speed": Profile(captured=True, compiled=True),
-    "memory": Profile(captured=True, tokens_at_once=1024),
+    "memory": Profile(captured=True, checkpointing=True, tokens_at_once=2048),
 }
+
+
+def checkpoints_activations(train: Train) -> bool:
+    return train.gradient_checkpointing or PROFILES[train.profile].checkpointing
 
 
 class TrainingRows(Dataset):
@@ -159,12 +166,13 @@ class LabelTrainer(Trainer):
         self.pieces = 1  # into which a batch is cut, since it does not fit in memory whole
         self.profile = PROFILES[params.profile]
         self.captured: CapturedPasses | None = None
-        random = params.gradient_checkpointing and params.lora_dropout > 0  # recomputed: a graph can't
+        self.trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        random = checkpoints_activations(params) and params.lora_dropout > 0  # recomputed: a graph can't
         if self.profile.captured and args.device.type == "cuda" and args.world_size == 1 and not random:
-            if self.profile.compiled and not params.gradient_checkpointing:
+            if self.profile.compiled:
                 compile_layers(self.model)
-            trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-            self.captured = CapturedPasses(self.packed_loss, trained)
+            self.captured = CapturedPasses(self.packed_loss, self.trained)
+        self.checks = FiniteChecks()
         self.losses: list[torch.Tensor] = []  # of each batch since the last line of the log,
         self.step_rows: list[int] = []  # of the optimizer step that is being worked on
         self.logged_step = 0  # which was of this step
@@ -225,11 +233,11 @@ class LabelTrainer(Trainer):
     def training_step(self, model, inputs, num_items_in_batch=None) -> torch.Tensor:
         """The Trainer's, on pieces of the batch where the whole does not fit in memory: gradients add up to the same.
 
-        Raises UserError where a single row does not fit, and where the loss is no number.
+        Raises UserError where a single row does not fit.
         """
         if num_items_in_batch is None:
             num_items_in_batch = inputs["labels"][:, 1:].ne(IGNORED).sum()
-        earlier = [(p, None if p.grad is None else p.grad.clone()) for p in model.parameters() if p.requires_grad]
+        earlier = [(p, None if p.grad is None else p.grad.clone()) for p in self.trained]
         loss = None
         while loss is None:
             try:
@@ -245,7 +253,7 @@ class LabelTrainer(Trainer):
                     self.captured.forget()
                 torch.cuda.empty_cache()
         self.step_rows += inputs["rows"].tolist()
-        self.require_number("loss", loss)
+        self.checks.note("loss", loss, self.state.global_step + 1, self.step_rows)
         self.losses.append(loss.detach())
         return loss
 
@@ -259,7 +267,8 @@ class LabelTrainer(Trainer):
         """Forward and backward of a batch; its part of the step's loss."""
         if self.captured is None:
             return super().training_step(model, inputs, num_items_in_batch)
-        model.train()
+        if not model.training:  # which visits every module
+            model.train()
         varlen = has_varlen(self.args.device, self.model.get_output_embeddings().weight.dtype)
         packed = pack(inputs, len(self.prompt.prefix), varlen, TOKENS_MULTIPLE, ROWS_MULTIPLE)
         labels = inputs["labels"][:, 1:]
@@ -271,17 +280,28 @@ class LabelTrainer(Trainer):
     def packed_loss(self, packed: dict[str, Any]) -> torch.Tensor:
         """compute_loss of what `passes` packed, on the GPU, in operations that a graph can hold."""
         rest = {name: value for name, value in packed.items() if name not in ("labels", "share")}
-        logits = packed_logits(self.model, rest).float()
-        total = functional.cross_entropy(
-            logits.flatten(0, 1), packed["labels"].flatten(), reduction="sum", ignore_index=IGNORED
-        )
-        return total * packed["share"]
+        return summed_loss(packed_logits(self.model, rest), packed["labels"]) * packed["share"]
 
     def _clip_grad_norm(self, model) -> torch.Tensor:
         norm = super()._clip_grad_norm(model)
-        self.require_number("norm of the gradient", norm)
+        self.checks.note("norm of the gradient", norm, self.state.global_step + 1, self.step_rows)
         self.step_rows = []
         return norm
+
+    def _get_num_items_in_batch(self, batch_samples, device):
+        """Of one process on the CPU, where it is counted: to send it would wait for all that the GPU has to do."""
+        return super()._get_num_items_in_batch(
+            batch_samples, device if self.args.world_size > 1 else torch.device("cpu")
+        )
+
+    def floating_point_ops(self, inputs) -> int:
+        return 0  # the Trainer would count all parameters at each step, for a figure that nobody here reads
+
+    def _maybe_log_save_evaluate(self, *args, **kwargs) -> None:
+        """Looks at the step before first, since a GPU is still at this one; at this one too before anything is kept."""
+        kept = self.control.should_log or self.control.should_evaluate or self.control.should_save
+        self.require_numbers(self.state.global_step if kept else self.state.global_step - 1)
+        super()._maybe_log_save_evaluate(*args, **kwargs)
 
     def halve(self, shape: torch.Size) -> None:
         """Cuts batches into twice as many pieces from here on."""
@@ -299,12 +319,14 @@ class LabelTrainer(Trainer):
             file=sys.stderr,
         )
 
-    def require_number(self, name: str, value: torch.Tensor) -> None:
-        if not torch.isfinite(value):
-            numbers = [row if row >= 0 else ~row for row in self.step_rows]
+    def require_numbers(self, up_to_step: int) -> None:
+        """Raises UserError where a loss or a gradient of a step up to that one is no number."""
+        bad = self.checks.first_bad(up_to_step)
+        if bad is not None:
+            numbers = [row if row >= 0 else ~row for row in bad.rows]
             sources = ", ".join(self.train_dataset.rows[row]["source"] or f"row {row}" for row in numbers)
             raise UserError(
-                f"the {name} is {value.item()} at step {self.state.global_step + 1}, on the texts {sources}: lower "
+                f"the {bad.name} is {bad.value.item()} at step {bad.step}, on the texts {sources}: lower "
                 "train.learning_rate, or set the method's dtype to float32. Checkpoints and states before it are "
                 "whole; nothing of this step was kept"
             )
@@ -365,9 +387,10 @@ class LabelTrainer(Trainer):
         batches were accumulated.
         """
         labels = inputs["labels"][:, 1:].to(self.args.device)
-        logits = answer_logits(model, inputs, len(self.prompt.prefix)).float()  # (B, K, vocabulary)
-        total = functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum", ignore_index=IGNORED)
-        loss = total / (labels.ne(IGNORED).sum() if num_items_in_batch is None else num_items_in_batch)
+        logits = answer_logits(model, inputs, len(self.prompt.prefix))  # (B, K, vocabulary)
+        loss = summed_loss(logits, labels) / (
+            labels.ne(IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
+        )
         loss = loss * self.args.world_size  # of whose processes' gradients the mean is taken
         return (loss, {"logits": logits}) if return_outputs else loss
 
@@ -393,6 +416,13 @@ class LabelTrainer(Trainer):
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+
+def summed_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Cross entropy, in float32, of logits (B, K, vocabulary) and labels (B, K), summed over those not IGNORED."""
+    return functional.cross_entropy(
+        logits.float().flatten(0, 1), labels.flatten(), reduction="sum", ignore_index=IGNORED
+    )
 
 
 def cut(batch: dict[str, torch.Tensor], pieces: int) -> Iterator[dict[str, torch.Tensor]]:

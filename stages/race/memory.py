@@ -1,0 +1,104 @@
+"""Where the memory of a training step goes: every method, batch and form of checkpointing on one base model, on a GPU.
+
+python -m stages.race.memory OUT   (models/base lies there; random weights do)
+"""
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from stages import params, run
+from stages.model.adapter import attach_adapter
+from stages.model.answer import answer_logits
+from stages.model.device import environment, pick_device
+from stages.model.load import load_base
+from stages.params import Train
+from stages.report import write_json
+
+METHODS = ("lora", "lora-int8", "qlora", "qlora-dq")
+BATCHES = (1, 4, 16, 32)
+TOKENS, SHARED = 256, 22  # of a text with its prompt, and of the prompt's constant start
+
+
+def measure_model(method: str) -> list[dict[str, Any]]:
+    """One block a batch and form of checkpointing."""
+    chosen, device = params.load(), pick_device()
+    train = dataclasses.replace(chosen.train, r=16, lora_alpha=32, lora_dropout=0.0)
+    torch.cuda.empty_cache()
+    empty = torch.cuda.memory_allocated()
+    base = load_base(chosen.methods[method])
+    torch.cuda.empty_cache()
+    weights = torch.cuda.memory_allocated() - empty
+    model = attach_adapter(base, train)
+    adapters = torch.cuda.memory_allocated() - empty - weights
+    blocks = []
+    for checkpointing in (False, True):
+        if checkpointing:
+            base.gradient_checkpointing_enable({"use_reentrant": False, "preserve_rng_state": False})
+        for batch in BATCHES:
+            block = {"method": method, "checkpointing": checkpointing, "batch": batch, "weights": weights}
+            try:
+                block |= {"adapters": adapters} | step_memory(model, train, batch, device)
+            except torch.OutOfMemoryError as error:
+                block["unavailable"] = str(error).splitlines()[0]
+            model.zero_grad()
+            torch.cuda.empty_cache()
+            blocks.append(block)
+    return blocks
+
+
+def step_memory(model: torch.nn.Module, train: Train, batch: int, device: torch.device) -> dict[str, int]:
+    """Bytes of the parts of a step, the second, in which the optimizer's states exist."""
+    model.train()
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=train.learning_rate, fused=True)
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(1000, 100_000, (batch, TOKENS), generator=generator)
+    ids[:, :SHARED] = ids[:1, :SHARED].clone()
+    rows = {"input_ids": ids, "positions": torch.full((batch, 1), TOKENS - 1)}
+    labels = torch.full((batch,), 7, device=device)
+    at_head: list[int] = []
+    hook = model.get_output_embeddings().register_forward_pre_hook(
+        lambda *_: at_head.append(torch.cuda.memory_allocated())
+    )
+    try:
+        for _ in range(2):
+            torch.cuda.reset_peak_memory_stats()
+            before = torch.cuda.memory_allocated()
+            loss = functional.cross_entropy(answer_logits(model, rows, SHARED)[:, 0].float(), labels)
+            after, forward_peak = torch.cuda.memory_allocated(), torch.cuda.max_memory_allocated()
+            torch.cuda.reset_peak_memory_stats()
+            loss.backward()
+            backward_peak = torch.cuda.max_memory_allocated()
+            gradients = sum(parameter.grad.nbytes for parameter in trained)
+            optimizer.step()
+            optimizer.zero_grad()
+            del loss
+    finally:
+        hook.remove()
+    states = sum(v.nbytes for state in optimizer.state.values() for v in state.values() if torch.is_tensor(v))
+    return {
+        "gradients": gradients,
+        "optimizer": states,
+        "activations": at_head[-1] - before,
+        "logits": after - at_head[-1],
+        "before": before,
+        "forward_peak": forward_peak,
+        "backward_peak": backward_peak,
+        "peak": max(forward_peak, backward_peak),
+    }
+
+
+def main() -> None:
+    blocks = []
+    for method in METHODS:
+        blocks += measure_model(method)
+        write_json(Path(sys.argv[1]), {"blocks": blocks, "environment": environment(pick_device())})
+
+
+if __name__ == "__main__":
+    run(main)
