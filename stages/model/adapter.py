@@ -3,6 +3,7 @@
 from pathlib import Path
 from types import MethodType
 
+import bitsandbytes as bnb
 import peft
 import torch
 from peft.tuners.lora import LoraLayer
@@ -35,6 +36,14 @@ def load_adapter(model: PreTrainedModel, path: Path) -> peft.PeftModel:
     return compute_in_base_dtype(adapted).eval()
 
 
+def merge_unquantized(model: peft.PeftModel) -> peft.PeftModel:
+    """Adds the adapters to the weights, for scoring, unless these are quantized: each sum is rounded to the base's
+    dtype once, and scoring has a third fewer kernels to run."""
+    if not any(isinstance(module, bnb.nn.Linear4bit | bnb.nn.Linear8bitLt) for module in model.modules()):
+        model.merge_adapter()
+    return model
+
+
 def compute_in_base_dtype(model: peft.PeftModel) -> peft.PeftModel:
     """Makes the adapters, which stay float32, compute in the base model's dtype.
 
@@ -49,7 +58,7 @@ def compute_in_base_dtype(model: peft.PeftModel) -> peft.PeftModel:
 def lora_forward(layer: LoraLayer, x: torch.Tensor) -> torch.Tensor:
     """W x + scaling B A dropout(x) in the dtype of W x, for x of shape (..., in)."""
     y = layer.base_layer(x)
-    if layer.disable_adapters:
+    if layer.disable_adapters or layer.merged:
         return y
     (name,) = layer.active_adapters
     a, b = (side[name].weight.to(y.dtype) for side in (layer.lora_A, layer.lora_B))

@@ -20,9 +20,14 @@ def answer_logits(model: nn.Module, batch: dict[str, torch.Tensor], shared: int 
 
 def to_device(packed: dict[str, Any], device: torch.device) -> dict[str, Any]:
     return {
-        name: value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
+        name: pinned(value, device).to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
         for name, value in packed.items()
     }
+
+
+def pinned(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A tensor of the CPU in memory that a GPU reads by itself, while the CPU goes on."""
+    return tensor.pin_memory() if device.type == "cuda" and tensor.device.type == "cpu" else tensor
 
 
 def packed_logits(model: nn.Module, packed: dict[str, Any]) -> torch.Tensor:

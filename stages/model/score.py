@@ -44,7 +44,7 @@ def label_scores(
     collate = Collator(prompt.tokenizer.pad_token_id)
     words = [prompt.label_ids[False], prompt.label_ids[True]]
     device = next(model.parameters()).device
-    result = np.zeros((len(rows), 2))
+    result = torch.zeros(len(rows), 2, dtype=torch.float64, device=device)
     was_training = model.training
     model.eval()
     todo = list(batches)[rank() :: world_size()][::-1]
@@ -56,7 +56,7 @@ def label_scores(
             try:
                 inputs = collate([rows[row] for row in batch])
                 logits = answer_logits(model, inputs, len(prompt.prefix))[:, 0]  # (B, vocabulary)
-                result[batch] = logits.float().log_softmax(-1)[:, words].double().cpu().numpy()
+                result[batch] = logits.float().log_softmax(-1)[:, words].double()
                 progress.update(len(batch))
             except torch.OutOfMemoryError:
                 fits = False
@@ -64,7 +64,9 @@ def label_scores(
                 todo += halves(batch, len(rows[batch[0]]["input_ids"]))
                 torch.cuda.empty_cache()
     model.train(was_training)
-    return LabelScores(sum_over_processes(result, device))
+    if world_size() > 1:
+        torch.distributed.all_reduce(result)
+    return LabelScores(result.cpu().numpy())  # a GPU is waited for here only
 
 
 def halves(batch: list[int], tokens: int) -> list[list[int]]:
@@ -75,11 +77,3 @@ def halves(batch: list[int], tokens: int) -> list[list[int]]:
             "qlora"
         )
     return [batch[len(batch) // 2 :], batch[: len(batch) // 2]]
-
-
-def sum_over_processes(values: np.ndarray, device: torch.device) -> np.ndarray:
-    if world_size() == 1:
-        return values
-    shared = torch.tensor(values, device=device)
-    torch.distributed.all_reduce(shared)
-    return shared.cpu().numpy()

@@ -1,6 +1,6 @@
 """Races the recipes on one GPU: the same model, texts and adapters, a process each.
 
-python -m stages.race BATCH RECIPE...   (models/base and data/processed/train.jsonl lie there; article is always one)
+python -m stages.race BATCH RECIPE...   (models/base and data/processed/train.jsonl lie there)
 """
 
 import sys
@@ -14,14 +14,21 @@ from stages.paths import METRICS
 from stages.race.recipe import RECIPES
 from stages.report import read_json, write_json
 
+RATIOS = (
+    ("speed_over_article", "speed", "article", "samples_per_second"),
+    ("speed_over_trl", "speed", "trl", "samples_per_second"),
+    ("memory_speed_over_article", "memory", "article", "samples_per_second"),
+    ("memory_peak_over_article", "memory", "article", "peak_allocated_bytes"),
+    ("evaluate_over_generate", "score", "generate", "samples_per_second"),
+)
 TOLERANCE = 0.02  # of the loss: bfloat16 sums in another order
 
 
 def main() -> None:
     batch, *others = sys.argv[1:] or [""]
-    names = list(dict.fromkeys(["article", *others]))
+    names = list(dict.fromkeys(others))
     unknown = [name for name in names if name not in RECIPES]
-    if unknown or not batch.isdigit():
+    if unknown or not names or not batch.isdigit():
         raise UserError(f"found {' '.join(sys.argv[1:])!r}; expected a batch size, then some of {', '.join(RECIPES)}")
     blocks = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -30,21 +37,21 @@ def main() -> None:
             out = Path(folder) / f"{name}.json"
             run_apart("stages.race.recipe", name, batch, str(out))
             blocks[name] = read_json(out)
-    write_json(METRICS / "race.json", report(blocks))
+            write_json(METRICS / "race.json", report(blocks))
 
 
 def report(blocks: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """The recipes' blocks and their ratios over the article's. Raises UserError where their losses on the same batch
-    differ, since then they don't compute the same."""
+    """The recipes' blocks and their ratios. Raises UserError where their losses on the same batch differ, since then
+    they don't compute the same."""
     ran = {name: block for name, block in blocks.items() if "unavailable" not in block}
     losses = {name: block["loss"] for name, block in ran.items()}
     if losses and max(losses.values()) - min(losses.values()) > TOLERANCE:
         raise UserError(f"the recipes' losses on the same batch differ: {losses}; their speeds can't be compared")
-    ratios = {}
-    for name, block in ran.items():
-        if name != "article" and "article" in ran:
-            ratios[f"{name}_speed_over_article"] = block["samples_per_second"] / ran["article"]["samples_per_second"]
-            ratios[f"{name}_peak_over_article"] = block["peak_allocated_bytes"] / ran["article"]["peak_allocated_bytes"]
+    ratios = {
+        key: ran[name][figure] / ran[other][figure]
+        for key, name, other, figure in RATIOS
+        if name in ran and other in ran
+    }
     return {**blocks, "ratios": ratios}
 
 

@@ -24,8 +24,8 @@ BATCHES = (1, 4, 16, 32)
 TOKENS, SHARED = 256, 22  # of a text with its prompt, and of the prompt's constant start
 
 
-def measure_model(method: str) -> list[dict[str, Any]]:
-    """One block a batch and form of checkpointing."""
+def measure_method(method: str) -> dict[str, dict[str, Any]]:
+    """One block a batch and form of checkpointing, by names like qlora-16-checkpointed."""
     chosen, device = params.load(), pick_device()
     train = dataclasses.replace(chosen.train, r=16, lora_alpha=32, lora_dropout=0.0)
     torch.cuda.empty_cache()
@@ -35,7 +35,7 @@ def measure_model(method: str) -> list[dict[str, Any]]:
     weights = torch.cuda.memory_allocated() - empty
     model = attach_adapter(base, train)
     adapters = torch.cuda.memory_allocated() - empty - weights
-    blocks = []
+    blocks = {}
     for checkpointing in (False, True):
         if checkpointing:
             base.gradient_checkpointing_enable({"use_reentrant": False, "preserve_rng_state": False})
@@ -47,7 +47,7 @@ def measure_model(method: str) -> list[dict[str, Any]]:
                 block["unavailable"] = str(error).splitlines()[0]
             model.zero_grad()
             torch.cuda.empty_cache()
-            blocks.append(block)
+            blocks[f"{method}-{batch}" + ("-checkpointed" if checkpointing else "")] = block
     return blocks
 
 
@@ -94,10 +94,10 @@ def step_memory(model: torch.nn.Module, train: Train, batch: int, device: torch.
 
 
 def main() -> None:
-    blocks = []
+    blocks: dict[str, Any] = {"environment": environment(pick_device())}
     for method in METHODS:
-        blocks += measure_model(method)
-        write_json(Path(sys.argv[1]), {"blocks": blocks, "environment": environment(pick_device())})
+        blocks |= measure_method(method)
+        write_json(Path(sys.argv[1]), blocks)
 
 
 if __name__ == "__main__":

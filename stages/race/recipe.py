@@ -21,7 +21,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, TrainerCallback, Trai
 
 from stages import UserError, params, run
 from stages.evaluate.generate import generate_verdicts
-from stages.model.adapter import attach_adapter
+from stages.model.adapter import attach_adapter, merge_unquantized
 from stages.model.answer import answer_logits
 from stages.model.device import environment, peak_memory_bytes, pick_device, reset_peak_memory, synchronize
 from stages.model.load import load_base, load_tokenizer, quantization
@@ -36,8 +36,9 @@ from stages.text.prompt import build_prompt
 from stages.train.states import States
 from stages.train.trainer import LabelTrainer, summed_loss, training_arguments, training_rows
 
-WARM_UP, WINDOWS, WINDOW = 15.0, 5, 4.0  # seconds before; windows measured; seconds of each, or a few more
+WARM_UP, WINDOWS, WINDOW = 20.0, 5, 4.0  # seconds before; windows measured; seconds of each, or a few more
 STEPS = 100_000  # never reached
+SCORED_TOKENS = 32768  # in a batch of the scoring judge
 CHECKED = 8  # texts of the batch on which the recipes' losses are compared
 # Dense bfloat16, per second, by their makers' data sheets.
 PEAK_FLOPS = {"NVIDIA H100 80GB HBM3": 989.4e12, "NVIDIA H200": 989.4e12}
@@ -217,6 +218,7 @@ def generate(chosen, rows, prompt, batch, folder, watch):
     loss = stock_loss(model, stock_rows(rows)[:CHECKED], prompt.tokenizer.pad_token_id)
     texts = [example.input for example in read_examples(PROCESSED / "train.jsonl")]
     length = len(prompt.answer(True))
+    batch = watch.batch = chosen.evaluate.generate_batch_size
 
     def judge(number: int) -> int:
         some = texts[number * batch :][:batch]
@@ -234,10 +236,12 @@ def score(chosen, rows, prompt, batch, folder, watch):
         batch = Collator(prompt.tokenizer.pad_token_id)(rows[:CHECKED])
         logits = answer_logits(model, batch, len(prompt.prefix))
         loss = (summed_loss(logits.cpu(), batch["labels"][:, 1:]) / batch["labels"][:, 1:].numel()).item()
+    merge_unquantized(model)
+    watch.batch = None  # SCORED_TOKENS bounds it
     texts = [example.input for example in read_examples(PROCESSED / "train.jsonl")]
 
     def judge(number: int) -> int:
-        label_scores(model, prompt, texts, chosen.train.eval_max_tokens_per_batch, "race")
+        label_scores(model, prompt, texts, SCORED_TOKENS, "race")
         return len(texts)
 
     return loss, lambda: judge_all(judge, 1, watch)
@@ -289,7 +293,7 @@ def measure(name: str, batch: int) -> dict[str, Any]:
     rate = statistics.median(watch.rates)
     tokens = statistics.mean(len(row["input_ids"]) for row in rows)
     return {
-        "batch": batch,
+        "batch": watch.batch,
         "loss": loss,
         "samples_per_second": rate,
         "samples_per_second_min": min(watch.rates),

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from stages.model.answer import pinned
+
 
 class CapturedPasses:
     """Calls `loss_of(inputs).backward()` by replaying graphs; gradients add up in the parameters' .grad.
@@ -22,6 +24,7 @@ class CapturedPasses:
         self.graphs: dict[tuple, tuple[torch.cuda.CUDAGraph, dict[str, Any], torch.Tensor]] = {}
         self.stream = torch.cuda.Stream()  # one for all: the pool's memory is reused within a stream only
         self.pool = torch.cuda.MemPool()
+        self.largest = 0  # numbers in the largest inputs so far
 
     def __call__(self, inputs: dict[str, Any]) -> torch.Tensor:
         """The loss. inputs: tensors on any device, and numbers, which belong to the shape."""
@@ -32,7 +35,7 @@ class CapturedPasses:
         graph, static, loss = self.graphs[key]
         for name, value in inputs.items():
             if isinstance(value, torch.Tensor):
-                static[name].copy_(pinned(value), non_blocking=True)
+                static[name].copy_(pinned(value, static[name].device), non_blocking=True)
         graph.replay()
         return loss.clone()
 
@@ -50,9 +53,15 @@ class CapturedPasses:
 
     def forget(self) -> None:
         """Gives up all graphs and their memory, as after one that did not fit."""
+        torch.cuda.synchronize()
         self.graphs, self.pool = {}, torch.cuda.MemPool()
+        torch.cuda.empty_cache()
 
     def capture(self, inputs: dict[str, Any]) -> tuple[torch.cuda.CUDAGraph, dict[str, Any], torch.Tensor]:
+        size = sum(value.numel() for value in inputs.values() if isinstance(value, torch.Tensor))
+        if size > self.largest:  # anew: in the memory of a larger graph there is room for smaller ones, not vice versa
+            self.forget()
+            self.largest = size
         device = self.parameters[0].device
         static = {
             name: value.to(device, copy=True) if isinstance(value, torch.Tensor) else value
@@ -71,11 +80,6 @@ class CapturedPasses:
             loss = loss.detach()
         torch._foreach_copy_(self.gradients, before)
         return graph, static, loss
-
-
-def pinned(tensor: torch.Tensor) -> torch.Tensor:
-    """In memory that a GPU reads by itself, while the CPU goes on."""
-    return tensor.pin_memory() if tensor.device.type == "cpu" else tensor
 
 
 def compile_layers(model: torch.nn.Module) -> None:
