@@ -30,10 +30,12 @@ def examples(sample_texts):
     ]
 
 
-def trainer_for(base_folder, prompt, examples, train: Train, folder, method=METHODS["qlora"]) -> LabelTrainer:
+def trainer_for(
+    base_folder, prompt, examples, train: Train, folder, method=METHODS["qlora"], device=CPU
+) -> LabelTrainer:
     rows, _ = training_rows(examples[:32], prompt, train.loss)
-    model = attach_adapter(load_base(method, base_folder, CPU), train)
-    arguments = training_arguments(train, CPU, folder)
+    model = attach_adapter(load_base(method, base_folder, device), train)
+    arguments = training_arguments(train, device, folder)
     return LabelTrainer(model, arguments, train, rows, examples[32:], prompt, States(folder, 2))
 
 

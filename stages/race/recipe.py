@@ -36,7 +36,7 @@ from stages.text.prompt import build_prompt
 from stages.train.states import States
 from stages.train.trainer import LabelTrainer, summed_loss, training_arguments, training_rows
 
-WARM_UP, WINDOWS, WINDOW = 20.0, 5, 4.0  # seconds before; windows measured; seconds of each, or a few more
+WARM_UP, WINDOWS, WINDOW = 15.0, 5, 4.0  # seconds after the first step; windows measured; seconds of each, or more
 STEPS = 100_000  # never reached
 SCORED_TOKENS = 32768  # in a batch of the scoring judge
 CHECKED = 8  # texts of the batch on which the recipes' losses are compared
@@ -62,6 +62,7 @@ class Stopwatch(TrainerCallback):
         if self.first_step is None:
             synchronize(self.device)
             self.first_step = time.perf_counter() - self.began
+            self.began = time.perf_counter()
         start, before = self.window or (self.began, 0)
         if now - start >= (WINDOW if self.window else WARM_UP):
             synchronize(self.device)

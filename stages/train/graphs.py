@@ -12,32 +12,47 @@ from stages.model.answer import pinned
 
 
 class CapturedPasses:
-    """Calls `loss_of(inputs).backward()` by replaying graphs; gradients add up in the parameters' .grad.
+    """Calls `loss_of(inputs).backward()`; gradients add up in the parameters' .grad.
 
-    All graphs share one pool of memory, since only one of them runs at a time.
+    A shape's first pass is run as it is, and libraries set up what they need for it; its second is captured; from then
+    on the graph is replayed. All of it takes its memory from one pool, since only one pass runs at a time.
     """
 
     def __init__(self, loss_of: Callable[[dict[str, Any]], torch.Tensor], parameters: Iterable[torch.nn.Parameter]):
         self.loss_of = loss_of
         self.parameters = list(parameters)
+        self.device = self.parameters[0].device
         self.gradients = [torch.zeros_like(parameter) for parameter in self.parameters]
-        self.graphs: dict[tuple, tuple[torch.cuda.CUDAGraph, dict[str, Any], torch.Tensor]] = {}
         self.stream = torch.cuda.Stream()  # one for all: the pool's memory is reused within a stream only
-        self.pool = torch.cuda.MemPool()
-        self.largest = 0  # numbers in the largest inputs so far
+        self.forget()
 
     def __call__(self, inputs: dict[str, Any]) -> torch.Tensor:
         """The loss. inputs: tensors on any device, and numbers, which belong to the shape."""
         self.take_over_gradients()
         key = tuple((name, tuple(v.shape) if isinstance(v, torch.Tensor) else v) for name, v in inputs.items())
-        if key not in self.graphs:
-            self.graphs[key] = self.capture(inputs)
-        graph, static, loss = self.graphs[key]
+        if key not in self.inputs:
+            self.inputs[key] = {
+                name: value.to(self.device, copy=True) if isinstance(value, torch.Tensor) else value
+                for name, value in inputs.items()
+            }
+            return self.run(self.inputs[key])
         for name, value in inputs.items():
             if isinstance(value, torch.Tensor):
-                static[name].copy_(pinned(value, static[name].device), non_blocking=True)
+                self.inputs[key][name].copy_(pinned(value, self.device), non_blocking=True)
+        if key not in self.graphs:
+            self.graphs[key] = self.capture(self.inputs[key])
+        graph, loss = self.graphs[key]
         graph.replay()
         return loss.clone()
+
+    def reserve(self, inputs: dict[str, Any]) -> None:
+        """Captures the largest inputs first: in the memory of their graph there is room for all others, not vice versa.
+        Gradients stay as they are."""
+        self.take_over_gradients()
+        before = [gradient.clone() for gradient in self.gradients]
+        for _ in range(2):
+            self(inputs)
+        torch._foreach_copy_(self.gradients, before)
 
     def take_over_gradients(self) -> None:
         """Graphs write to gradients at fixed addresses; whoever emptied a .grad meant zero."""
@@ -54,32 +69,27 @@ class CapturedPasses:
     def forget(self) -> None:
         """Gives up all graphs and their memory, as after one that did not fit."""
         torch.cuda.synchronize()
-        self.graphs, self.pool = {}, torch.cuda.MemPool()
+        self.inputs: dict[tuple, dict[str, Any]] = {}  # of each shape, at fixed addresses
+        self.graphs: dict[tuple, tuple[torch.cuda.CUDAGraph, torch.Tensor]] = {}
+        self.pool = torch.cuda.MemPool()
         torch.cuda.empty_cache()
 
-    def capture(self, inputs: dict[str, Any]) -> tuple[torch.cuda.CUDAGraph, dict[str, Any], torch.Tensor]:
-        size = sum(value.numel() for value in inputs.values() if isinstance(value, torch.Tensor))
-        if size > self.largest:  # anew: in the memory of a larger graph there is room for smaller ones, not vice versa
-            self.forget()
-            self.largest = size
-        device = self.parameters[0].device
-        static = {
-            name: value.to(device, copy=True) if isinstance(value, torch.Tensor) else value
-            for name, value in inputs.items()
-        }
-        before = [gradient.clone() for gradient in self.gradients]
+    def run(self, inputs: dict[str, Any]) -> torch.Tensor:
         self.stream.wait_stream(torch.cuda.current_stream())
-        # A pass to warm up, in which libraries set up their workspaces; in the pool, so that its memory serves again.
         with torch.cuda.use_mem_pool(self.pool), torch.cuda.stream(self.stream):
-            self.loss_of(static).backward()
+            loss = self.loss_of(inputs)
+            loss.backward()
         torch.cuda.current_stream().wait_stream(self.stream)
+        return loss.detach().clone()
+
+    def capture(self, inputs: dict[str, Any]) -> tuple[torch.cuda.CUDAGraph, torch.Tensor]:
+        """Capturing computes nothing yet: gradients stay as they are."""
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=self.pool.id, stream=self.stream):
-            loss = self.loss_of(static)
+            loss = self.loss_of(inputs)
             loss.backward()
             loss = loss.detach()
-        torch._foreach_copy_(self.gradients, before)
-        return graph, static, loss
+        return graph, loss
 
 
 def compile_layers(model: torch.nn.Module) -> None:

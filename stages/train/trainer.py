@@ -2,6 +2,7 @@
 project's one scorer, and states are written whole or not at all. Schedules, optimizers, clipping, resuming and
 callbacks are the Trainer's own."""
 
+import math
 import sys
 import time
 from collections.abc import Iterator
@@ -207,7 +208,7 @@ class LabelTrainer(Trainer):
         return self.state.global_step >= self.state.max_steps or stopped_early
 
     def get_train_dataloader(self) -> DataLoader:
-        batches = TokenBudgetBatches(
+        self.sampler = TokenBudgetBatches(
             [len(row["input_ids"]) for row in self.train_dataset.rows],
             self.params.max_tokens_per_batch,
             self.params.per_device_train_batch_size,
@@ -219,7 +220,7 @@ class LabelTrainer(Trainer):
         )
         loader = DataLoader(
             self.train_dataset,
-            batch_sampler=batches,
+            batch_sampler=self.sampler,
             collate_fn=self.data_collator,
             pin_memory=self.args.dataloader_pin_memory,
         )
@@ -269,16 +270,34 @@ class LabelTrainer(Trainer):
             return super().training_step(model, inputs, num_items_in_batch)
         if not model.training:  # which visits every module
             model.train()
+        if not self.captured.inputs:
+            self.captured.reserve(self.packed(self.largest_piece(), 1))
+        return self.captured(self.packed(inputs, num_items_in_batch))
+
+    def packed(self, inputs: dict[str, torch.Tensor], num_items_in_batch: torch.Tensor | int) -> dict[str, Any]:
+        """What a graph takes: a batch in one of few shapes, the labels, and the share of the step that a token has."""
         varlen = has_varlen(self.args.device, self.model.get_output_embeddings().weight.dtype)
         packed = pack(inputs, len(self.prompt.prefix), varlen, TOKENS_MULTIPLE, ROWS_MULTIPLE)
         labels = inputs["labels"][:, 1:]
         empty = packed["positions"].shape[1] - len(labels)
         packed["labels"] = functional.pad(labels, (0, 0, 0, empty), value=IGNORED)
         packed["share"] = 1 / torch.as_tensor(num_items_in_batch, dtype=torch.float32)
-        return self.captured(packed)
+        return packed
+
+    def largest_piece(self) -> dict[str, torch.Tensor]:
+        """Of the batch with the most tokens in the whole training, the piece with the most."""
+        sampler = self.sampler
+        epoch = sampler.epoch
+        batches = []
+        for sampler.epoch in range(math.ceil(self.args.num_train_epochs)):
+            batches += sampler.batches()
+        sampler.epoch = epoch
+        largest = max(batches, key=lambda batch: sum(sampler.lengths[row] for row in batch))
+        inputs = self.data_collator([self.train_dataset[row] for row in largest])
+        return max(cut(inputs, self.pieces_of(inputs)), key=lambda piece: int(piece["positions"][:, -1].sum()))
 
     def packed_loss(self, packed: dict[str, Any]) -> torch.Tensor:
-        """compute_loss of what `passes` packed, on the GPU, in operations that a graph can hold."""
+        """compute_loss of what `packed` gives, on the GPU, in operations that a graph can hold."""
         rest = {name: value for name, value in packed.items() if name not in ("labels", "share")}
         return summed_loss(packed_logits(self.model, rest), packed["labels"]) * packed["share"]
 
