@@ -176,7 +176,7 @@ class Train:
     optim: Literal[
         "auto", "adamw_torch", "adamw_torch_fused", "paged_adamw_32bit", "paged_adamw_8bit", "adamw_bnb_8bit", "sgd"
     ]
-    profile: Literal["plain", "speed", "memory"]
+    profile: Literal["plain", "speed", "memory", "auto"]
     gradient_checkpointing: bool
     loss: Literal["label", "completion"]
     eval_steps: float = at_least(0.001)

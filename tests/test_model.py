@@ -246,3 +246,26 @@ def test_a_batch_that_does_not_fit_is_scored_in_halves(base_folder, prompt, samp
     monkeypatch.setattr(score_module, "answer_logits", lambda *a: (_ for _ in ()).throw(torch.OutOfMemoryError("full")))
     with pytest.raises(UserError, match=r"a text of \d+ tokens does not fit"):
         label_scores(model, prompt, sample_texts[:2], 10_000, "none")
+
+
+def test_int8_keeps_no_input_for_frozen_weights(base_folder, train_params):
+    """It would stay through the whole forward pass, gradient checkpointing or not."""
+    model = attach_adapter(load_base(METHODS["lora-int8"], base_folder, CPU), train_params).train()
+    batch = {"input_ids": torch.arange(24).reshape(2, 12), "positions": torch.full((2, 1), 11)}
+    logits = answer_logits(model, batch)
+    products = [node for node in nodes(logits.grad_fn) if type(node).__name__.startswith("MatMul8bit")]
+    assert len(products) >= 2 * 7 - 3  # no gradient reaches the very first q, k and v
+    assert all(node.A is None for node in products)
+    logits.sum().backward()
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+
+
+def nodes(root):
+    """All of an autograd graph."""
+    seen, todo = set(), [root]
+    while todo:
+        node = todo.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            todo += [following for following, _ in node.next_functions]
+    return seen

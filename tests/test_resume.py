@@ -193,6 +193,27 @@ def test_a_batch_that_does_not_fit_is_worked_off_in_pieces(start, train, tmp_pat
         never.train_to_end(None)
 
 
+def test_auto_goes_on_as_memory_where_a_batch_does_not_fit(start, train, tmp_path, monkeypatch, capfd):
+    params = dataclasses.replace(train, lora_dropout=0.0)
+    plain = start(tmp_path / "plain", params)
+    plain.train_to_end(None)
+    auto = start(tmp_path / "auto", dataclasses.replace(params, profile="auto"))
+    loss = auto.compute_loss
+
+    def tight(model, inputs, **options):
+        if not model.is_activation_checkpointing:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return loss(model, inputs, **options)
+
+    monkeypatch.setattr(auto, "compute_loss", tight)
+    auto.train_to_end(None)
+    assert "auto goes on as memory" in capfd.readouterr().err
+    assert auto.pieces == 1
+    for (name, one), (_, other) in zip(plain.model.named_parameters(), auto.model.named_parameters(), strict=True):
+        if one.requires_grad:
+            assert torch.allclose(one, other, atol=2e-4), name
+
+
 def test_a_loss_that_is_no_number_stops_and_names_the_texts(start, tmp_path, monkeypatch):
     folder = tmp_path / "nan"
     trainer = start(folder)

@@ -58,6 +58,7 @@ def compute_in_base_dtype(model: peft.PeftModel) -> peft.PeftModel:
 def lora_forward(layer: LoraLayer, x: torch.Tensor) -> torch.Tensor:
     """W x + scaling B A dropout(x) in the dtype of W x, for x of shape (..., in)."""
     y = layer.base_layer(x)
+    drop_kept_input(y)
     if layer.disable_adapters or layer.merged:
         return y
     (name,) = layer.active_adapters
@@ -65,3 +66,16 @@ def lora_forward(layer: LoraLayer, x: torch.Tensor) -> torch.Tensor:
     low = functional.linear(layer.lora_dropout[name](x.to(y.dtype)), a)
     added = torch.addmm(y.flatten(0, -2), low.flatten(0, -2), b.t(), alpha=layer.scaling[name])
     return added.view_as(y)
+
+
+def drop_kept_input(y: torch.Tensor) -> None:
+    """Lets go of the input that bitsandbytes' 8-bit product keeps for a gradient of its weight, which is frozen.
+
+    It lies in attributes of the product's node, not among autograd's saved tensors, where gradient checkpointing would
+    see it: without this, checkpointing saves next to nothing in int8 (bitsandbytes 0.50.2, MatMul8bitLt and -Fp).
+    """
+    node = y.grad_fn
+    if type(node).__name__ == "MatMul8bitLtBackward":
+        node.tensors = (None, None, None)
+    elif type(node).__name__ == "MatMul8bitFpBackward":
+        node.A = None

@@ -92,9 +92,13 @@ class CapturedPasses:
         return graph, loss
 
 
-def compile_layers(model: torch.nn.Module) -> None:
-    """Compiles the decoder layer once for all layers and lengths: its element-wise work becomes a few kernels."""
+def compile_layers(model: torch.nn.Module, compiled: bool) -> None:
+    """Compiles the decoder layer once for all layers and lengths, so that its element-wise work becomes a few kernels;
+    or, with `compiled` false, goes back to it as it was written."""
     names = set(getattr(model, "_no_split_modules", None) or [])
     for module in model.modules():
         if type(module).__name__ in names:
-            module.compile(dynamic=True)
+            if compiled:
+                module.compile(dynamic=True)
+            else:
+                module._compiled_call_impl = None

@@ -109,6 +109,7 @@ PROFILES = {
     "plain": Profile(),
     "speed": Profile(captured=True, compiled=True),
     "memory": Profile(captured=True, checkpointing=True, tokens_at_once=2048),
+    "auto": Profile(captured=True, compiled=True),  # speed, and memory from a batch on that does not fit
 }
 
 
@@ -165,14 +166,9 @@ class LabelTrainer(Trainer):
             "trainable_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
         }
         self.pieces = 1  # into which a batch is cut, since it does not fit in memory whole
-        self.profile = PROFILES[params.profile]
-        self.captured: CapturedPasses | None = None
         self.trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        random = checkpoints_activations(params) and params.lora_dropout > 0  # recomputed: a graph can't
-        if self.profile.captured and args.device.type == "cuda" and args.world_size == 1 and not random:
-            if self.profile.compiled:
-                compile_layers(self.model)
-            self.captured = CapturedPasses(self.packed_loss, self.trained)
+        self.profile = PROFILES[params.profile]
+        self.captured = self.captured_passes(checkpoints_activations(params))
         self.checks = FiniteChecks()
         self.losses: list[torch.Tensor] = []  # of each batch since the last line of the log,
         self.step_rows: list[int] = []  # of the optimizer step that is being worked on
@@ -180,6 +176,15 @@ class LabelTrainer(Trainer):
         self.seconds_before = 0.0  # of earlier processes that worked on this training
         self.peak_before = 0
         self.started = time.perf_counter()
+
+    def captured_passes(self, checkpointing: bool) -> CapturedPasses | None:
+        """The passes as the profile has them; None for plain ones, as on a CPU and in several processes."""
+        random = checkpointing and self.params.lora_dropout > 0  # what is recomputed: a graph can't
+        on_gpu = self.args.device.type == "cuda" and self.args.world_size == 1
+        compile_layers(self.model, on_gpu and self.profile.compiled and not random)
+        if not on_gpu or not self.profile.captured or random:
+            return None
+        return CapturedPasses(self.packed_loss, self.trained)
 
     def train_to_end(self, state: Path | None) -> Path:
         """Trains, from a state if there is one. Returns the last state. A signal ends the process, the state saved."""
@@ -246,7 +251,7 @@ class LabelTrainer(Trainer):
                     self.passes(model, piece, num_items_in_batch) for piece in cut(inputs, self.pieces_of(inputs))
                 )
             except torch.OutOfMemoryError:
-                self.halve(inputs["input_ids"].shape)
+                self.make_room(inputs["input_ids"].shape)
             if loss is None:  # outside the handler, whose traceback holds on to the tensors of the failed pass
                 for parameter, gradient in earlier:
                     parameter.grad = None if gradient is None else gradient.clone()
@@ -322,9 +327,19 @@ class LabelTrainer(Trainer):
         self.require_numbers(self.state.global_step if kept else self.state.global_step - 1)
         super()._maybe_log_save_evaluate(*args, **kwargs)
 
-    def halve(self, shape: torch.Size) -> None:
-        """Cuts batches into twice as many pieces from here on."""
+    def make_room(self, shape: torch.Size) -> None:
+        """Goes over to the profile memory, where auto says so; or cuts batches into twice as many pieces."""
         rows, tokens = shape
+        if self.params.profile == "auto" and self.profile != PROFILES["memory"] and self.args.world_size == 1:
+            print(
+                f"train: a batch of {rows} x {tokens} tokens does not fit in the GPU's memory as it is; train.profile "
+                "auto goes on as memory",
+                file=sys.stderr,
+            )
+            self.profile = PROFILES["memory"]
+            self.model.activation_checkpointing_enable(self.args.activation_checkpointing_kwargs)
+            self.captured = self.captured_passes(checkpointing=True)
+            return
         if self.pieces >= rows or self.args.world_size > 1:
             raise UserError(
                 f"a batch of {-(-rows // self.pieces)} text(s) of {tokens} tokens does not fit in the GPU's memory: "
