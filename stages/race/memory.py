@@ -1,23 +1,26 @@
-"""Where the memory of a training step goes: every method, batch and form of checkpointing on one base model, on a GPU.
+"""Where the memory of a training step goes, by method, batch and form of checkpointing, on a GPU; beside the formula.
 
-python -m stages.race.memory OUT   (models/base lies there; random weights do)
+python -m stages.race.memory SHAPE   (models/base is a model of that shape, of random weights by stages.race.shapes)
 """
 
 import dataclasses
 import sys
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch.nn import functional
+from transformers import PretrainedConfig
 
 from stages import params, run
 from stages.model.adapter import attach_adapter
 from stages.model.answer import answer_logits
 from stages.model.device import environment, pick_device
 from stages.model.load import load_base
-from stages.params import Train
-from stages.report import write_json
+from stages.model.memory import step_memory
+from stages.model.shapes import config_of
+from stages.params import Method, Train
+from stages.paths import METRICS
+from stages.report import read_json, write_json
 
 METHODS = ("lora", "lora-int8", "qlora", "qlora-dq")
 BATCHES = (1, 4, 16, 32)
@@ -42,7 +45,7 @@ def measure_method(method: str) -> dict[str, dict[str, Any]]:
         for batch in BATCHES:
             block = {"method": method, "checkpointing": checkpointing, "batch": batch, "weights": weights}
             try:
-                block |= {"adapters": adapters} | step_memory(model, train, batch, device)
+                block |= {"adapters": adapters} | measure_step(model, train, batch, device)
             except torch.OutOfMemoryError as error:
                 block["unavailable"] = str(error).splitlines()[0]
             model.zero_grad()
@@ -51,7 +54,7 @@ def measure_method(method: str) -> dict[str, dict[str, Any]]:
     return blocks
 
 
-def step_memory(model: torch.nn.Module, train: Train, batch: int, device: torch.device) -> dict[str, int]:
+def measure_step(model: torch.nn.Module, train: Train, batch: int, device: torch.device) -> dict[str, int]:
     """Bytes of the parts of a step, the second, in which the optimizer's states exist."""
     model.train()
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -93,11 +96,27 @@ def step_memory(model: torch.nn.Module, train: Train, batch: int, device: torch.
     }
 
 
+def compared(blocks: dict[str, dict[str, Any]], config: PretrainedConfig, methods: dict[str, Method]) -> None:
+    """Adds to each block the peak that the formula predicts, and its error as a share of the measured one."""
+    for block in blocks.values():
+        method = methods[block["method"]]
+        predicted = step_memory(config, method, 16, block["batch"], TOKENS, block["checkpointing"], SHARED)
+        block["predicted_peak"] = predicted.peak
+        if "peak" in block:
+            block["prediction_error"] = predicted.peak / block["peak"] - 1
+
+
 def main() -> None:
-    blocks: dict[str, Any] = {"environment": environment(pick_device())}
+    (shape,) = sys.argv[1:] or [""]
+    config = config_of(shape)
+    path = METRICS / "memory_map.json"
+    known = read_json(path) if path.exists() else {}
+    blocks: dict[str, Any] = {}
     for method in METHODS:
+        print(f"memory: {shape}, {method}", flush=True)
         blocks |= measure_method(method)
-        write_json(Path(sys.argv[1]), blocks)
+        compared(blocks, config, params.load().methods)
+        write_json(path, known | {shape: blocks, "environment": environment(pick_device())})
 
 
 if __name__ == "__main__":

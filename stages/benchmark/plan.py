@@ -1,0 +1,87 @@
+"""Says, by formula, what can be trained on a GPU, before anything is downloaded.
+
+python -m stages.benchmark.plan --gpu-gb 24 [--tokens 256] [--config FOLDER]
+"""
+
+import argparse
+from pathlib import Path
+
+from transformers import AutoConfig, PretrainedConfig
+
+from stages import UserError, params, run
+from stages.model.memory import step_memory
+from stages.model.shapes import SHAPES, config_of
+from stages.params import Method
+
+GIB = 2**30
+CONTEXT = 0.5 * GIB  # what CUDA itself takes of a card
+MARGIN = 1.1  # over the formula: its own error, and what an allocator loses between blocks
+BATCHES = (1, 2, 4, 8, 16, 32, 64, 128)
+
+
+def largest_batch(
+    config: PretrainedConfig, method: Method, r: int, tokens: int, checkpointing: bool, gpu_bytes: float
+) -> tuple[int, float] | None:
+    """The largest of BATCHES that fits on a GPU of that many bytes, and its predicted peak; None where none does."""
+    peaks = {batch: step_memory(config, method, r, batch, tokens, checkpointing).peak for batch in BATCHES}
+    fitting = [batch for batch, peak in peaks.items() if peak * MARGIN + CONTEXT <= gpu_bytes]
+    return (fitting[-1], peaks[fitting[-1]]) if fitting else None
+
+
+def table(
+    configs: dict[str, PretrainedConfig], methods: dict[str, Method], r: int, tokens: int, gpu_bytes: float
+) -> list[list[str]]:
+    """Rows of text, the heading first: a row a method and form of checkpointing, a column a model."""
+    rows = [["method", "checkpointing", *configs]]
+    for name, method in methods.items():
+        for checkpointing in (False, True):
+            found = [largest_batch(each, method, r, tokens, checkpointing, gpu_bytes) for each in configs.values()]
+            cells = [f"{fit[0]:>3} ({fit[1] / 1e9:4.1f} GB)" if fit else "-" for fit in found]
+            rows.append([name, "yes" if checkpointing else "no", *cells])
+    return rows
+
+
+def read_config(path: Path) -> PretrainedConfig:
+    """Of a model folder, or of its config.json alone. Raises UserError for a model that the formula does not know."""
+    if not (path / "config.json").is_file():
+        raise UserError(f"--config {path} holds no config.json; expected a model's folder")
+    try:
+        config = AutoConfig.from_pretrained(path, trust_remote_code=False, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise UserError(f"--config {path} can't be read: {error}") from None
+    if config.model_type not in ("llama", "mistral", "qwen2"):
+        raise UserError(
+            f"--config {path} is of type {config.model_type}; the formula knows llama, mistral and qwen2: measure "
+            "others with `dvc repro benchmark`"
+        )
+    return config
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m stages.benchmark.plan", description="What fits on a GPU.")
+    parser.add_argument("--gpu-gb", type=float, required=True, help="the card's memory as it is sold, in GB")
+    parser.add_argument("--tokens", type=int, default=256, help="of a text with its prompt (default 256)")
+    parser.add_argument("--config", type=Path, help="a folder with config.json, instead of the known models")
+    options = parser.parse_args()
+    if options.gpu_gb <= 0 or options.tokens < 1:
+        raise UserError(f"found --gpu-gb {options.gpu_gb} --tokens {options.tokens}; expected numbers above 0")
+    chosen = params.load()
+    configs = {str(options.config): read_config(options.config)} if options.config else dict(map(named, SHAPES))
+    methods = {name: chosen.methods[name] for name in chosen.benchmark.methods}
+    print(
+        f"Largest batch of texts of {options.tokens} tokens (predicted peak) that trains in bfloat16 on a GPU of "
+        f"{options.gpu_gb:g} GB,\nprofile plain, adapters of rank {chosen.train.r} on all layers, "
+        f"{MARGIN - 1:.0%} and {CONTEXT / GIB:g} GB to spare:\n"
+    )
+    rows = table(configs, methods, chosen.train.r, options.tokens, options.gpu_gb * GIB)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def named(shape: str) -> tuple[str, PretrainedConfig]:
+    return shape, config_of(shape)
+
+
+if __name__ == "__main__":
+    run(main)
