@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch.nn import functional
-from transformers import PretrainedConfig
+from transformers import PretrainedConfig, PreTrainedModel
 
 from stages import params, run
 from stages.model.adapter import attach_adapter
@@ -18,7 +18,7 @@ from stages.model.device import environment, pick_device
 from stages.model.load import load_base
 from stages.model.memory import step_memory
 from stages.model.shapes import config_of
-from stages.params import Method, Train
+from stages.params import Method, Params, Train
 from stages.paths import METRICS
 from stages.report import read_json, write_json
 
@@ -29,8 +29,8 @@ TOKENS, SHARED = 256, 22  # of a text with its prompt, and of the prompt's const
 
 def measure_method(method: str) -> dict[str, dict[str, Any]]:
     """One block a batch and form of checkpointing, by names like qlora-16-checkpointed."""
-    chosen, device = params.load(), pick_device()
-    train = dataclasses.replace(chosen.train, r=16, lora_alpha=32, lora_dropout=0.0)
+    chosen = params.load()
+    train = adapter_params(chosen)
     torch.cuda.empty_cache()
     empty = torch.cuda.memory_allocated()
     base = load_base(chosen.methods[method])
@@ -41,11 +41,11 @@ def measure_method(method: str) -> dict[str, dict[str, Any]]:
     blocks = {}
     for checkpointing in (False, True):
         if checkpointing:
-            base.gradient_checkpointing_enable({"use_reentrant": False, "preserve_rng_state": False})
+            checkpoint_activations(base)
         for batch in BATCHES:
             block = {"method": method, "checkpointing": checkpointing, "batch": batch, "weights": weights}
             try:
-                block |= {"adapters": adapters} | measure_step(model, train, batch, device)
+                block |= {"adapters": adapters} | measure_step(model, train, batch)
             except torch.OutOfMemoryError as error:
                 block["unavailable"] = str(error).splitlines()[0]
             model.zero_grad()
@@ -54,15 +54,24 @@ def measure_method(method: str) -> dict[str, dict[str, Any]]:
     return blocks
 
 
-def measure_step(model: torch.nn.Module, train: Train, batch: int, device: torch.device) -> dict[str, int]:
+def adapter_params(chosen: Params) -> Train:
+    return dataclasses.replace(chosen.train, r=16, lora_alpha=32, lora_dropout=0.0)
+
+
+def checkpoint_activations(model: PreTrainedModel) -> None:
+    model.activation_checkpointing_enable({"use_reentrant": False, "preserve_rng_state": False})
+
+
+def measure_step(model: torch.nn.Module, train: Train, batch: int, tokens: int = TOKENS) -> dict[str, int]:
     """Bytes of the parts of a step, the second, in which the optimizer's states exist."""
     model.train()
+    device = pick_device()
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=train.learning_rate, fused=True)
     generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(1000, 100_000, (batch, TOKENS), generator=generator)
+    ids = torch.randint(1000, 100_000, (batch, tokens), generator=generator)
     ids[:, :SHARED] = ids[:1, :SHARED].clone()
-    rows = {"input_ids": ids, "positions": torch.full((batch, 1), TOKENS - 1)}
+    rows = {"input_ids": ids, "positions": torch.full((batch, 1), tokens - 1)}
     labels = torch.full((batch,), 7, device=device)
     at_head: list[int] = []
     hook = model.get_output_embeddings().register_forward_pre_hook(

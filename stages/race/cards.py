@@ -1,0 +1,67 @@
+"""Trains what the plan promises for smaller cards, on a GPU held to their memory.
+
+python -m stages.race.cards SHAPE   (models/base is a model of that shape)
+"""
+
+import gc
+import sys
+from typing import Any
+
+import torch
+
+from stages import params, run
+from stages.benchmark.plan import CONTEXT, GIB, largest_batch
+from stages.model.adapter import attach_adapter
+from stages.model.device import environment, pick_device
+from stages.model.load import load_base
+from stages.model.shapes import config_of
+from stages.paths import METRICS
+from stages.race.memory import adapter_params, checkpoint_activations, measure_step
+from stages.report import read_json, write_json
+
+CARDS = (8, 12, 16, 24)  # GB
+METHODS = ("lora", "qlora-dq")
+TOKENS = 512  # of a text with its prompt
+
+
+def trains(shape: str, card: int, method: str, checkpointing: bool) -> dict[str, Any]:
+    """Loads the model and takes two steps with the plan's largest batch, in the memory that the card would leave."""
+    chosen = params.load()
+    plan = largest_batch(config_of(shape), chosen.methods[method], 16, TOKENS, checkpointing, card * GIB)
+    block: dict[str, Any] = {"batch": plan[0] if plan else 0}
+    if not plan:
+        return block
+    limit = card * GIB - CONTEXT
+    torch.cuda.set_per_process_memory_fraction(limit / torch.cuda.get_device_properties(0).total_memory)
+    torch.cuda.reset_peak_memory_stats()
+    block |= {"predicted_peak": plan[1], "limit": limit}
+    try:
+        base = load_base(chosen.methods[method])
+        block["peak_of_loading"] = torch.cuda.max_memory_allocated()
+        if checkpointing:
+            checkpoint_activations(base)
+        step = measure_step(attach_adapter(base, adapter_params(chosen)), adapter_params(chosen), plan[0], TOKENS)
+        return block | {"fits": True, "peak": step["peak"], "reserved": torch.cuda.max_memory_reserved()}
+    except torch.OutOfMemoryError as error:
+        return block | {"fits": False, "unavailable": str(error).splitlines()[0]}
+
+
+def main() -> None:
+    (shape,) = sys.argv[1:] or [""]
+    config_of(shape)
+    path = METRICS / "cards.json"
+    known = read_json(path) if path.exists() else {}
+    blocks: dict[str, Any] = {}
+    for card in CARDS:
+        for method in METHODS:
+            for checkpointing in (False, True):
+                name = f"{card} GB, {method}" + (", checkpointed" if checkpointing else "")
+                blocks[name] = trains(shape, card, method, checkpointing)
+                print(f"cards: {shape}, {name}: {blocks[name]}", flush=True)
+                gc.collect()
+                torch.cuda.empty_cache()
+                write_json(path, known | {shape: blocks, "environment": environment(pick_device())})
+
+
+if __name__ == "__main__":
+    run(main)
