@@ -24,7 +24,7 @@ from stages.evaluate.generate import generate_verdicts
 from stages.model.adapter import attach_adapter, merge_unquantized
 from stages.model.answer import answer_logits
 from stages.model.device import environment, peak_memory_bytes, pick_device, reset_peak_memory, synchronize
-from stages.model.load import load_base, load_tokenizer, quantization
+from stages.model.load import keep_packing, load_base, load_tokenizer, quantization
 from stages.model.memory import block_matrices
 from stages.model.score import label_scores
 from stages.params import Params
@@ -108,8 +108,8 @@ class PadRight:
 
 
 def stock_model(chosen: Params):
-    """NF4 and peft as everybody writes it."""
-    return AutoModelForCausalLM.from_pretrained(
+    """NF4 and peft as everybody writes it, less a defect of bitsandbytes on some CPUs that would slow it down."""
+    model = AutoModelForCausalLM.from_pretrained(
         BASE_MODEL,
         dtype=torch.bfloat16,
         device_map={"": pick_device()},
@@ -118,6 +118,8 @@ def stock_model(chosen: Params):
         trust_remote_code=False,
         local_files_only=True,
     )
+    keep_packing(model)
+    return model
 
 
 def lora_config(dropout: float) -> LoraConfig:
