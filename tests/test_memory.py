@@ -55,8 +55,8 @@ def test_the_formula_counts_weights_and_adapters_as_they_are(base_folder, train_
 def test_more_fits_with_checkpointing_and_on_larger_cards():
     config, qlora = config_of("qwen2-7b"), NAMED["qlora-dq"]
     assert largest_batch(config, qlora, 16, 512, False, 8e9) is None
-    small = largest_batch(config, qlora, 16, 512, True, 8 * 2**30)
-    large = largest_batch(config, qlora, 16, 512, True, 24 * 2**30)
+    small = largest_batch(config, qlora, 16, 512, True, 8e9)
+    large = largest_batch(config, qlora, 16, 512, True, 24e9)
     assert 1 <= small[0] < large[0]
     assert small[1] < 8e9 < large[1] < 24e9
 
@@ -76,6 +76,16 @@ def test_the_plan_refuses_what_the_formula_does_not_know(tmp_path, monkeypatch):
     (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
     with pytest.raises(UserError, match="is of type gpt2; the formula knows llama, mistral and qwen2"):
         read_config(tmp_path)
-    monkeypatch.setattr("sys.argv", ["plan", "--gpu-gb", "0"])
+    (tmp_path / "config.json").write_text('{"model_type": "qwen2"}')
+    with pytest.raises(UserError, match="hidden_size is None; expected a whole number above 0"):
+        read_config(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "qwen2", "hidden_size": "64"}')
+    with pytest.raises(UserError, match="can't be read"):
+        read_config(tmp_path)
+
+
+@pytest.mark.parametrize("size", ["0", "nan", "inf"])
+def test_the_plan_refuses_a_card_of_no_size(size, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["plan", "--gpu-gb", size])
     with pytest.raises(UserError, match="expected numbers above 0"):
         main()

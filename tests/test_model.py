@@ -1,5 +1,6 @@
 """Loading under each method, the hidden traps of quantized layers, and the scorer against plain arithmetic."""
 
+import dataclasses
 import shutil
 
 import bitsandbytes as bnb
@@ -15,7 +16,7 @@ from stages.metrics import calibrated
 from stages.model import device as device_module
 from stages.model import load as load_module
 from stages.model import score as score_module
-from stages.model.adapter import attach_adapter
+from stages.model.adapter import attach_adapter, merge_unquantized
 from stages.model.answer import answer_logits
 from stages.model.identity import require_same_base, require_whole_base
 from stages.model.load import ModelError, keep_packing, load_base
@@ -258,6 +259,55 @@ def test_int8_keeps_no_input_for_frozen_weights(base_folder, train_params):
     assert all(node.A is None for node in products)
     logits.sum().backward()
     assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize("method", ["lora", "qlora-dequantized"])
+def test_merged_scores_are_the_adapters_and_there_is_no_way_back(base_folder, prompt, train_params, method):
+    model = attach_adapter(load_base(METHODS[method], base_folder, CPU), train_params).eval()
+    randomize_adapters(model)
+    texts = ["中奖了，请先交税", "明天一起吃饭吗", "x" * 40]
+    before = label_scores(model, prompt, texts, 1000, "test").log_odds
+    with model.disable_adapter():
+        base = label_scores(model, prompt, texts, 1000, "test").log_odds
+    assert abs(before - base).max() > 0.01
+    merge_unquantized(model)
+    assert label_scores(model, prompt, texts, 1000, "test").log_odds == pytest.approx(before, abs=1e-3)
+    with model.disable_adapter(), pytest.raises(RuntimeError, match="part of the weights"):
+        label_scores(model, prompt, texts, 1000, "test")
+
+
+@pytest.mark.parametrize(("method", "targets"), [("qlora", "all-linear"), ("lora", ["q_proj", "lm_head"])])
+def test_what_can_not_be_merged_stays(base_folder, prompt, train_params, method, targets):
+    """Quantized weights; and a head that is the embeddings too."""
+    train = dataclasses.replace(train_params, target_modules=targets)
+    model = attach_adapter(load_base(METHODS[method], base_folder, CPU), train).eval()
+    randomize_adapters(model)
+    before = label_scores(model, prompt, ["中奖了"], 1000, "test").log_odds
+    merge_unquantized(model)
+    assert label_scores(model, prompt, ["中奖了"], 1000, "test").log_odds == pytest.approx(before)
+
+
+def randomize_adapters(model):
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(0, 0.1)
+
+
+@pytest.mark.parametrize("method", ["lora", "qlora", "lora-int8"])
+def test_a_compiled_layer_is_one_graph(base_folder, train_params, method):
+    """A break would undo what it is compiled for."""
+    model = attach_adapter(load_base(METHODS[method], base_folder, CPU), train_params).train()
+    batch = {"input_ids": torch.arange(24).reshape(2, 12), "positions": torch.full((2, 1), 11)}
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    for layer in model.get_base_model().model.layers:
+        layer.compile(dynamic=True, backend="eager")
+    answer_logits(model, batch).sum().backward()
+    assert not torch._dynamo.utils.counters["graph_break"]
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] >= 1
+    torch._dynamo.reset()
 
 
 def nodes(root):

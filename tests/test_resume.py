@@ -229,7 +229,7 @@ def test_a_loss_that_is_no_number_stops_and_names_the_texts(start, tmp_path, mon
     assert (folder / "checkpoints/checkpoint-3").is_dir()
 
 
-def test_a_gradient_that_is_no_number_stops_before_the_step(start, tmp_path):
+def test_a_gradient_that_is_no_number_stops_and_its_step_is_not_kept(start, tmp_path):
     trainer = start(tmp_path / "inf")
     parameter = next(p for p in trainer.model.parameters() if p.requires_grad)
     trainer.add_callback(At(2, lambda: parameter.register_hook(lambda gradient: gradient * float("inf"))))

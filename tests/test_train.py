@@ -16,7 +16,7 @@ from stages.text.batches import Collator
 from stages.text.example import Example
 from stages.train.callbacks import split_history, write_history
 from stages.train.states import States
-from stages.train.trainer import LabelTrainer, training_arguments, training_rows
+from stages.train.trainer import LabelTrainer, cut, training_arguments, training_rows
 from tests.conftest import METHODS, ROOT
 
 CPU = torch.device("cpu")
@@ -70,6 +70,26 @@ def test_every_method_learns(base_folder, prompt, examples, train_params, tmp_pa
     # A vocabulary of 1,500 starts at a loss of 7.3; so small a frozen head can tell words apart by about 1.3 only.
     assert last["loss"] < first["eval_loss"] - 0.8
     assert last["roc_auc"] > 0.9
+
+
+def test_all_of_the_model_trains(base_folder, prompt, examples, train_params, tmp_path):
+    """Layers in eval mode would not checkpoint their activations."""
+    trainer = trainer_for(base_folder, prompt, examples, train_params, tmp_path)
+    assert all(module.training for module in trainer.model.modules())
+
+
+@pytest.mark.parametrize(("profile", "tokens_at_once"), [("plain", 0), ("memory", 150)])
+def test_the_largest_piece_is_found(base_folder, prompt, examples, train_params, tmp_path, profile, tokens_at_once):
+    train = dataclasses.replace(train_params, profile=profile, per_device_train_batch_size=6)
+    trainer = trainer_for(base_folder, prompt, examples, train, tmp_path)
+    trainer.profile = dataclasses.replace(trainer.profile, tokens_at_once=tokens_at_once or None)
+    sizes = lambda batch: [trainer.packed_tokens(piece) for piece in cut(batch, trainer.pieces_of(batch))]  # noqa: E731
+    batches = list(trainer.get_train_dataloader())
+    largest = max(sizes(trainer.largest_batch()))
+    assert largest >= max(size for batch in batches for size in sizes(batch))
+    if tokens_at_once:
+        assert any(len(sizes(batch)) > 1 for batch in batches)
+        assert largest < tokens_at_once + 150
 
 
 def test_the_articles_recipe_trains(base_folder, prompt, examples, tmp_path):

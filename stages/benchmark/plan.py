@@ -4,8 +4,11 @@ python -m stages.benchmark.plan --gpu-gb 24 [--tokens 256] [--config FOLDER]
 """
 
 import argparse
+import json
+import math
 from pathlib import Path
 
+from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, PretrainedConfig
 
 from stages import UserError, params, run
@@ -13,9 +16,10 @@ from stages.model.memory import step_memory
 from stages.model.shapes import SHAPES, config_of
 from stages.params import Method
 
-GIB = 2**30
-CONTEXT = 0.5 * GIB  # what CUDA itself takes of a card
+GB = 1e9  # a card sold as 24 GB leaves 24.1 to 25.8 of these
+CONTEXT = 0.5 * GB  # what CUDA itself takes of a card
 MARGIN = 1.1  # over the formula: its own error, and what an allocator loses between blocks
+NEEDED = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
@@ -36,24 +40,33 @@ def table(
     for name, method in methods.items():
         for checkpointing in (False, True):
             found = [largest_batch(each, method, r, tokens, checkpointing, gpu_bytes) for each in configs.values()]
-            cells = [f"{fit[0]:>3} ({fit[1] / 1e9:4.1f} GB)" if fit else "-" for fit in found]
+            cells = [cell(*fit) if fit else "-" for fit in found]
             rows.append([name, "yes" if checkpointing else "no", *cells])
     return rows
 
 
+def cell(batch: int, peak: float) -> str:
+    more = ">=" if batch == BATCHES[-1] else ""
+    return f"{more + str(batch):>5} ({peak / GB:4.1f} GB)"
+
+
 def read_config(path: Path) -> PretrainedConfig:
-    """Of a model folder, or of its config.json alone. Raises UserError for a model that the formula does not know."""
+    """Of a folder with a model's config.json. Raises UserError for a model that the formula does not know."""
     if not (path / "config.json").is_file():
         raise UserError(f"--config {path} holds no config.json; expected a model's folder")
     try:
+        given = json.loads((path / "config.json").read_text(encoding="utf-8"))
         config = AutoConfig.from_pretrained(path, trust_remote_code=False, local_files_only=True)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, StrictDataclassError) as error:
         raise UserError(f"--config {path} can't be read: {error}") from None
     if config.model_type not in ("llama", "mistral", "qwen2"):
         raise UserError(
             f"--config {path} is of type {config.model_type}; the formula knows llama, mistral and qwen2: measure "
             "others with `dvc repro benchmark`"
         )
+    for key in NEEDED:
+        if type(given.get(key)) is not int or given[key] < 1:
+            raise UserError(f"--config {path}: {key} is {given.get(key)!r}; expected a whole number above 0")
     return config
 
 
@@ -63,7 +76,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=256, help="of a text with its prompt (default 256)")
     parser.add_argument("--config", type=Path, help="a folder with config.json, instead of the known models")
     options = parser.parse_args()
-    if options.gpu_gb <= 0 or options.tokens < 1:
+    if not 0 < options.gpu_gb < math.inf or options.tokens < 1:
         raise UserError(f"found --gpu-gb {options.gpu_gb} --tokens {options.tokens}; expected numbers above 0")
     chosen = params.load()
     configs = {str(options.config): read_config(options.config)} if options.config else dict(map(named, SHAPES))
@@ -71,9 +84,9 @@ def main() -> None:
     print(
         f"Largest batch of texts of {options.tokens} tokens (predicted peak) that trains in bfloat16 on a GPU of "
         f"{options.gpu_gb:g} GB,\nprofile plain, adapters of rank {chosen.train.r} on all layers, "
-        f"{MARGIN - 1:.0%} and {CONTEXT / GIB:g} GB to spare:\n"
+        f"{MARGIN - 1:.0%} and {CONTEXT / GB:g} GB to spare:\n"
     )
-    rows = table(configs, methods, chosen.train.r, options.tokens, options.gpu_gb * GIB)
+    rows = table(configs, methods, chosen.train.r, options.tokens, options.gpu_gb * GB)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

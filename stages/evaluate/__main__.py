@@ -10,6 +10,7 @@ from stages import params, run
 from stages.evaluate.compare import report, slices, worst_errors
 from stages.evaluate.systems import Judge, baseline_judge, generation_judge, score_judge, zero_shot_judge
 from stages.evaluate.tables import ERROR_COLUMNS, SLICE_COLUMNS, write_plots, write_predictions
+from stages.model.adapter import merge_unquantized
 from stages.model.device import environment, pick_device
 from stages.model.selected import load_selected
 from stages.params import Evaluate
@@ -25,10 +26,15 @@ def main() -> None:
     valid = read_examples(PROCESSED / "valid.jsonl")
     model, prompt, selected = load_selected()
     judges = build_judges(evaluate, model, prompt, selected, valid)
+    zero_shot = {name: judges["zero_shot"](name, examples) for name, examples in sets.items()}
+    merge_unquantized(model)  # from here on there is no base model without the adapter
 
     reports, kept, sliced, errors = {}, {}, [], []
     for name, examples in sets.items():
-        systems = {system: judge(name, examples) for system, judge in judges.items()}
+        systems = {
+            system: zero_shot[name] if system == "zero_shot" else judge(name, examples)
+            for system, judge in judges.items()
+        }
         reports[name] = report(examples, systems, evaluate)
         truncated = sum(len(ids) > prompt.room for ids in prompt.tokenize([example.input for example in examples]))
         reports[name]["size"]["rows_truncated"] = truncated

@@ -37,9 +37,12 @@ def load_adapter(model: PreTrainedModel, path: Path) -> peft.PeftModel:
 
 
 def merge_unquantized(model: peft.PeftModel) -> peft.PeftModel:
-    """Adds the adapters to the weights, for scoring, unless these are quantized: each sum is rounded to the base's
-    dtype once, and scoring has a third fewer kernels to run."""
-    if not any(isinstance(module, bnb.nn.Linear4bit | bnb.nn.Linear8bitLt) for module in model.modules()):
+    """Adds the adapters to the weights, for scoring: each sum is rounded to the base's dtype once, and a third fewer
+    kernels have to run. Not where weights are quantized, nor where the embeddings share one. There is no way back."""
+    embeddings = model.get_input_embeddings().weight.data_ptr()
+    adapted = [module.get_base_layer() for module in model.modules() if isinstance(module, LoraLayer)]
+    quantized = any(isinstance(layer, bnb.nn.Linear4bit | bnb.nn.Linear8bitLt) for layer in adapted)
+    if not quantized and all(layer.weight.data_ptr() != embeddings for layer in adapted):
         model.merge_adapter()
     return model
 
@@ -59,7 +62,11 @@ def lora_forward(layer: LoraLayer, x: torch.Tensor) -> torch.Tensor:
     """W x + scaling B A dropout(x) in the dtype of W x, for x of shape (..., in)."""
     y = layer.base_layer(x)
     drop_kept_input(y)
-    if layer.disable_adapters or layer.merged:
+    if layer.merged:
+        if layer.disable_adapters:
+            raise RuntimeError("the adapters are part of the weights: there is no base model without them any more")
+        return y
+    if layer.disable_adapters:
         return y
     (name,) = layer.active_adapters
     a, b = (side[name].weight.to(y.dtype) for side in (layer.lora_A, layer.lora_B))
@@ -74,6 +81,8 @@ def drop_kept_input(y: torch.Tensor) -> None:
     It lies in attributes of the product's node, not among autograd's saved tensors, where gradient checkpointing would
     see it: without this, checkpointing saves next to nothing in int8 (bitsandbytes 0.50.2, MatMul8bitLt and -Fp).
     """
+    if torch.compiler.is_compiling():  # which can't look at nodes, and would break the layer apart here
+        return
     node = y.grad_fn
     if type(node).__name__ == "MatMul8bitLtBackward":
         node.tensors = (None, None, None)

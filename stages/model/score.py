@@ -42,9 +42,9 @@ def label_scores(
     rows = [{"input_ids": prompt.encode(ids)} for ids in prompt.tokenize(list(texts))]
     batches = TokenBudgetBatches([len(row["input_ids"]) for row in rows], max_tokens_per_batch)
     collate = Collator(prompt.tokenizer.pad_token_id)
-    words = [prompt.label_ids[False], prompt.label_ids[True]]
     device = next(model.parameters()).device
-    result = torch.zeros(len(rows), 2, dtype=torch.float64, device=device)
+    words = torch.tensor([prompt.label_ids[False], prompt.label_ids[True]], device=device)
+    scored: list[tuple[list[int], torch.Tensor]] = []  # rows of a batch, and their scores on the device
     was_training = model.training
     model.eval()
     todo = list(batches)[rank() :: world_size()][::-1]
@@ -56,7 +56,7 @@ def label_scores(
             try:
                 inputs = collate([rows[row] for row in batch])
                 logits = answer_logits(model, inputs, len(prompt.prefix))[:, 0]  # (B, vocabulary)
-                result[batch] = logits.float().log_softmax(-1)[:, words].double()
+                scored.append((batch, logits.float().log_softmax(-1).index_select(1, words)))
                 progress.update(len(batch))
             except torch.OutOfMemoryError:
                 fits = False
@@ -64,9 +64,13 @@ def label_scores(
                 todo += halves(batch, len(rows[batch[0]]["input_ids"]))
                 torch.cuda.empty_cache()
     model.train(was_training)
+    result = torch.zeros(len(rows), 2, dtype=torch.float64)
+    for batch, scores in scored:  # a GPU is waited for here only
+        result[batch] = scores.double().cpu()
     if world_size() > 1:
+        result = result.to(device)
         torch.distributed.all_reduce(result)
-    return LabelScores(result.cpu().numpy())  # a GPU is waited for here only
+    return LabelScores(result.cpu().numpy())
 
 
 def halves(batch: list[int], tokens: int) -> list[list[int]]:

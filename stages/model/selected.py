@@ -11,7 +11,7 @@ import numpy as np
 from peft import PeftModel
 
 from stages.metrics import calibrated, metrics_at_fraction
-from stages.model.adapter import load_adapter, merge_unquantized
+from stages.model.adapter import load_adapter
 from stages.model.identity import require_same_base, require_whole_base
 from stages.model.load import ModelError, load_base, load_tokenizer
 from stages.params import Method, Select
@@ -78,7 +78,7 @@ def load_selected(folder: Path = SELECTED, base_folder: Path = BASE_MODEL) -> tu
     require_whole_base(base_folder)
     require_same_base(selected.base, base_folder)
     prompt = build_prompt(load_tokenizer(base_folder), **selected.prompt)
-    model = merge_unquantized(load_adapter(load_base(Method(**selected.method), base_folder), folder))
+    model = load_adapter(load_base(Method(**selected.method), base_folder), folder)
     return model, prompt, selected
 
 

@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 
 from stages import run
+from stages.model.adapter import merge_unquantized
 from stages.model.score import label_scores
 from stages.model.selected import load_selected
 from stages.predict.read import read_rows
@@ -24,6 +25,7 @@ def main() -> None:
         parser.error("--out must name a file, and --max-tokens-per-batch be 1 or more")
     rows = read_rows(arguments.file)
     model, prompt, selected = load_selected()
+    merge_unquantized(model)
     texts = [selected.as_read(row["input"]) for row in rows]
     scores = label_scores(model, prompt, texts, arguments.max_tokens_per_batch, "predict")
     probability = selected.probability(scores.log_odds)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from stages import params, run
-from stages.benchmark.plan import CONTEXT, GIB, largest_batch
+from stages.benchmark.plan import CONTEXT, GB, largest_batch
 from stages.model.adapter import attach_adapter
 from stages.model.device import environment, pick_device
 from stages.model.load import load_base
@@ -27,11 +27,11 @@ TOKENS = 512  # of a text with its prompt
 def trains(shape: str, card: int, method: str, checkpointing: bool) -> dict[str, Any]:
     """Loads the model and takes two steps with the plan's largest batch, in the memory that the card would leave."""
     chosen = params.load()
-    plan = largest_batch(config_of(shape), chosen.methods[method], 16, TOKENS, checkpointing, card * GIB)
+    plan = largest_batch(config_of(shape), chosen.methods[method], 16, TOKENS, checkpointing, card * GB)
     block: dict[str, Any] = {"batch": plan[0] if plan else 0}
     if not plan:
         return block
-    limit = card * GIB - CONTEXT
+    limit = card * GB - CONTEXT
     torch.cuda.set_per_process_memory_fraction(limit / torch.cuda.get_device_properties(0).total_memory)
     torch.cuda.reset_peak_memory_stats()
     block |= {"predicted_peak": plan[1], "limit": limit}

@@ -232,8 +232,7 @@ def generate(chosen, rows, prompt, batch, folder, watch):
 
 
 def score(chosen, rows, prompt, batch, folder, watch):
-    """This project's judge on the same weights, all texts at once; the adapter is random too, so that it counts."""
-    torch.manual_seed(0)
+    """This project's judge on the same weights, all texts at once, the adapter merged."""
     model = attach_adapter(load_base(chosen.methods["qlora-dequantized"]), chosen.train).eval()
     with torch.no_grad():
         batch = Collator(prompt.tokenizer.pad_token_id)(rows[:CHECKED])

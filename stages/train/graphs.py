@@ -47,11 +47,12 @@ class CapturedPasses:
 
     def reserve(self, inputs: dict[str, Any]) -> None:
         """Captures the largest inputs first: in the memory of their graph there is room for all others, not vice versa.
-        Gradients stay as they are."""
+        Gradients and random states stay as they are."""
         self.take_over_gradients()
         before = [gradient.clone() for gradient in self.gradients]
-        for _ in range(2):
-            self(inputs)
+        with torch.random.fork_rng([self.device]):
+            for _ in range(2):
+                self(inputs)
         torch._foreach_copy_(self.gradients, before)
 
     def take_over_gradients(self) -> None:

@@ -2,6 +2,7 @@
 project's one scorer, and states are written whole or not at all. Schedules, optimizers, clipping, resuming and
 callbacks are the Trainer's own."""
 
+import contextlib
 import math
 import sys
 import time
@@ -167,9 +168,11 @@ class LabelTrainer(Trainer):
         }
         self.pieces = 1  # into which a batch is cut, since it does not fit in memory whole
         self.trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        model.train()  # all of it: the base model was loaded in eval mode
         self.profile = PROFILES[params.profile]
         self.captured = self.captured_passes(checkpoints_activations(params))
         self.checks = FiniteChecks()
+        self.working_on: dict[str, torch.Tensor] = {}  # the batch that is to blame where memory runs out
         self.losses: list[torch.Tensor] = []  # of each batch since the last line of the log,
         self.step_rows: list[int] = []  # of the optimizer step that is being worked on
         self.logged_step = 0  # which was of this step
@@ -181,7 +184,7 @@ class LabelTrainer(Trainer):
         """The passes as the profile has them; None for plain ones, as on a CPU and in several processes."""
         random = checkpointing and self.params.lora_dropout > 0  # what is recomputed: a graph can't
         on_gpu = self.args.device.type == "cuda" and self.args.world_size == 1
-        compile_layers(self.model, on_gpu and self.profile.compiled and not random)
+        compile_layers(self.model, on_gpu and self.profile.compiled and not checkpointing)
         if not on_gpu or not self.profile.captured or random:
             return None
         return CapturedPasses(self.packed_loss, self.trained)
@@ -192,6 +195,8 @@ class LabelTrainer(Trainer):
             progress = read_json(state / PROGRESS_FILE)
             self.losses = [torch.tensor(loss, device=self.args.device) for loss in progress["losses"]]
             self.logged_step, self.pieces = progress["logged_step"], progress["pieces"]
+            if progress["memory_profile"] and self.profile != PROFILES["memory"]:
+                self.save_memory()
             self.seconds_before, self.peak_before = progress["seconds"], progress["peak_memory_bytes"]
         self.started = time.perf_counter()
         with self.stop.listening():
@@ -244,30 +249,34 @@ class LabelTrainer(Trainer):
         if num_items_in_batch is None:
             num_items_in_batch = inputs["labels"][:, 1:].ne(IGNORED).sum()
         earlier = [(p, None if p.grad is None else p.grad.clone()) for p in self.trained]
+        self.working_on = inputs
         loss = None
         while loss is None:
-            try:
+            with contextlib.suppress(torch.OutOfMemoryError):
                 loss = sum(
                     self.passes(model, piece, num_items_in_batch) for piece in cut(inputs, self.pieces_of(inputs))
                 )
-            except torch.OutOfMemoryError:
-                self.make_room(inputs["input_ids"].shape)
             if loss is None:  # outside the handler, whose traceback holds on to the tensors of the failed pass
+                self.make_room(self.working_on)
+                self.working_on = inputs
                 for parameter, gradient in earlier:
                     parameter.grad = None if gradient is None else gradient.clone()
                 if self.captured is not None:
                     self.captured.forget()
                 torch.cuda.empty_cache()
-        self.step_rows += inputs["rows"].tolist()
-        self.checks.note("loss", loss, self.state.global_step + 1, self.step_rows)
+        rows = inputs["rows"].tolist()
+        self.step_rows += rows
+        self.checks.note("loss", loss, self.state.global_step + 1, rows)
         self.losses.append(loss.detach())
         return loss
 
     def pieces_of(self, inputs: dict[str, torch.Tensor]) -> int:
-        """Into how many pieces the profile and earlier failures cut a batch."""
+        """Into how many pieces the profile and earlier failures cut a batch. Several processes, each with other tokens,
+        would wait for one another's pieces for ever: there it stays whole."""
+        rows = len(inputs["positions"])
         tokens = int(inputs["positions"][:, -1].sum())
         at_once = self.profile.tokens_at_once or tokens
-        return max(self.pieces, -(-tokens // at_once))
+        return min(rows, max(self.pieces, -(-tokens // at_once))) if self.args.world_size == 1 else 1
 
     def passes(self, model, inputs, num_items_in_batch) -> torch.Tensor:
         """Forward and backward of a batch; its part of the step's loss."""
@@ -276,7 +285,10 @@ class LabelTrainer(Trainer):
         if not model.training:  # which visits every module
             model.train()
         if not self.captured.inputs:
-            self.captured.reserve(self.packed(self.largest_piece(), 1))
+            self.working_on, now = self.largest_batch(), self.working_on
+            largest = max(cut(self.working_on, self.pieces_of(self.working_on)), key=self.packed_tokens)
+            self.captured.reserve(self.packed(largest, 1))
+            self.working_on = now
         return self.captured(self.packed(inputs, num_items_in_batch))
 
     def packed(self, inputs: dict[str, torch.Tensor], num_items_in_batch: torch.Tensor | int) -> dict[str, Any]:
@@ -289,25 +301,32 @@ class LabelTrainer(Trainer):
         packed["share"] = 1 / torch.as_tensor(num_items_in_batch, dtype=torch.float32)
         return packed
 
-    def largest_piece(self) -> dict[str, torch.Tensor]:
-        """Of the batch with the most tokens in the whole training, the piece with the most."""
-        sampler = self.sampler
-        epoch = sampler.epoch
-        batches = []
-        for sampler.epoch in range(math.ceil(self.args.num_train_epochs)):
-            batches += sampler.batches()
+    def packed_tokens(self, inputs: dict[str, torch.Tensor]) -> int:
+        shared = len(self.prompt.prefix)
+        return shared + int((inputs["positions"][:, -1] + 1 - shared).sum())
+
+    def largest_batch(self) -> dict[str, torch.Tensor]:
+        """Of the first epochs' batches, the one with the largest piece."""
+        sampler, epoch = self.sampler, self.sampler.epoch
+        lengths = [len(row["input_ids"]) for row in self.train_dataset.rows]
+        largest, most = [], 0
+        for sampler.epoch in range(min(3, math.ceil(self.args.num_train_epochs))):
+            for batch in sampler.batches():
+                positions = torch.tensor([[lengths[row] - 1] for row in batch])
+                pieces = cut({"positions": positions}, self.pieces_of({"positions": positions}))
+                tokens = max(map(self.packed_tokens, pieces))
+                if tokens > most:
+                    largest, most = batch, tokens
         sampler.epoch = epoch
-        largest = max(batches, key=lambda batch: sum(sampler.lengths[row] for row in batch))
-        inputs = self.data_collator([self.train_dataset[row] for row in largest])
-        return max(cut(inputs, self.pieces_of(inputs)), key=lambda piece: int(piece["positions"][:, -1].sum()))
+        return self.data_collator([self.train_dataset[row] for row in largest])
 
     def packed_loss(self, packed: dict[str, Any]) -> torch.Tensor:
         """compute_loss of what `packed` gives, on the GPU, in operations that a graph can hold."""
         rest = {name: value for name, value in packed.items() if name not in ("labels", "share")}
         return summed_loss(packed_logits(self.model, rest), packed["labels"]) * packed["share"]
 
-    def _clip_grad_norm(self, model) -> torch.Tensor:
-        norm = super()._clip_grad_norm(model)
+    def _get_grad_norm(self, model, grad_norm=None) -> torch.Tensor:
+        norm = super()._get_grad_norm(model, grad_norm=grad_norm)
         self.checks.note("norm of the gradient", norm, self.state.global_step + 1, self.step_rows)
         self.step_rows = []
         return norm
@@ -327,31 +346,38 @@ class LabelTrainer(Trainer):
         self.require_numbers(self.state.global_step if kept else self.state.global_step - 1)
         super()._maybe_log_save_evaluate(*args, **kwargs)
 
-    def make_room(self, shape: torch.Size) -> None:
-        """Goes over to the profile memory, where auto says so; or cuts batches into twice as many pieces."""
-        rows, tokens = shape
+    def make_room(self, inputs: dict[str, torch.Tensor]) -> None:
+        """After a batch that did not fit: goes over to the profile memory, where auto says so, or cuts this and all
+        batches to come into twice as many pieces. Raises UserError for a single row."""
+        rows, tokens = inputs["input_ids"].shape
         if self.params.profile == "auto" and self.profile != PROFILES["memory"] and self.args.world_size == 1:
             print(
                 f"train: a batch of {rows} x {tokens} tokens does not fit in the GPU's memory as it is; train.profile "
                 "auto goes on as memory",
                 file=sys.stderr,
             )
-            self.profile = PROFILES["memory"]
-            self.model.activation_checkpointing_enable(self.args.activation_checkpointing_kwargs)
-            self.captured = self.captured_passes(checkpointing=True)
+            self.save_memory()
             return
-        if self.pieces >= rows or self.args.world_size > 1:
+        pieces = self.pieces_of(inputs)
+        if pieces >= rows or self.args.world_size > 1:
             raise UserError(
-                f"a batch of {-(-rows // self.pieces)} text(s) of {tokens} tokens does not fit in the GPU's memory: "
+                f"a batch of {-(-rows // pieces)} text(s) of {tokens} tokens does not fit in the GPU's memory: "
                 "set train.gradient_checkpointing: true, or lower train.per_device_train_batch_size, "
                 "train.max_tokens_per_batch or prompt.max_length, or choose method qlora. The last saved state is whole"
             )
-        self.pieces *= 2
+        self.pieces = 2 * pieces
         print(
             f"train: a batch of {rows} x {tokens} tokens does not fit in the GPU's memory; batches are now worked off "
             f"in {self.pieces} pieces, which add up to the same step",
             file=sys.stderr,
         )
+
+    def save_memory(self) -> None:
+        """Goes over to the profile memory."""
+        self.profile = PROFILES["memory"]
+        self.captured = None  # its gradients and graphs go before others come
+        self.model.activation_checkpointing_enable(self.args.activation_checkpointing_kwargs)
+        self.captured = self.captured_passes(checkpointing=True)
 
     def require_numbers(self, up_to_step: int) -> None:
         """Raises UserError where a loss or a gradient of a step up to that one is no number."""
@@ -409,6 +435,7 @@ class LabelTrainer(Trainer):
             "losses": self.shared_losses(),
             "logged_step": self.logged_step,
             "pieces": self.pieces,
+            "memory_profile": self.profile == PROFILES["memory"],
             "seconds": self.seconds_before + time.perf_counter() - self.started,
             "peak_memory_bytes": max(self.peak_before, peak_memory_bytes(self.args.device)),
             "facts": self.facts | {"steps": self.state.global_step, "epochs": self.state.epoch},
