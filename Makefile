@@ -3,6 +3,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 SEEDS ?= 1,2,3
+export NPROC ?= 1
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 
@@ -19,7 +20,7 @@ $(VENV)/installed: requirements.txt
 
 install: $(VENV)/installed  ## .venv with the pinned requirements
 
-repro: install  ## run what has changed: data, benchmark, training, selection, evaluation
+repro: install  ## run what has changed: data, benchmark, training, selection, evaluation; NPROC=2: on two GPUs
 	dvc repro
 
 seeds: install  ## the same run under other seeds: mean and spread, in metrics/seeds.json

@@ -28,12 +28,14 @@ NO_ROOM = {
 }
 
 
-def run(main: Callable[[], None]) -> None:
-    """Runs a stage; a UserError ends it with its message and status 1, without a traceback. Of several processes (of
-    `accelerate launch`) the first alone prints."""
+def run(main: Callable[[], None], spread: bool = False) -> None:
+    """Runs a stage; a UserError ends it with its message and status 1, without a traceback. Of several processes the
+    first alone prints. spread: the stage's work can be shared by as many processes as the environment's NPROC says."""
     if not is_main_process():
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     try:
+        if spread and "WORLD_SIZE" not in os.environ:
+            start_processes(os.environ.get("NPROC", "1"))
         main()
     except UserError as error:
         sys.exit(f"error: {error}")
@@ -42,6 +44,17 @@ def run(main: Callable[[], None]) -> None:
         if reason is None:
             raise
         sys.exit(f"error: {reason}: {error}. Make room and run `dvc repro` again; nothing else was changed")
+
+
+def start_processes(number: str) -> None:
+    """Becomes `accelerate launch` of this stage by so many processes; returns where one is asked for."""
+    if not number.isdecimal() or int(number) < 1:
+        raise UserError(f"NPROC is {number!r}; expected a number of processes, one a GPU")
+    if int(number) > 1:
+        module = sys.modules["__main__"].__spec__.name.removesuffix(".__main__")
+        launcher = ["-m", "accelerate.commands.launch", "--config_file", "accelerate.yaml", "--num_processes", number]
+        sys.stdout.flush()
+        os.execv(sys.executable, [sys.executable, *launcher, "-m", module, *sys.argv[1:]])
 
 
 def no_room(error: Exception) -> str | None:

@@ -14,9 +14,7 @@ from stages.report import read_csv, read_json
 from stages.text.batches import TokenBudgetBatches
 from tests.project import copy_project, run
 
-# --multi_gpu is what makes accelerate start several; without GPUs they talk by gloo.
-TWO = ["python", "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"]
-TWO += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", "-m"]
+TWO = ["env", "NPROC=2", "python", "-m"]
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +89,7 @@ def test_a_killed_process_ends_the_run_which_goes_on_later(project, two):
     shutil.rmtree(two / "models/checkpoints")
     for training in (two / "runs/train").iterdir():
         shutil.rmtree(training)
-    command = [sys.executable, *TWO[1:], "stages.train"]
+    command = ["env", "NPROC=2", sys.executable, "-m", "stages.train"]
     with (two / "log").open("w") as log:
         launched = subprocess.Popen(command, cwd=two, stdout=log, stderr=subprocess.STDOUT)
         deadline = time.monotonic() + 120
@@ -114,3 +112,11 @@ def test_batches_are_dealt_out_and_none_is_lost():
     for batch, dealt in zip(whole, zip(*hands, strict=True), strict=True):
         assert sorted(row for hand in dealt for row in hand if row >= 0) == sorted(batch)
         assert all(hand and all(row >= 0 or ~row in batch for row in hand) for hand in dealt)
+
+
+def test_a_number_of_processes_that_is_none_is_refused(project):
+    for number in ("0", "two", "-1", "1.5"):
+        command = ["env", f"NPROC={number}", sys.executable, "-m", "stages.train"]
+        done = subprocess.run(command, cwd=project, capture_output=True, text=True)
+        assert done.returncode == 1
+        assert done.stderr.strip().endswith(f"error: NPROC is {number!r}; expected a number of processes, one a GPU")

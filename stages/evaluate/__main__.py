@@ -87,4 +87,4 @@ def tell(name: str, part: dict) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, spread=True)

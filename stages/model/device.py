@@ -17,6 +17,9 @@ LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "sci
 def pick_device() -> torch.device:
     """The GPU, if there is one; of several processes, each has its own and they can talk from here on."""
     if world_size() > 1:
+        here, gpus = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), torch.cuda.device_count()
+        if 0 < gpus < here:
+            raise UserError(f"NPROC asks for {here} processes; expected one a GPU, of which there are {gpus}")
         PartialState(cpu=not torch.cuda.is_available())
     return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
 

@@ -73,4 +73,4 @@ def publish(state: Path, checkpoints: Path, device: torch.device) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, spread=True)
