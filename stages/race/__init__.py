@@ -1,1 +1,2 @@
-"""The same adapter trained by other people's recipes and by ours: no stage, for a GPU."""
+"""Measurements beside the pipeline, no stages of it: recipes raced on a GPU, where memory goes, smaller cards, loss
+curves, several processes, and the train stage beside a stock Trainer."""
