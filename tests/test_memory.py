@@ -80,7 +80,7 @@ def test_the_plan_refuses_what_the_formula_does_not_know(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="hidden_size is None; expected a whole number above 0"):
         read_config(tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": "qwen2", "hidden_size": "64"}')
-    with pytest.raises(UserError, match="can't be read"):
+    with pytest.raises(UserError, match="is no model's that can be read"):
         read_config(tmp_path)
 
 

@@ -189,7 +189,7 @@ def test_a_batch_that_does_not_fit_is_worked_off_in_pieces(start, train, tmp_pat
 
     never = start(tmp_path / "never", params)
     monkeypatch.setattr(never, "compute_loss", lambda *a, **k: (_ for _ in ()).throw(torch.OutOfMemoryError("full")))
-    with pytest.raises(UserError, match=r"1 text\(s\) of \d+ tokens does not fit.*gradient_checkpointing"):
+    with pytest.raises(UserError, match=r"1 text\(s\) of \d+ tokens does not fit.*train.profile: memory"):
         never.train_to_end(None)
 
 

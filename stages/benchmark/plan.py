@@ -1,6 +1,6 @@
 """Says, by formula, what can be trained on a GPU, before anything is downloaded.
 
-python -m stages.benchmark.plan --gpu-gb 24 [--tokens 256] [--config FOLDER]
+python -m stages.benchmark.plan --gpu-gb 24 [--tokens 512] [--config FOLDER]
 """
 
 import argparse
@@ -8,7 +8,6 @@ import json
 import math
 from pathlib import Path
 
-from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, PretrainedConfig
 
 from stages import UserError, params, run
@@ -57,14 +56,14 @@ def read_config(path: Path) -> PretrainedConfig:
     try:
         given = json.loads((path / "config.json").read_text(encoding="utf-8"))
         config = AutoConfig.from_pretrained(path, trust_remote_code=False, local_files_only=True)
-    except (OSError, ValueError, StrictDataclassError) as error:
-        raise UserError(f"--config {path} can't be read: {error}") from None
+    except Exception as error:  # transformers raises what it comes across
+        reason = str(error).split("\n")[0]
+        raise UserError(f"--config {path}: config.json is no model's that can be read: {reason}") from None
     if config.model_type not in ("llama", "mistral", "qwen2"):
         raise UserError(
-            f"--config {path} is of type {config.model_type}; the formula knows llama, mistral and qwen2: measure "
-            "others with `dvc repro benchmark`"
+            f"--config {path} is of type {config.model_type}; the formula knows llama, mistral and qwen2 only"
         )
-    for key in NEEDED:
+    for key in NEEDED + ("num_key_value_heads",) * ("num_key_value_heads" in given):
         if type(given.get(key)) is not int or given[key] < 1:
             raise UserError(f"--config {path}: {key} is {given.get(key)!r}; expected a whole number above 0")
     return config
@@ -73,23 +72,26 @@ def read_config(path: Path) -> PretrainedConfig:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m stages.benchmark.plan", description="What fits on a GPU.")
     parser.add_argument("--gpu-gb", type=float, required=True, help="the card's memory as it is sold, in GB")
-    parser.add_argument("--tokens", type=int, default=256, help="of a text with its prompt (default 256)")
+    parser.add_argument("--tokens", type=int, help="of a text with its prompt (default: prompt.max_length)")
     parser.add_argument("--config", type=Path, help="a folder with config.json, instead of the known models")
     options = parser.parse_args()
-    if not 0 < options.gpu_gb < math.inf or options.tokens < 1:
-        raise UserError(f"found --gpu-gb {options.gpu_gb} --tokens {options.tokens}; expected numbers above 0")
     chosen = params.load()
+    tokens = chosen.prompt.max_length if options.tokens is None else options.tokens
+    if not 0 < options.gpu_gb < math.inf or tokens < 1:
+        raise UserError(f"found --gpu-gb {options.gpu_gb} --tokens {tokens}; expected numbers above 0")
     configs = {str(options.config): read_config(options.config)} if options.config else dict(map(named, SHAPES))
     methods = {name: chosen.methods[name] for name in chosen.benchmark.methods}
     print(
-        f"Largest batch of texts of {options.tokens} tokens (predicted peak) that trains in bfloat16 on a GPU of "
+        f"Largest batch of texts of {tokens} tokens (predicted peak) that trains in bfloat16 on a GPU of "
         f"{options.gpu_gb:g} GB,\nprofile plain, adapters of rank {chosen.train.r} on all layers, "
         f"{MARGIN - 1:.0%} and {CONTEXT / GB:g} GB to spare:\n"
     )
-    rows = table(configs, methods, chosen.train.r, options.tokens, options.gpu_gb * GB)
+    rows = table(configs, methods, chosen.train.r, tokens, options.gpu_gb * GB)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    if any(method.load_in_8bit for method in methods.values()):
+        print("\nOf methods with load_in_8bit the formula has not been held to a GPU yet.")
 
 
 def named(shape: str) -> tuple[str, PretrainedConfig]:

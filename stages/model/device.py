@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import platform
+import re
 import resource
 from pathlib import Path
 
@@ -96,7 +97,8 @@ def environment(device: torch.device) -> dict[str, str]:
 
 def nvidia_driver() -> str:
     version = Path("/proc/driver/nvidia/version")
-    return version.read_text().splitlines()[0] if version.exists() else "unknown"
+    found = re.search(r"\d+\.\d+[.\d]*", version.read_text()) if version.exists() else None
+    return found[0] if found else "unknown"
 
 
 def cpu_name() -> str:

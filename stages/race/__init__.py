@@ -1,2 +1,31 @@
 """Measurements beside the pipeline, no stages of it: recipes raced on a GPU, where memory goes, smaller cards, loss
 curves, several processes, and the train stage beside a stock Trainer."""
+
+import sys
+
+import torch
+
+from stages import UserError
+from stages.model.identity import require_whole_base
+from stages.paths import BASE_MODEL
+
+
+def arguments(usage: str, most: int | None = None) -> list[str]:
+    """What follows the command, one word at least for each that `usage` names. Raises UserError with the usage."""
+    given, named = sys.argv[1:], usage.split()
+    if len(given) < len(named) or (most is not None and len(given) > most):
+        raise UserError(f"found {' '.join(given)!r}; expected {usage}")
+    return given
+
+
+def whole_number(text: str, name: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise UserError(f"{name}: found {text!r}; expected a whole number above 0")
+    return int(text)
+
+
+def require_gpu_and_base() -> None:
+    """Raises UserError where the base model, or a GPU to measure, is not there."""
+    if not torch.cuda.is_available():
+        raise UserError("this measures a GPU; there is none here that torch can use")
+    require_whole_base(BASE_MODEL)

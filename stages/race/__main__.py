@@ -3,7 +3,6 @@
 python -m stages.race BATCH RECIPE...   (models/base and data/processed/train.jsonl lie there)
 """
 
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from stages import UserError, run
 from stages.benchmark.measure import run_apart
 from stages.paths import METRICS
+from stages.race import arguments, require_gpu_and_base, whole_number
 from stages.race.recipe import RECIPES
 from stages.report import read_json, write_json
 
@@ -25,11 +25,13 @@ TOLERANCE = 0.02  # of the loss: bfloat16 sums in another order
 
 
 def main() -> None:
-    batch, *others = sys.argv[1:] or [""]
+    batch, *others = arguments("BATCH RECIPE")
     names = list(dict.fromkeys(others))
-    unknown = [name for name in names if name not in RECIPES]
-    if unknown or not names or not batch.isdigit():
-        raise UserError(f"found {' '.join(sys.argv[1:])!r}; expected a batch size, then some of {', '.join(RECIPES)}")
+    for name in names:
+        if name not in RECIPES:
+            raise UserError(f"recipe: found {name!r}; expected some of {', '.join(RECIPES)}")
+    whole_number(batch, "batch")
+    require_gpu_and_base()
     blocks = {}
     with tempfile.TemporaryDirectory() as folder:
         for name in names:

@@ -4,7 +4,6 @@ python -m stages.race.cards SHAPE   (models/base is a model of that shape)
 """
 
 import gc
-import sys
 from typing import Any
 
 import torch
@@ -16,6 +15,7 @@ from stages.model.device import environment, pick_device
 from stages.model.load import load_base
 from stages.model.shapes import config_of
 from stages.paths import METRICS
+from stages.race import arguments, require_gpu_and_base
 from stages.race.memory import adapter_params, checkpoint_activations, measure_step
 from stages.report import read_json, write_json
 
@@ -47,8 +47,9 @@ def trains(shape: str, card: int, method: str, checkpointing: bool) -> dict[str,
 
 
 def main() -> None:
-    (shape,) = sys.argv[1:] or [""]
+    (shape,) = arguments("SHAPE", most=1)
     config_of(shape)
+    require_gpu_and_base()
     path = METRICS / "cards.json"
     known = read_json(path) if path.exists() else {}
     blocks: dict[str, Any] = {}

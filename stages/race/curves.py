@@ -6,16 +6,16 @@ python -m stages.race.curves STEPS BATCH   (models/base and data/processed/train
 
 import dataclasses
 import statistics
-import sys
 import tempfile
 from pathlib import Path
 
-from stages import UserError, params, run
+from stages import params, run
 from stages.model.adapter import attach_adapter
 from stages.model.device import environment, pick_device
 from stages.model.load import load_base, load_tokenizer
 from stages.params import Params
 from stages.paths import METRICS, PLOTS, PROCESSED
+from stages.race import arguments, require_gpu_and_base, whole_number
 from stages.report import write_csv, write_json
 from stages.text.example import read_examples
 from stages.text.prompt import build_prompt
@@ -66,9 +66,8 @@ def report(curves: dict[str, list[float]]) -> dict[str, float]:
 
 
 def main() -> None:
-    if len(sys.argv) != 3 or not all(number.isdigit() and int(number) for number in sys.argv[1:]):
-        raise UserError(f"found {sys.argv[1:]}; expected a number of steps and a number of texts a step")
-    steps, batch = map(int, sys.argv[1:])
+    steps, batch = (whole_number(text, "STEPS or BATCH") for text in arguments("STEPS BATCH", most=2))
+    require_gpu_and_base()
     chosen = params.load()
     curves = {}
     for name, (profile, seed) in RUNS.items():

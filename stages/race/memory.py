@@ -4,7 +4,6 @@ python -m stages.race.memory SHAPE   (models/base is a model of that shape, of r
 """
 
 import dataclasses
-import sys
 from typing import Any
 
 import torch
@@ -20,6 +19,7 @@ from stages.model.memory import step_memory
 from stages.model.shapes import config_of
 from stages.params import Method, Params, Train
 from stages.paths import METRICS
+from stages.race import arguments, require_gpu_and_base
 from stages.report import read_json, write_json
 
 METHODS = ("lora", "lora-int8", "qlora", "qlora-dq")
@@ -116,8 +116,9 @@ def compared(blocks: dict[str, dict[str, Any]], config: PretrainedConfig, method
 
 
 def main() -> None:
-    (shape,) = sys.argv[1:] or [""]
+    (shape,) = arguments("SHAPE", most=1)
     config = config_of(shape)
+    require_gpu_and_base()
     path = METRICS / "memory_map.json"
     known = read_json(path) if path.exists() else {}
     blocks: dict[str, Any] = {}

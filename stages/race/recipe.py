@@ -6,7 +6,6 @@ python -m stages.race.recipe NAME BATCH OUT   (the race calls it)
 import dataclasses
 import itertools
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -29,6 +28,7 @@ from stages.model.memory import block_matrices
 from stages.model.score import label_scores
 from stages.params import Params
 from stages.paths import BASE_MODEL, PROCESSED
+from stages.race import arguments, whole_number
 from stages.report import write_json
 from stages.text.batches import Collator
 from stages.text.example import read_examples
@@ -323,5 +323,10 @@ def utilization(tokens_per_second: float, name: str) -> float | None:
     return 2 * passes * weights * tokens_per_second / peak
 
 
+def main() -> None:
+    name, batch, out = arguments("NAME BATCH OUT", most=3)
+    write_json(Path(out), measure(name, whole_number(batch, "batch")))
+
+
 if __name__ == "__main__":
-    run(lambda: write_json(Path(sys.argv[3]), measure(sys.argv[1], int(sys.argv[2]))))
+    run(main)

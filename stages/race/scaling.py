@@ -6,13 +6,14 @@ python -m stages.race.scaling NUMBER...   (in a clone of its own, after `dvc rep
 
 import os
 import shutil
-import sys
 from typing import Any
 
 from stages import UserError, run
 from stages.benchmark.measure import run_apart
 from stages.model.device import environment, pick_device
-from stages.paths import METRICS, RUNS
+from stages.model.identity import require_whole_base
+from stages.paths import BASE_MODEL, METRICS, RUNS
+from stages.race import arguments, whole_number
 from stages.report import read_json, write_json
 
 
@@ -33,9 +34,10 @@ def measure(processes: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    numbers = sys.argv[1:]
-    if not numbers or not all(number.isdecimal() and int(number) for number in numbers):
-        raise UserError(f"found {numbers}; expected numbers of processes, such as 1 2 4")
+    numbers = arguments("NUMBER")
+    for number in numbers:
+        whole_number(number, "number of processes")
+    require_whole_base(BASE_MODEL)
     if (RUNS / "train").exists():
         raise UserError(f"{RUNS / 'train'} holds a training; expected a fresh clone after `dvc repro select`")
     report: dict[str, Any] = {}

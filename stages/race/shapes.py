@@ -4,7 +4,6 @@ python -m stages.race.shapes SHAPE TOKENIZER_FOLDER FOLDER
 """
 
 import shutil
-import sys
 from pathlib import Path
 
 import torch
@@ -14,6 +13,7 @@ from stages import run
 from stages.model.device import pick_device
 from stages.model.identity import IDENTITY_FILE, others_sha256, weights_sha256
 from stages.model.shapes import config_of
+from stages.race import arguments
 from stages.report import replacing_folder, write_json
 
 
@@ -32,5 +32,10 @@ def write_random(shape: str, tokenizer: Path, folder: Path) -> None:
         write_json(new / IDENTITY_FILE, {**identity, "license": "none", **hashes})
 
 
+def main() -> None:
+    shape, tokenizer, folder = arguments("SHAPE TOKENIZER_FOLDER FOLDER", most=3)
+    write_random(shape, Path(tokenizer), Path(folder))
+
+
 if __name__ == "__main__":
-    run(lambda: write_random(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])))
+    run(main)

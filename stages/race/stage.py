@@ -15,8 +15,9 @@ from transformers import TrainerCallback
 from stages import UserError, params, run
 from stages.benchmark.measure import run_apart
 from stages.model.device import environment, peak_memory_bytes, pick_device, reset_peak_memory
+from stages.model.identity import require_whole_base
 from stages.model.load import load_tokenizer
-from stages.paths import METRICS, PROCESSED, RUNS
+from stages.paths import BASE_MODEL, METRICS, PROCESSED, RUNS
 from stages.race.recipe import stock
 from stages.report import read_json, write_json
 from stages.text.example import read_examples
@@ -39,6 +40,7 @@ def stock_training(steps: int, out: Path) -> None:
 
 
 def main() -> None:
+    require_whole_base(BASE_MODEL)
     if (RUNS / "train").exists():
         raise UserError(f"{RUNS / 'train'} holds a training; expected a fresh clone after `dvc repro prepare`")
     start = time.perf_counter()
@@ -60,4 +62,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main if len(sys.argv) == 1 else lambda: stock_training(int(sys.argv[1]), Path(sys.argv[2])))
+    run(main if len(sys.argv) != 3 else lambda: stock_training(int(sys.argv[1]), Path(sys.argv[2])))

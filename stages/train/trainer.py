@@ -362,8 +362,8 @@ class LabelTrainer(Trainer):
         if pieces >= rows or self.args.world_size > 1:
             raise UserError(
                 f"a batch of {-(-rows // pieces)} text(s) of {tokens} tokens does not fit in the GPU's memory: "
-                "set train.gradient_checkpointing: true, or lower train.per_device_train_batch_size, "
-                "train.max_tokens_per_batch or prompt.max_length, or choose method qlora. The last saved state is whole"
+                "set train.profile: memory, or lower train.per_device_train_batch_size, train.max_tokens_per_batch or "
+                "prompt.max_length, or choose method qlora. The last saved state is whole"
             )
         self.pieces = 2 * pieces
         print(
