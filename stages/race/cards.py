@@ -16,7 +16,7 @@ from stages.model.load import load_base
 from stages.model.shapes import config_of
 from stages.paths import METRICS
 from stages.race import arguments, require_gpu_and_base
-from stages.race.memory import adapter_params, checkpoint_activations, measure_step
+from stages.race.memory import RANK, adapter_params, checkpoint_activations, measure_step
 from stages.report import read_json, write_json
 
 CARDS = (8, 12, 16, 24)  # GB
@@ -27,7 +27,7 @@ TOKENS = 512  # of a text with its prompt
 def trains(shape: str, card: int, method: str, checkpointing: bool) -> dict[str, Any]:
     """Loads the model and takes two steps with the plan's largest batch, in the memory that the card would leave."""
     chosen = params.load()
-    plan = largest_batch(config_of(shape), chosen.methods[method], 16, TOKENS, checkpointing, card * GB)
+    plan = largest_batch(config_of(shape), chosen.methods[method], RANK, TOKENS, checkpointing, card * GB)
     block: dict[str, Any] = {"batch": plan[0] if plan else 0}
     if not plan:
         return block

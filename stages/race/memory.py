@@ -24,6 +24,7 @@ from stages.report import read_json, write_json
 
 METHODS = ("lora", "lora-int8", "qlora", "qlora-dq")
 BATCHES = (1, 4, 16, 32)
+RANK = 16  # of the adapters
 TOKENS, SHARED = 256, 22  # of a text with its prompt, and of the prompt's constant start
 
 
@@ -55,7 +56,7 @@ def measure_method(method: str) -> dict[str, dict[str, Any]]:
 
 
 def adapter_params(chosen: Params) -> Train:
-    return dataclasses.replace(chosen.train, r=16, lora_alpha=32, lora_dropout=0.0)
+    return dataclasses.replace(chosen.train, r=RANK, lora_alpha=32, lora_dropout=0.0)
 
 
 def checkpoint_activations(model: PreTrainedModel) -> None:
@@ -109,7 +110,7 @@ def compared(blocks: dict[str, dict[str, Any]], config: PretrainedConfig, method
     """Adds to each block the peak that the formula predicts, and its error as a share of the measured one."""
     for block in blocks.values():
         method = methods[block["method"]]
-        predicted = step_memory(config, method, 16, block["batch"], TOKENS, block["checkpointing"], SHARED)
+        predicted = step_memory(config, method, RANK, block["batch"], TOKENS, block["checkpointing"], SHARED)
         block["predicted_peak"] = predicted.peak
         if "peak" in block:
             block["prediction_error"] = predicted.peak / block["peak"] - 1

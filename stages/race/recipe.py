@@ -16,7 +16,14 @@ import torch
 import transformers
 from peft import LoraConfig, get_peft_model
 from torch.nn import functional
-from transformers import AutoConfig, AutoModelForCausalLM, TrainerCallback, TrainingArguments
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    DataCollatorForSeq2Seq,
+    PreTrainedTokenizerBase,
+    TrainerCallback,
+    TrainingArguments,
+)
 
 from stages import UserError, params, run
 from stages.evaluate.generate import generate_verdicts
@@ -91,20 +98,10 @@ def stock_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return whole
 
 
-class PadRight:
-    def __init__(self, pad: int):
-        self.pad = pad
-
-    def __call__(self, rows):
-        longest = max(len(row["input_ids"]) for row in rows)
-        short = [longest - len(row["input_ids"]) for row in rows]
-        return {
-            "input_ids": torch.tensor([r["input_ids"] + [self.pad] * n for r, n in zip(rows, short, strict=True)]),
-            "labels": torch.tensor([r["labels"] + [-100] * n for r, n in zip(rows, short, strict=True)]),
-            "attention_mask": torch.tensor(
-                [[1] * len(r["input_ids"]) + [0] * n for r, n in zip(rows, short, strict=True)]
-            ),
-        }
+def stock_collator(tokenizer: PreTrainedTokenizerBase) -> DataCollatorForSeq2Seq:
+    """Pads on the right: prompts, masks, and labels with -100."""
+    tokenizer.padding_side = "right"
+    return DataCollatorForSeq2Seq(tokenizer)
 
 
 def stock_model(chosen: Params):
@@ -144,10 +141,10 @@ def stock_arguments(folder: str, batch: int, **more) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def stock_loss(model, rows, pad) -> float:
+def stock_loss(model, rows, collate) -> float:
     """Mean over the answers' tokens, from whole logits, without dropout."""
     model.eval()
-    batch = {name: tensor.to(model.device) for name, tensor in PadRight(pad)(rows).items()}
+    batch = {name: tensor.to(model.device) for name, tensor in collate(rows).items()}
     labels = batch.pop("labels")[:, 1:]
     logits = model(**batch).logits[:, :-1].float()
     return functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=-100).item()
@@ -156,13 +153,13 @@ def stock_loss(model, rows, pad) -> float:
 def stock(chosen, rows, prompt, batch, folder, watch, dropout=0.0, **changes):
     """A stock Trainer with peft on NF4, nothing saved: neither checkpointing nor dropout unless asked for."""
     model = get_peft_model(stock_model(chosen), lora_config(dropout))
-    whole, pad = stock_rows(rows), prompt.tokenizer.pad_token_id
-    loss = stock_loss(model, whole[:CHECKED], pad)
+    whole, collate = stock_rows(rows), stock_collator(prompt.tokenizer)
+    loss = stock_loss(model, whole[:CHECKED], collate)
     options = {"gradient_checkpointing": False, "optim": "adamw_torch_fused", **changes}
     if options["gradient_checkpointing"]:
         model.enable_input_require_grads()
     arguments = TrainingArguments(**stock_arguments(folder, batch, **options))
-    trainer = transformers.Trainer(model, arguments, PadRight(pad), whole, callbacks=[watch])
+    trainer = transformers.Trainer(model, arguments, collate, whole, callbacks=[watch])
     return loss, trainer.train
 
 
@@ -182,7 +179,7 @@ def trl(chosen, rows, prompt, batch, folder, watch):
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
-    whole, pad = stock_rows(rows), prompt.tokenizer.pad_token_id
+    whole = stock_rows(rows)
     arguments = SFTConfig(**stock_arguments(folder, batch, dataset_kwargs={"skip_prepare_dataset": True}))
     trainer = SFTTrainer(
         stock_model(chosen),
@@ -192,7 +189,7 @@ def trl(chosen, rows, prompt, batch, folder, watch):
         peft_config=lora_config(0.0),
         callbacks=[watch],
     )
-    return stock_loss(trainer.model, whole[:CHECKED], pad), trainer.train
+    return stock_loss(trainer.model, whole[:CHECKED], stock_collator(prompt.tokenizer)), trainer.train
 
 
 def ours(method: str, **changes) -> Callable:
@@ -218,7 +215,7 @@ def ours(method: str, **changes) -> Callable:
 def generate(chosen, rows, prompt, batch, folder, watch):
     """The article's judge: the answer is written out, so many texts at once."""
     model = get_peft_model(stock_model(chosen), lora_config(0.0)).eval()
-    loss = stock_loss(model, stock_rows(rows)[:CHECKED], prompt.tokenizer.pad_token_id)
+    loss = stock_loss(model, stock_rows(rows)[:CHECKED], stock_collator(prompt.tokenizer))
     texts = [example.input for example in read_examples(PROCESSED / "train.jsonl")]
     length = len(prompt.answer(True))
     batch = watch.batch = chosen.evaluate.generate_batch_size
