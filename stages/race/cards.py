@@ -1,6 +1,6 @@
 """Trains what the plan promises for smaller cards, on a GPU held to their memory.
 
-python -m stages.race.cards SHAPE   (models/base is a model of that shape)
+python -m stages.race.cards SHAPE GB...   (models/base is a model of that shape)
 """
 
 import gc
@@ -15,11 +15,10 @@ from stages.model.device import environment, pick_device
 from stages.model.load import load_base
 from stages.model.shapes import config_of
 from stages.paths import METRICS
-from stages.race import arguments, require_gpu_and_base
+from stages.race import arguments, require_gpu_and_base, whole_number
 from stages.race.memory import RANK, adapter_params, checkpoint_activations, measure_step
 from stages.report import read_json, write_json
 
-CARDS = (8, 12, 16, 24)  # GB
 METHODS = ("lora", "qlora-dq")
 TOKENS = 512  # of a text with its prompt
 
@@ -47,13 +46,14 @@ def trains(shape: str, card: int, method: str, checkpointing: bool) -> dict[str,
 
 
 def main() -> None:
-    (shape,) = arguments("SHAPE", most=1)
+    shape, *sizes = arguments("SHAPE GB")
     config_of(shape)
+    cards = [whole_number(size, "GB") for size in sizes]
     require_gpu_and_base()
     path = METRICS / "cards.json"
     known = read_json(path) if path.exists() else {}
     blocks: dict[str, Any] = {}
-    for card in CARDS:
+    for card in cards:
         for method in METHODS:
             for checkpointing in (False, True):
                 name = f"{card} GB, {method}" + (", checkpointed" if checkpointing else "")
