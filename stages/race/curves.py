@@ -1,10 +1,11 @@
 """Whether the profiles learn as plain passes do: their losses, step by step on the same batches, beside the spread that
-another first adapter makes.
+other first adapters make.
 
 python -m stages.race.curves STEPS BATCH   (models/base and data/processed/train.jsonl lie there)
 """
 
 import dataclasses
+import itertools
 import statistics
 import tempfile
 from pathlib import Path
@@ -23,13 +24,7 @@ from stages.train.states import States
 from stages.train.trainer import LabelTrainer, training_arguments, training_rows
 
 WINDOW = 10  # steps whose mean loss is compared
-RUNS = {  # profile, and the seed of the adapter's first weights
-    "plain": ("plain", 42),
-    "speed": ("speed", 42),
-    "memory": ("memory", 42),
-    "plain, another adapter": ("plain", 43),
-    "plain, a third adapter": ("plain", 44),
-}
+SEEDS = {"plain": (42, 43, 44, 45, 46), "speed": (42, 43), "memory": (42, 43)}  # of the adapter's first weights
 
 
 def losses(chosen: Params, profile: str, seed: int, steps: int, batch: int) -> list[float]:
@@ -50,19 +45,22 @@ def losses(chosen: Params, profile: str, seed: int, steps: int, batch: int) -> l
     return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
 
 
-def report(curves: dict[str, list[float]]) -> dict[str, float]:
-    """The largest difference from plain's curve, of means over WINDOW steps; `spread`: the other adapters'."""
+def report(curves: dict[str, list[float]]) -> dict[str, dict[str, float]]:
+    """How far apart two runs are: the mean and the largest difference of their losses, each averaged over WINDOW steps.
+    A profile's run is compared with plain's from the same adapter; `spread`: the most of any two of plain's."""
     means = {
         name: [statistics.mean(curve[start : start + WINDOW]) for start in range(0, len(curve), WINDOW)]
         for name, curve in curves.items()
     }
-    largest = {
-        name: max(abs(one - other) for one, other in zip(mean, means["plain"], strict=True))
-        for name, mean in means.items()
-        if name != "plain"
-    }
-    spread = [largest.pop(name) for name in list(largest) if name.startswith("plain")]
-    return {**largest, "spread": max(spread)}
+
+    def apart(one: str, other: str) -> dict[str, float]:
+        differences = [abs(a - b) for a, b in zip(means[one], means[other], strict=True)]
+        return {"mean": statistics.mean(differences), "largest": max(differences)}
+
+    plain = [name for name in curves if name.startswith("plain")]
+    pairs = [apart(*pair) for pair in itertools.combinations(plain, 2)]
+    spread = {key: max(pair[key] for pair in pairs) for key in ("mean", "largest")}
+    return {name: apart(name, f"plain {name.split()[1]}") for name in curves if name not in plain} | {"spread": spread}
 
 
 def main() -> None:
@@ -70,7 +68,8 @@ def main() -> None:
     require_gpu_and_base()
     chosen = params.load()
     curves = {}
-    for name, (profile, seed) in RUNS.items():
+    for profile, seed in ((profile, seed) for profile, seeds in SEEDS.items() for seed in seeds):
+        name = f"{profile} {seed}"
         print(f"curves: {name}", flush=True)
         curves[name] = losses(chosen, profile, seed, steps, batch)
         rows = [
@@ -79,8 +78,7 @@ def main() -> None:
         ]
         write_csv(PLOTS / "curves.csv", rows, ["step", *curves])
     facts = {"steps": steps, "batch": batch, "model": chosen.model_name, "method": chosen.method_name}
-    differences = {"largest_difference_from_plain": report(curves)}
-    write_json(METRICS / "curves.json", differences | facts | {"environment": environment(pick_device())})
+    write_json(METRICS / "curves.json", report(curves) | facts | {"environment": environment(pick_device())})
 
 
 if __name__ == "__main__":

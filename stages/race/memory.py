@@ -4,6 +4,7 @@ python -m stages.race.memory SHAPE   (models/base is a model of that shape, of r
 """
 
 import dataclasses
+import gc
 from typing import Any
 
 import torch
@@ -32,6 +33,7 @@ def measure_method(method: str) -> dict[str, dict[str, Any]]:
     """One block a batch and form of checkpointing, by names like qlora-16-checkpointed."""
     chosen = params.load()
     train = adapter_params(chosen)
+    gc.collect()  # of an earlier method's model, which holds cycles
     torch.cuda.empty_cache()
     empty = torch.cuda.memory_allocated()
     base = load_base(chosen.methods[method])
