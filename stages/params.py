@@ -43,7 +43,7 @@ class Method:
     load_in_8bit: bool = False
     bnb_4bit_quant_type: Literal["nf4", "fp4"] = "nf4"
     bnb_4bit_use_double_quant: bool = False
-    residency: Literal["quantized", "dequantized"] = "quantized"
+    residency: Literal["quantized", "dequantized", "sharded"] = "quantized"
     train: dict = field(default_factory=dict)  # replaces keys of the section `train`
     prompt: dict = field(default_factory=dict)  # and of `prompt`
 
@@ -52,6 +52,8 @@ class Method:
             yield "load_in_4bit and load_in_8bit exclude each other: set one to false"
         if self.residency == "dequantized" and not (self.load_in_4bit or self.load_in_8bit):
             yield "residency dequantized needs load_in_4bit or load_in_8bit: there is nothing to unpack"
+        if self.residency == "sharded" and self.load_in_8bit:
+            yield "residency sharded: bitsandbytes' 8-bit weights can't be split; choose load_in_4bit or neither"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from stages import params
-from stages.report import read_csv, read_json
+from stages.report import read_csv, read_json, write_json
 from stages.text.batches import TokenBudgetBatches
 from tests.project import copy_project, run
 
@@ -83,6 +83,35 @@ def test_new_texts_are_judged_alike(project, two):
         run(folder, *launcher, "stages.predict", "--file", "new.jsonl", "--out", "judged.jsonl")
     one, other = ((folder / "judged.jsonl").read_text(encoding="utf-8") for folder in (project, two))
     assert one == other
+
+
+def test_blocks_split_over_processes_are_the_same_model(project, tmp_path_factory):
+    """NF4, two batches a step, an odd number of batches to score; activations checkpointed where blocks are split."""
+    folders = {}
+    for residency in ("quantized", "sharded"):
+        folder = folders[residency] = tmp_path_factory.mktemp(residency) / "copy"
+        shutil.copytree(project, folder, ignore=shutil.ignore_patterns("runs", "checkpoints", "selected"))
+        raw = params.read_yaml(folder / "params.yaml")
+        raw["methods"]["lora"] = {"dtype": "float32", "load_in_4bit": True, "residency": residency}
+        raw["train"] |= {"gradient_accumulation_steps": 2, "gradient_checkpointing": residency == "sharded"}
+        (folder / "params.yaml").write_text(yaml.safe_dump(raw, allow_unicode=True, sort_keys=False), encoding="utf-8")
+    one, two = folders.values()
+    for stage in ("train", "select", "evaluate"):
+        run(one, "python", "-m", f"stages.{stage}")
+    run(two, *TWO, "stages.train")
+    shutil.copytree(one / "models/selected", two / "models/selected")
+    record = two / "models/selected/selected.json"
+    write_json(record, read_json(record) | {"method": raw["methods"]["lora"]})
+    run(two, *TWO, "stages.evaluate")
+
+    losses = [[float(row["loss"]) for row in read_csv(folder / "metrics/plots/train.csv")] for folder in (one, two)]
+    assert len(losses[0]) > 3
+    assert losses[1] == pytest.approx(losses[0], abs=1e-5, rel=0)
+    for column in ("model_score", "zero_shot_score"):
+        scores = [
+            [float(row[column]) for row in read_csv(folder / "data/predictions/test.csv")] for folder in (one, two)
+        ]
+        assert scores[1] == pytest.approx(scores[0], abs=2e-6)
 
 
 def test_a_killed_process_ends_the_run_which_goes_on_later(project, two):

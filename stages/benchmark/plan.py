@@ -90,8 +90,6 @@ def main() -> None:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-    if any(method.load_in_8bit for method in methods.values()):
-        print("\nOf methods with load_in_8bit the formula has not been held to a GPU yet.")
 
 
 def named(shape: str) -> tuple[str, PretrainedConfig]:

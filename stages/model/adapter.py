@@ -10,6 +10,7 @@ from peft.tuners.lora import LoraLayer
 from torch.nn import functional
 from transformers import PreTrainedModel
 
+from stages.model.shard import is_sharded
 from stages.params import Train
 
 
@@ -38,7 +39,10 @@ def load_adapter(model: PreTrainedModel, path: Path) -> peft.PeftModel:
 
 def merge_unquantized(model: peft.PeftModel) -> peft.PeftModel:
     """Adds the adapters to the weights, for scoring: each sum is rounded to the base's dtype once, and a third fewer
-    kernels have to run. Not where weights are quantized, nor where the embeddings share one. There is no way back."""
+    kernels have to run. Not where weights are quantized or split over GPUs, nor where the embeddings share one. There
+    is no way back."""
+    if is_sharded(model):
+        return model
     embeddings = model.get_input_embeddings().weight.data_ptr()
     adapted = [module.get_base_layer() for module in model.modules() if isinstance(module, LoraLayer)]
     quantized = any(isinstance(layer, bnb.nn.Linear4bit | bnb.nn.Linear8bitLt) for layer in adapted)

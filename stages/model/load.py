@@ -7,6 +7,7 @@ import bitsandbytes as bnb
 import torch
 from bitsandbytes import cextension
 from safetensors import SafetensorError
+from torch import nn
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -105,6 +106,12 @@ def keep_head_input_contiguous(model: PreTrainedModel) -> None:
     262,144: 6 s instead of 0.1 s; torch 2.13, `should_fold` in ATen/native/LinearAlgebra.cpp).
     """
     model.get_output_embeddings().register_forward_pre_hook(lambda head, inputs: (inputs[0].contiguous(),))
+
+
+def decoder_layers(model: nn.Module) -> list[nn.Module]:
+    """The blocks, first to last."""
+    names = set(model._no_split_modules or [])
+    return [module for module in model.modules() if type(module).__name__ in names]
 
 
 def load_tokenizer(path: Path = BASE_MODEL) -> PreTrainedTokenizerBase:

@@ -93,7 +93,7 @@ def step_memory(
     activations = n * 6.0 * hidden + layers * (n * 2 * hidden if checkpointing else block)
     logits = 14.0 * batch * answer_tokens * config.vocab_size
     quantized = method.load_in_8bit or method.load_in_4bit
-    unpacked = 2 * hidden * inner if quantized and method.residency == "quantized" else 0
+    unpacked = 2 * hidden * inner if quantized and method.residency != "dequantized" else 0
     workspace = n * (2 * inner + 8 * hidden) + unpacked + (block if checkpointing else 0)
     # The backward pass begins with all activations and no gradients, and ends in the first block with the reverse.
     begin = activations + max(workspace, logits)

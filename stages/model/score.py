@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from stages import UserError, rank, world_size
 from stages.model.answer import answer_logits
+from stages.model.shard import is_sharded
 from stages.text.batches import Collator, TokenBudgetBatches
 from stages.text.prompt import Prompt
 
@@ -48,6 +49,8 @@ def label_scores(
     was_training = model.training
     model.eval()
     todo = list(batches)[rank() :: world_size()][::-1]
+    sharded = is_sharded(model)  # where processes pass through the model together,
+    goes_along = sharded and len(todo) * world_size() < len(batches)  # without a batch of its own, in the last pass
     # no_grad, not inference_mode: tensors that layers keep for later must stay usable in training.
     with torch.no_grad(), tqdm(total=sum(map(len, todo)), desc=title, unit="text", disable=rank() > 0) as progress:
         while todo:
@@ -61,8 +64,15 @@ def label_scores(
             except torch.OutOfMemoryError:
                 fits = False
             if not fits:  # outside the handler, whose traceback holds on to tensors
+                if sharded:
+                    raise UserError(
+                        f"a batch of {len(batch)} text(s) does not fit in the GPU's memory, and can't be halved with "
+                        "residency sharded: lower train.eval_max_tokens_per_batch or evaluate.max_tokens_per_batch"
+                    )
                 todo += halves(batch, len(rows[batch[0]]["input_ids"]))
                 torch.cuda.empty_cache()
+        if goes_along:
+            answer_logits(model, collate(rows[:1]), len(prompt.prefix))
     model.train(was_training)
     result = torch.zeros(len(rows), 2, dtype=torch.float64)
     for batch, scores in scored:  # a GPU is waited for here only

@@ -14,6 +14,7 @@ from stages.metrics import calibrated, metrics_at_fraction
 from stages.model.adapter import load_adapter
 from stages.model.identity import require_same_base, require_whole_base
 from stages.model.load import ModelError, load_base, load_tokenizer
+from stages.model.shard import shard_blocks
 from stages.params import Method, Select
 from stages.paths import BASE_MODEL, SELECTED
 from stages.report import read_json, replacing_folder, write_json
@@ -78,8 +79,8 @@ def load_selected(folder: Path = SELECTED, base_folder: Path = BASE_MODEL) -> tu
     require_whole_base(base_folder)
     require_same_base(selected.base, base_folder)
     prompt = build_prompt(load_tokenizer(base_folder), **selected.prompt)
-    model = load_adapter(load_base(Method(**selected.method), base_folder), folder)
-    return model, prompt, selected
+    method = Method(**selected.method)
+    return shard_blocks(load_adapter(load_base(method, base_folder), folder), method), prompt, selected
 
 
 def model_card(selected: Selected) -> str:

@@ -15,6 +15,7 @@ from stages.model.adapter import attach_adapter
 from stages.model.device import environment, pick_device, reset_peak_memory
 from stages.model.identity import require_whole_base
 from stages.model.load import load_base, load_tokenizer
+from stages.model.shard import shard_blocks
 from stages.params import Params
 from stages.paths import BASE_MODEL, CHECKPOINTS, METRICS, PLOTS, PROCESSED, RUNS
 from stages.report import read_json, replacing_folder, write_json
@@ -46,7 +47,7 @@ def train(chosen: Params, device: torch.device, states: States, state: Path | No
     prompt = build_prompt(load_tokenizer(), **dataclasses.asdict(chosen.prompt))
     rows, truncated = training_rows(examples, prompt, chosen.train.loss)
     reset_peak_memory(device)
-    model = attach_adapter(load_base(chosen.method), chosen.train)
+    model = shard_blocks(attach_adapter(load_base(chosen.method), chosen.train), chosen.method)
     arguments = training_arguments(chosen.train, device, states.folder)
     trainer = LabelTrainer(model, arguments, chosen.train, rows, valid, prompt, states)
     trainer.facts["rows_truncated"] = truncated

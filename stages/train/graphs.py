@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from stages.model.answer import pinned
+from stages.model.load import decoder_layers
 
 
 class CapturedPasses:
@@ -96,10 +97,8 @@ class CapturedPasses:
 def compile_layers(model: torch.nn.Module, compiled: bool) -> None:
     """Compiles the decoder layer once for all layers and lengths, so that its element-wise work becomes a few kernels;
     or, with `compiled` false, goes back to it as it was written."""
-    names = set(getattr(model, "_no_split_modules", None) or [])
-    for module in model.modules():
-        if type(module).__name__ in names:
-            if compiled:
-                module.compile(dynamic=True)
-            else:
-                module._compiled_call_impl = None
+    for layer in decoder_layers(model):
+        if compiled:
+            layer.compile(dynamic=True)
+        else:
+            layer._compiled_call_impl = None

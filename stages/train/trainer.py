@@ -3,6 +3,7 @@ project's one scorer, and states are written whole or not at all. Schedules, opt
 callbacks are the Trainer's own."""
 
 import contextlib
+import functools
 import math
 import sys
 import time
@@ -25,6 +26,7 @@ from stages.model.answer import answer_logits, packed_logits
 from stages.model.device import peak_memory_bytes
 from stages.model.packed import has_varlen, pack
 from stages.model.score import LabelScores, label_scores
+from stages.model.shard import is_sharded
 from stages.params import Train
 from stages.paths import CHECKPOINTS
 from stages.report import read_json
@@ -168,6 +170,13 @@ class LabelTrainer(Trainer):
         }
         self.pieces = 1  # into which a batch is cut, since it does not fit in memory whole
         self.trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.sharded = is_sharded(model)  # processes pass through the model together
+        # Not in DistributedDataParallel, which adds up gradients within the passes: add_up_gradients does once a step,
+        # so that a process's passes are its own, captured or in pieces.
+        self.accelerator.prepare_model = functools.partial(self.accelerator.prepare_model, evaluation_mode=True)
+        if self.args.world_size > 1:
+            for parameter in self.trained:  # other GPUs may draw other first weights
+                torch.distributed.broadcast(parameter.data, src=0)
         model.train()  # all of it: the base model was loaded in eval mode
         self.profile = PROFILES[params.profile]
         self.captured = self.captured_passes(checkpoints_activations(params))
@@ -181,9 +190,9 @@ class LabelTrainer(Trainer):
         self.started = time.perf_counter()
 
     def captured_passes(self, checkpointing: bool) -> CapturedPasses | None:
-        """The passes as the profile has them; None for plain ones, as on a CPU and in several processes."""
+        """The passes as the profile has them; None for plain ones, as on a CPU and where blocks are split over GPUs."""
         random = checkpointing and self.params.lora_dropout > 0  # what is recomputed: a graph can't
-        on_gpu = self.args.device.type == "cuda" and self.args.world_size == 1
+        on_gpu = self.args.device.type == "cuda" and not self.sharded
         compile_layers(self.model, on_gpu and self.profile.compiled and not checkpointing)
         if not on_gpu or not self.profile.captured or random:
             return None
@@ -193,7 +202,8 @@ class LabelTrainer(Trainer):
         """Trains, from a state if there is one. Returns the last state. A signal ends the process, the state saved."""
         if state:
             progress = read_json(state / PROGRESS_FILE)
-            self.losses = [torch.tensor(loss, device=self.args.device) for loss in progress["losses"]]
+            shares = [loss / self.args.world_size for loss in progress["losses"]]
+            self.losses = [torch.tensor(share, device=self.args.device) for share in shares]
             self.logged_step, self.pieces = progress["logged_step"], progress["pieces"]
             if progress["memory_profile"] and self.profile != PROFILES["memory"]:
                 self.save_memory()
@@ -264,19 +274,29 @@ class LabelTrainer(Trainer):
                 if self.captured is not None:
                     self.captured.forget()
                 torch.cuda.empty_cache()
+        if self.args.world_size > 1 and self.accelerator.sync_gradients:
+            self.add_up_gradients()
         rows = inputs["rows"].tolist()
         self.step_rows += rows
         self.checks.note("loss", loss, self.state.global_step + 1, rows)
         self.losses.append(loss.detach())
         return loss
 
+    def add_up_gradients(self) -> None:
+        """Over all processes, each of which has those of its part of the step's loss."""
+        gradients = [parameter.grad for parameter in self.trained]
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        torch.distributed.all_reduce(flat)
+        sums = flat.split([gradient.numel() for gradient in gradients])
+        torch._foreach_copy_(gradients, [s.view_as(gradient) for s, gradient in zip(sums, gradients, strict=True)])
+
     def pieces_of(self, inputs: dict[str, torch.Tensor]) -> int:
-        """Into how many pieces the profile and earlier failures cut a batch. Several processes, each with other tokens,
-        would wait for one another's pieces for ever: there it stays whole."""
+        """Into how many pieces the profile and earlier failures cut a batch. It stays whole where blocks are split over
+        GPUs: each process has other tokens, and would wait for another's pieces for ever."""
         rows = len(inputs["positions"])
         tokens = int(inputs["positions"][:, -1].sum())
         at_once = self.profile.tokens_at_once or tokens
-        return min(rows, max(self.pieces, -(-tokens // at_once))) if self.args.world_size == 1 else 1
+        return min(rows, max(self.pieces, -(-tokens // at_once))) if not self.sharded else 1
 
     def passes(self, model, inputs, num_items_in_batch) -> torch.Tensor:
         """Forward and backward of a batch; its part of the step's loss."""
@@ -350,7 +370,7 @@ class LabelTrainer(Trainer):
         """After a batch that did not fit: goes over to the profile memory, where auto says so, or cuts this and all
         batches to come into twice as many pieces. Raises UserError for a single row."""
         rows, tokens = inputs["input_ids"].shape
-        if self.params.profile == "auto" and self.profile != PROFILES["memory"] and self.args.world_size == 1:
+        if self.params.profile == "auto" and self.profile != PROFILES["memory"] and not self.sharded:
             print(
                 f"train: a batch of {rows} x {tokens} tokens does not fit in the GPU's memory as it is; train.profile "
                 "auto goes on as memory",
@@ -359,7 +379,7 @@ class LabelTrainer(Trainer):
             self.save_memory()
             return
         pieces = self.pieces_of(inputs)
-        if pieces >= rows or self.args.world_size > 1:
+        if pieces >= rows or self.sharded:
             raise UserError(
                 f"a batch of {-(-rows // pieces)} text(s) of {tokens} tokens does not fit in the GPU's memory: "
                 "set train.profile: memory, or lower train.per_device_train_batch_size, train.max_tokens_per_batch or "
@@ -396,7 +416,7 @@ class LabelTrainer(Trainer):
         if "loss" in logs:
             steps = self.state.global_step - self.logged_step
             total = torch.stack(self.losses).double().sum().to(self.args.device)
-            logs["loss"] = float(self.accelerator.gather(total.reshape(1)).mean()) / steps
+            logs["loss"] = float(self.accelerator.reduce(total, "sum")) / steps
             self.losses, self.logged_step = [], self.state.global_step
         super().log(logs, start_time)
 
@@ -423,10 +443,10 @@ class LabelTrainer(Trainer):
                 written.rmdir()
 
     def shared_losses(self) -> list[float]:
-        """The losses since the last log, each the mean over processes."""
+        """The losses since the last log, each added up over processes."""
         if not self.losses:
             return []
-        return self.accelerator.reduce(torch.stack(self.losses), "mean").tolist()
+        return self.accelerator.reduce(torch.stack(self.losses), "sum").tolist()
 
     def progress(self) -> dict[str, Any]:
         """What a state holds beside the Trainer's own."""
@@ -452,7 +472,6 @@ class LabelTrainer(Trainer):
         loss = summed_loss(logits, labels) / (
             labels.ne(IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
         )
-        loss = loss * self.args.world_size  # of whose processes' gradients the mean is taken
         return (loss, {"logits": logits}) if return_outputs else loss
 
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix="eval") -> dict[str, float]:
