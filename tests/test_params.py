@@ -93,6 +93,7 @@ def test_numbers_as_dvc_writes_them(tmp_path, written):
         ({"train/eval_steps": 1.9}, "a share below 1 or a whole number"),
         ({"train/optim": "adamw"}, "expected one of auto, adamw_torch"),
         ({"methods/lora": {"residency": "dequantized"}}, "there is nothing to unpack"),
+        ({"methods/lora-int8": {"load_in_8bit": True, "residency": "sharded"}}, "8-bit weights can't be split"),
         ({"benchmark/methods": [1, ["lora"]]}, "1 is no entry of methods"),
         ({"method": ["qlora"]}, "method: found ['qlora']"),
         ({"methods/qlora": {"load_in_4bit": True, "load_in_8bit": True}}, "exclude each other"),
