@@ -85,15 +85,19 @@ def test_new_texts_are_judged_alike(project, two):
     assert one == other
 
 
-def test_blocks_split_over_processes_are_the_same_model(project, tmp_path_factory):
-    """NF4, two batches a step, an odd number of batches to score; activations checkpointed where blocks are split."""
+@pytest.mark.parametrize(("load_in_4bit", "checkpointing"), [(True, True), (False, False)])
+def test_blocks_split_over_processes_are_the_same_model(project, tmp_path_factory, load_in_4bit, checkpointing):
+    """Two batches a step; activations checkpointed, or not, where blocks are split."""
     folders = {}
     for residency in ("quantized", "sharded"):
         folder = folders[residency] = tmp_path_factory.mktemp(residency) / "copy"
         shutil.copytree(project, folder, ignore=shutil.ignore_patterns("runs", "checkpoints", "selected"))
         raw = params.read_yaml(folder / "params.yaml")
-        raw["methods"]["lora"] = {"dtype": "float32", "load_in_4bit": True, "residency": residency}
-        raw["train"] |= {"gradient_accumulation_steps": 2, "gradient_checkpointing": residency == "sharded"}
+        raw["methods"]["lora"] = {"dtype": "float32", "load_in_4bit": load_in_4bit, "residency": residency}
+        raw["train"] |= {
+            "gradient_accumulation_steps": 2,
+            "gradient_checkpointing": checkpointing and residency == "sharded",
+        }
         (folder / "params.yaml").write_text(yaml.safe_dump(raw, allow_unicode=True, sort_keys=False), encoding="utf-8")
     one, two = folders.values()
     for stage in ("train", "select", "evaluate"):

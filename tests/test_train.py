@@ -92,6 +92,16 @@ def test_the_largest_piece_is_found(base_folder, prompt, examples, train_params,
         assert largest < tokens_at_once + 150
 
 
+def test_the_largest_piece_is_this_process_s_own(base_folder, prompt, examples, train_params, tmp_path):
+    train = dataclasses.replace(train_params, per_device_train_batch_size=6)
+    trainer = trainer_for(base_folder, prompt, examples, train, tmp_path)
+    trainer.get_train_dataloader()
+    whole = len(trainer.largest_batch()["positions"])
+    trainer.sampler.world = 4
+    for trainer.sampler.rank in range(4):
+        assert len(trainer.largest_batch()["positions"]) <= -(-whole // 4)
+
+
 def test_the_articles_recipe_trains(base_folder, prompt, examples, tmp_path):
     raw = params.read_yaml(ROOT / "params.yaml")
     train = params.build(Train, raw["train"] | raw["methods"]["article"]["train"], "train", problems := [])

@@ -9,6 +9,7 @@ from tqdm import tqdm
 from transformers import GenerationConfig
 
 from stages.model.packed import attend_packed
+from stages.model.shard import is_sharded
 from stages.text.prompt import Prompt
 
 WORDS = {"true": True, "false": False}
@@ -37,7 +38,7 @@ def generate_verdicts(
         for start in range(0, len(rows), batch_size):
             rows_now = rows[start : start + batch_size]
             batch = prompt.tokenizer.pad(rows_now, padding_side="left", return_tensors="pt").to(device)
-            tokens = model.generate(**batch, generation_config=greedy)
+            tokens = model.generate(**batch, generation_config=greedy, synced_gpus=is_sharded(model))
             answers = prompt.tokenizer.batch_decode(tokens[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
             verdicts += map(parse_verdict, answers)
             progress.update(len(answers))

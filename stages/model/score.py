@@ -67,12 +67,13 @@ def label_scores(
                 if sharded:
                     raise UserError(
                         f"a batch of {len(batch)} text(s) does not fit in the GPU's memory, and can't be halved with "
-                        "residency sharded: lower train.eval_max_tokens_per_batch or evaluate.max_tokens_per_batch"
+                        "residency sharded: lower train.eval_max_tokens_per_batch or evaluate.max_tokens_per_batch (of "
+                        "predict, --max-tokens-per-batch)"
                     )
                 todo += halves(batch, len(rows[batch[0]]["input_ids"]))
                 torch.cuda.empty_cache()
         if goes_along:
-            answer_logits(model, collate(rows[:1]), len(prompt.prefix))
+            answer_logits(model, collate([min(rows, key=lambda row: len(row["input_ids"]))]), len(prompt.prefix))
     model.train(was_training)
     result = torch.zeros(len(rows), 2, dtype=torch.float64)
     for batch, scores in scored:  # a GPU is waited for here only

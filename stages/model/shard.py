@@ -8,18 +8,22 @@ from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 
-from stages import world_size
+from stages import UserError, world_size
 from stages.model.load import decoder_layers
 from stages.params import Method
 
 
 def shard_blocks(model: PeftModel, method: Method) -> PeftModel:
     """Splits the blocks, where `method` says so and there are several processes, which from then on must make the same
-    number of passes: each of them gathers its blocks from all."""
+    number of passes: each of them gathers its blocks from all. Raises UserError for 8-bit weights."""
     if method.residency != "sharded" or world_size() == 1:
         return model
     base = model.get_base_model()
     for module in base.modules():
+        if isinstance(module, bnb.nn.Linear8bitLt):  # of a folder that was saved so
+            raise UserError(
+                "residency sharded: bitsandbytes' 8-bit weights can't be split; choose method qlora or lora"
+            )
         if isinstance(module, bnb.nn.Linear4bit):
             # The same bytes in the type of the rest: FSDP2 splits floating-point numbers of one type
             # (bitsandbytes' bnb_4bit_quant_storage). bitsandbytes finds what belongs to them in the module.

@@ -139,6 +139,8 @@ class LabelTrainer(Trainer):
     """Trains on the answer's tokens; evaluates by scoring `valid`, whose scores stay in `valid_scores`; keeps a state
     to go on from in `states`, and checkpoints beside it."""
 
+    loss_is_scaled_for_ga = True  # compute_loss divides by the tokens of the whole optimizer step
+
     def __init__(
         self,
         model: PeftModel,
@@ -158,6 +160,7 @@ class LabelTrainer(Trainer):
             eval_dataset=valid,
             callbacks=[EarlyStoppingCallback(params.early_stopping_patience), EvaluateAtEnd(), self.stop],
         )
+        self.model_accepts_loss_kwargs = True  # so that the Trainer counts the step's tokens, whatever the model takes
         self.add_callback(KeepAdapter(states.folder / CHECKPOINTS.name, self))
         self.params = params
         self.prompt = prompt
@@ -256,8 +259,6 @@ class LabelTrainer(Trainer):
 
         Raises UserError where a single row does not fit.
         """
-        if num_items_in_batch is None:
-            num_items_in_batch = inputs["labels"][:, 1:].ne(IGNORED).sum()
         earlier = [(p, None if p.grad is None else p.grad.clone()) for p in self.trained]
         self.working_on = inputs
         loss = None
@@ -326,13 +327,13 @@ class LabelTrainer(Trainer):
         return shared + int((inputs["positions"][:, -1] + 1 - shared).sum())
 
     def largest_batch(self) -> dict[str, torch.Tensor]:
-        """Of the first epochs' batches, the one with the largest piece."""
+        """Of the first epochs' batches, this process's part of them, the one with the largest piece."""
         sampler, epoch = self.sampler, self.sampler.epoch
         lengths = [len(row["input_ids"]) for row in self.train_dataset.rows]
         largest, most = [], 0
         for sampler.epoch in range(min(3, math.ceil(self.args.num_train_epochs))):
-            for batch in sampler.batches():
-                positions = torch.tensor([[lengths[row] - 1] for row in batch])
+            for batch in sampler:
+                positions = torch.tensor([[lengths[row if row >= 0 else ~row] - 1] for row in batch])
                 pieces = cut({"positions": positions}, self.pieces_of({"positions": positions}))
                 tokens = max(map(self.packed_tokens, pieces))
                 if tokens > most:
@@ -449,15 +450,21 @@ class LabelTrainer(Trainer):
         return self.accelerator.reduce(torch.stack(self.losses), "sum").tolist()
 
     def progress(self) -> dict[str, Any]:
-        """What a state holds beside the Trainer's own."""
+        """What a state holds beside the Trainer's own. Of several processes, the most: each finds out for itself what
+        fits in its memory."""
+        peak = max(self.peak_before, peak_memory_bytes(self.args.device))
+        most = torch.tensor([self.pieces, self.profile == PROFILES["memory"], peak], device=self.args.device)
+        if self.args.world_size > 1:
+            torch.distributed.all_reduce(most, torch.distributed.ReduceOp.MAX)
+        pieces, memory_profile, peak = most.tolist()
         return {
             "finished": self.finished,
             "losses": self.shared_losses(),
             "logged_step": self.logged_step,
-            "pieces": self.pieces,
-            "memory_profile": self.profile == PROFILES["memory"],
+            "pieces": pieces,
+            "memory_profile": bool(memory_profile),
             "seconds": self.seconds_before + time.perf_counter() - self.started,
-            "peak_memory_bytes": max(self.peak_before, peak_memory_bytes(self.args.device)),
+            "peak_memory_bytes": peak,
             "facts": self.facts | {"steps": self.state.global_step, "epochs": self.state.epoch},
         }
 
