@@ -1,5 +1,6 @@
 """Two processes train and evaluate as one does: same batches, same losses, each text scored once, one writer."""
 
+import re
 import shutil
 import signal
 import subprocess
@@ -85,6 +86,21 @@ def test_new_texts_are_judged_alike(project, two):
     assert one == other
 
 
+SHARE_HELD = """
+from torch.distributed.tensor import DTensor
+from stages import params
+from stages.model.adapter import attach_adapter
+from stages.model.load import load_base
+from stages.model.shard import shard_blocks
+
+chosen = params.load()
+model = shard_blocks(attach_adapter(load_base(chosen.method), chosen.train), chosen.method)
+split = [parameter for parameter in model.parameters() if isinstance(parameter, DTensor)]
+matrices = sum(name.endswith("base_layer.weight") for name, parameter in model.named_parameters())
+print("split", len(split) >= matrices > 0, sum(p.to_local().numel() for p in split) / sum(p.numel() for p in split))
+"""
+
+
 @pytest.mark.parametrize(("load_in_4bit", "checkpointing"), [(True, True), (False, False)])
 def test_blocks_split_over_processes_are_the_same_model(project, tmp_path_factory, load_in_4bit, checkpointing):
     """Two batches a step; activations checkpointed, or not, where blocks are split."""
@@ -102,6 +118,12 @@ def test_blocks_split_over_processes_are_the_same_model(project, tmp_path_factor
     one, two = folders.values()
     for stage in ("train", "select", "evaluate"):
         run(one, "python", "-m", f"stages.{stage}")
+    (two / "share_held.py").write_text(SHARE_HELD)
+    printed = run(
+        two, "torchrun", "--nproc-per-node=2", "--no-python", "env", "PYTHONPATH=.", "python", "share_held.py"
+    )
+    held = re.findall(r"split True (\S+)", printed)
+    assert list(map(float, held)) == [pytest.approx(0.5, abs=0.01)] * 2
     run(two, *TWO, "stages.train")
     shutil.copytree(one / "models/selected", two / "models/selected")
     record = two / "models/selected/selected.json"
