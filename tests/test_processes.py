@@ -16,6 +16,7 @@ from stages.text.batches import TokenBudgetBatches
 from tests.project import copy_project, run
 
 TWO = ["env", "NPROC=2", "python", "-m"]
+TWO_OF_A_SCRIPT = ["torchrun", "--nproc-per-node=2", "--no-python", "env", "PYTHONPATH=.", "python"]
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +87,70 @@ def test_new_texts_are_judged_alike(project, two):
     assert one == other
 
 
+VERDICTS = """
+from pathlib import Path
+import torch
+import stages.evaluate.generate
+from stages import rank
+from stages.model.selected import load_selected
+
+def verdict_of(answer):  # a tiny model writes no JSON
+    return (None, False, True)[sum(map(ord, answer)) % 3]
+
+stages.evaluate.generate.parse_verdict = verdict_of
+model, prompt, _ = load_selected()
+torch.manual_seed(0)
+for name, parameter in model.named_parameters():
+    if "lora_" in name:  # so that each text is answered in another way
+        parameter.data.normal_(std=0.3)
+texts = [f"第{number}条：转账{'吗' * number}" for number in range(17)]
+found = stages.evaluate.generate.generate_verdicts(model, prompt, texts, 4, 6)
+Path(f"verdicts.of.{rank()}").write_text(repr(found))
+"""
+
+
+def verdicts(folder, *launcher):
+    """Of each process."""
+    (folder / "verdicts.py").write_text(VERDICTS)
+    run(folder, *launcher, "verdicts.py")
+    return [file.read_text() for file in folder.glob("verdicts.of.*")]
+
+
+def test_all_get_all_written_answers(project, two):
+    """Five batches: the last round has one for the first process alone."""
+    (alone,) = verdicts(project, "env", "PYTHONPATH=.", "python")
+    assert all(word in alone for word in ("None", "False", "True"))
+    assert verdicts(two, *TWO_OF_A_SCRIPT) == [alone, alone]
+
+
+OUT_OF_MEMORY_ONCE = """
+import torch
+from stages import rank
+from stages.train import __main__, trainer
+
+passes, calls = trainer.LabelTrainer.passes, []
+
+def out_of_memory_once(self, *inputs):
+    calls.append(inputs)
+    if rank() == 1 and len(calls) == 4:
+        raise torch.OutOfMemoryError("as a GPU would say")
+    return passes(self, *inputs)
+
+trainer.LabelTrainer.passes = out_of_memory_once
+__main__.main()
+"""
+
+
+def test_memory_that_runs_out_in_one_process_is_its_own_affair(project, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("memory") / "copy"
+    shutil.copytree(project, folder, ignore=shutil.ignore_patterns("runs", "checkpoints"))
+    (folder / "out_of_memory_once.py").write_text(OUT_OF_MEMORY_ONCE)
+    printed = run(folder, *TWO_OF_A_SCRIPT, "out_of_memory_once.py")
+    assert printed.count("batches are now worked off in 2 pieces") == 1
+    losses = [[float(row["loss"]) for row in read_csv(each / "metrics/plots/train.csv")] for each in (project, folder)]
+    assert losses[1] == pytest.approx(losses[0], abs=1e-5, rel=0)
+
+
 SHARE_HELD = """
 from torch.distributed.tensor import DTensor
 from stages import params
@@ -119,9 +184,7 @@ def test_blocks_split_over_processes_are_the_same_model(project, tmp_path_factor
     for stage in ("train", "select", "evaluate"):
         run(one, "python", "-m", f"stages.{stage}")
     (two / "share_held.py").write_text(SHARE_HELD)
-    printed = run(
-        two, "torchrun", "--nproc-per-node=2", "--no-python", "env", "PYTHONPATH=.", "python", "share_held.py"
-    )
+    printed = run(two, *TWO_OF_A_SCRIPT, "share_held.py")
     held = re.findall(r"split True (\S+)", printed)
     assert list(map(float, held)) == [pytest.approx(0.5, abs=0.01)] * 2
     run(two, *TWO, "stages.train")
@@ -138,6 +201,7 @@ def test_blocks_split_over_processes_are_the_same_model(project, tmp_path_factor
             [float(row[column]) for row in read_csv(folder / "data/predictions/test.csv")] for folder in (one, two)
         ]
         assert scores[1] == pytest.approx(scores[0], abs=2e-6)
+    assert verdicts(two, *TWO_OF_A_SCRIPT) == 2 * verdicts(one, "env", "PYTHONPATH=.", "python")
 
 
 def test_a_killed_process_ends_the_run_which_goes_on_later(project, two):

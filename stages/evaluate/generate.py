@@ -4,15 +4,18 @@ import json
 from collections.abc import Sequence
 
 import torch
+import torch.distributed
 from peft import PeftModel
 from tqdm import tqdm
 from transformers import GenerationConfig
 
+from stages import rank, world_size
 from stages.model.packed import attend_packed
 from stages.model.shard import is_sharded
 from stages.text.prompt import Prompt
 
 WORDS = {"true": True, "false": False}
+VERDICTS = (None, False, True)  # by the number that processes tell each other
 
 
 @torch.no_grad()
@@ -21,8 +24,8 @@ def generate_verdicts(
 ) -> list[bool | None]:
     """Greedy answers to texts, in order, in batches of `batch_size` rows; None where no verdict can be read.
 
-    The base model's own generation settings (sampling, a repetition penalty that the words of the prompt would trigger)
-    are left aside.
+    Several processes answer every so many-th batch each, and all get all answers. The base model's own generation
+    settings (sampling, a repetition penalty that the words of the prompt would trigger) are left aside.
     """
     rows = [{"input_ids": prompt.encode(ids, cue=False)} for ids in prompt.tokenize(list(texts))]
     device = next(model.parameters()).device
@@ -32,18 +35,31 @@ def generate_verdicts(
         pad_token_id=prompt.tokenizer.pad_token_id,
         eos_token_id=prompt.tokenizer.eos_token_id,
     )
-    verdicts: list[bool | None] = []
+    starts = range(0, len(rows), batch_size)
+    mine = starts[rank() :: world_size()]
+    sharded = is_sharded(model)  # where processes pass through the model together,
+    goes_along = sharded and len(mine) * world_size() < len(starts)  # without a batch of its own, in the last round
+
+    def answers_to(rows_now: list[dict[str, list[int]]]) -> list[str]:
+        batch = prompt.tokenizer.pad(rows_now, padding_side="left", return_tensors="pt").to(device)
+        tokens = model.generate(**batch, generation_config=greedy, synced_gpus=sharded)
+        return prompt.tokenizer.batch_decode(tokens[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
+
+    numbers = torch.zeros(len(rows), dtype=torch.int64)
     model.set_attn_implementation("sdpa")  # rows are padded here, and masked
-    with tqdm(total=len(rows), desc="test, generation", unit="text") as progress:
-        for start in range(0, len(rows), batch_size):
-            rows_now = rows[start : start + batch_size]
-            batch = prompt.tokenizer.pad(rows_now, padding_side="left", return_tensors="pt").to(device)
-            tokens = model.generate(**batch, generation_config=greedy, synced_gpus=is_sharded(model))
-            answers = prompt.tokenizer.batch_decode(tokens[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
-            verdicts += map(parse_verdict, answers)
-            progress.update(len(answers))
+    with tqdm(total=len(rows), desc="test, generation", unit="text", disable=rank() > 0) as progress:
+        for start in mine:
+            answers = answers_to(rows[start : start + batch_size])
+            found = [VERDICTS.index(parse_verdict(answer)) for answer in answers]
+            numbers[start : start + len(found)] = torch.tensor(found)
+            progress.update(min(len(rows), start + batch_size * world_size()) - progress.n)
+    if goes_along:
+        answers_to(rows[:1])
     attend_packed(model)
-    return verdicts
+    if world_size() > 1:
+        numbers = numbers.to(device)
+        torch.distributed.all_reduce(numbers)
+    return [VERDICTS[number] for number in numbers.tolist()]
 
 
 def parse_verdict(answer: str) -> bool | None:

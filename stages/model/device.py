@@ -5,6 +5,7 @@ import os
 import platform
 import re
 import resource
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -45,6 +46,24 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
             "(float32 on this GPU) or float32"
         )
     return getattr(torch, name)
+
+
+@dataclass(frozen=True)
+class Arriving:
+    """A tensor on its way to the CPU, which goes on in the meantime. arrived: the GPU's event when it is there."""
+
+    here: torch.Tensor
+    arrived: torch.cuda.Event | None
+
+    @classmethod
+    def sent(cls, tensor: torch.Tensor) -> "Arriving":
+        here = tensor.detach().to("cpu", non_blocking=True)
+        return cls(here, torch.cuda.current_stream().record_event() if tensor.device.type == "cuda" else None)
+
+    def read(self) -> torch.Tensor:
+        if self.arrived is not None:
+            self.arrived.synchronize()
+        return self.here
 
 
 def synchronize(device: torch.device) -> None:

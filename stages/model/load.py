@@ -17,7 +17,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from stages import UserError
+from stages import UserError, world_size
 from stages.model.device import pick_device, pick_dtype
 from stages.model.packed import attend_packed
 from stages.params import Method
@@ -29,7 +29,8 @@ class ModelError(UserError):
 
 
 def load_base(method: Method, path: Path = BASE_MODEL, device: torch.device | None = None) -> PreTrainedModel:
-    """Loads the base model as `method` says, frozen and in eval mode, on `device` (default: the GPU if there is one).
+    """Loads the base model as `method` says, frozen and in eval mode, on `device` (default: the GPU if there is one);
+    in the CPU's memory where its blocks are to be split over several GPUs, none of which has to have room for all.
 
     A folder that was saved quantized keeps its own quantization.
     """
@@ -47,7 +48,7 @@ def load_base(method: Method, path: Path = BASE_MODEL, device: torch.device | No
         model = AutoModelForCausalLM.from_pretrained(
             path,
             dtype=dtype,
-            device_map={"": device},
+            device_map={"": torch.device("cpu") if is_to_be_split(method) else device},
             **quantized,
             use_safetensors=True,
             trust_remote_code=False,
@@ -61,6 +62,11 @@ def load_base(method: Method, path: Path = BASE_MODEL, device: torch.device | No
     if method.residency == "dequantized" and (method.load_in_4bit or method.load_in_8bit):
         model = model.dequantize(dtype=dtype)
     return model.requires_grad_(False).eval()
+
+
+def is_to_be_split(method: Method) -> bool:
+    """Whether the blocks go to several processes, a part of each block to each."""
+    return method.residency == "sharded" and world_size() > 1
 
 
 def require_gpu_build() -> None:

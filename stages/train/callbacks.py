@@ -10,6 +10,7 @@ import torch
 from transformers import TrainerCallback
 
 from stages import is_main_process
+from stages.model.device import Arriving
 from stages.paths import VALID_SCORES
 from stages.report import replacing_folder, write_csv
 
@@ -65,11 +66,14 @@ class EvaluateAtEnd(TrainerCallback):
 class StopOnSignal(TrainerCallback):
     """SIGTERM and the first Ctrl-C let the step end, save the state and stop; a second one ends the process at once.
 
-    Of several processes one that is told stops all.
+    Of several processes one that is told stops all, a step later: they ask each other after every step, and read the
+    answer after the next, when it has long come, so that no CPU waits for its GPU.
     """
 
     def __init__(self):
-        self.signal: int | None = None
+        self.signal: int | None = None  # that all have heard of
+        self.noted: int | None = None  # that this process was told
+        self.answer: Arriving | None = None
         self.before: dict[int, Any] = {}
 
     @contextlib.contextmanager
@@ -83,13 +87,17 @@ class StopOnSignal(TrainerCallback):
                 signal.signal(number, handler)
 
     def note(self, number, frame):
-        self.signal = number
+        self.noted = number
         signal.signal(number, self.before[number])
 
     def on_step_end(self, args, state, control, **kwargs):
-        if args.world_size > 1:
-            told = torch.tensor(self.signal or 0, device=args.device)
+        if args.world_size == 1:
+            self.signal = self.noted
+        else:
+            if self.answer is not None:
+                self.signal = int(self.answer.read()) or None
+            told = torch.full((), self.noted or 0, device=args.device)
             torch.distributed.all_reduce(told, torch.distributed.ReduceOp.MAX)
-            self.signal = int(told) or None
+            self.answer = Arriving.sent(told)
         if self.signal is not None:
             control.should_save = control.should_training_stop = True

@@ -22,7 +22,7 @@ from transformers import EarlyStoppingCallback, Trainer, TrainingArguments
 
 from stages import UserError, is_main_process, rank, wait_for_all, world_size
 from stages.metrics import BEST_F1, choose_threshold, decision_metrics, ranking_metrics
-from stages.model.answer import answer_logits, packed_logits
+from stages.model.answer import answer_logits, packed_logits, pinned
 from stages.model.device import peak_memory_bytes
 from stages.model.packed import has_varlen, pack
 from stages.model.score import LabelScores, label_scores
@@ -83,6 +83,7 @@ def training_arguments(train: Train, device: torch.device, output_dir: Path) -> 
         save_strategy="steps",  # of what a killed run goes on from; KeepAdapter writes the checkpoints
         save_steps=train.save_steps if train.save_steps < 1 else int(train.save_steps),
         restore_callback_states_from_checkpoint=True,  # early stopping's count
+        average_tokens_across_devices=False,  # _get_num_items_in_batch does
         logging_nan_inf_filter=False,  # training_step looks itself, and stops
         metric_for_best_model="eval_loss",
         greater_is_better=False,
@@ -353,10 +354,13 @@ class LabelTrainer(Trainer):
         return norm
 
     def _get_num_items_in_batch(self, batch_samples, device):
-        """Of one process on the CPU, where it is counted: to send it would wait for all that the GPU has to do."""
-        return super()._get_num_items_in_batch(
-            batch_samples, device if self.args.world_size > 1 else torch.device("cpu")
-        )
+        """Of the step, in all processes. They are counted on the CPU, and a plain copy to a GPU would wait for all that
+        it has to do."""
+        number = super()._get_num_items_in_batch(batch_samples, torch.device("cpu"))
+        if number is not None and self.args.world_size > 1:
+            number = pinned(number, device).to(device, non_blocking=True)
+            torch.distributed.all_reduce(number)
+        return number
 
     def floating_point_ops(self, inputs) -> int:
         return 0  # the Trainer would count all parameters at each step, for a figure that nobody here reads
@@ -407,7 +411,7 @@ class LabelTrainer(Trainer):
             numbers = [row if row >= 0 else ~row for row in bad.rows]
             sources = ", ".join(self.train_dataset.rows[row]["source"] or f"row {row}" for row in numbers)
             raise UserError(
-                f"the {bad.name} is {bad.value.item()} at step {bad.step}, on the texts {sources}: lower "
+                f"the {bad.name} is {bad.value.read().item()} at step {bad.step}, on the texts {sources}: lower "
                 "train.learning_rate, or set the method's dtype to float32. Checkpoints and states before it are "
                 "whole; nothing of this step was kept"
             )
