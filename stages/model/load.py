@@ -39,23 +39,25 @@ def load_base(method: Method, path: Path = BASE_MODEL, device: torch.device | No
     if not (path / "config.json").is_file():
         raise ModelError(f"{path} holds no config.json; expected a model folder: run `dvc repro fetch`")
     saved_quantized = "quantization_config" in json.loads((path / "config.json").read_text(encoding="utf-8"))
-    # An explicit None would make transformers drop the folder's own quantization.
-    quantized = {} if saved_quantized else {"quantization_config": quantization(method, dtype)}
-    if device.type == "cuda" and (saved_quantized or quantized["quantization_config"]):
+    config, split = None if saved_quantized else quantization(method, dtype), is_to_be_split(method)
+    if device.type == "cuda" and (saved_quantized or config):
         require_gpu_build()
     transformers_logging.set_verbosity_error()
     try:
         model = AutoModelForCausalLM.from_pretrained(
             path,
             dtype=dtype,
-            device_map={"": torch.device("cpu") if is_to_be_split(method) else device},
-            **quantized,
+            device_map={"": torch.device("cpu") if split else device},
+            # An explicit None would make transformers drop the folder's own quantization.
+            **({} if saved_quantized else {"quantization_config": None if split else config}),
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,
         )
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{path} can't be loaded: {error}. Run `dvc repro fetch --force` to fetch it anew") from error
+    if split and config:
+        quantize_when_moved(model, config)
     attend_packed(model)
     keep_packing(model)
     keep_head_input_contiguous(model)
@@ -90,6 +92,27 @@ def quantization(method: Method, dtype: torch.dtype) -> BitsAndBytesConfig | Non
             bnb_4bit_compute_dtype=dtype,
         )
     return None
+
+
+def quantize_when_moved(model: PreTrainedModel, config: BitsAndBytesConfig) -> None:
+    """Makes the blocks' layers 4-bit ones, of weights that the device which a block is moved to will quantize: a CPU
+    would take minutes for what a GPU does in seconds."""
+    for block in decoder_layers(model):
+        for name, linear in list(block.named_modules()):
+            if isinstance(linear, nn.Linear):
+                with torch.device("meta"):
+                    quantized = bnb.nn.Linear4bit(linear.in_features, linear.out_features, linear.bias is not None)
+                quantized.compute_dtype = config.bnb_4bit_compute_dtype
+                quantized.weight = bnb.nn.Params4bit(
+                    linear.weight.data,
+                    requires_grad=False,
+                    compress_statistics=config.bnb_4bit_use_double_quant,
+                    quant_type=config.bnb_4bit_quant_type,
+                    module=quantized,
+                )
+                quantized.bias = linear.bias
+                block.set_submodule(name, quantized)
+    model.is_loaded_in_4bit = True  # which peft looks at
 
 
 def keep_packing(model: PreTrainedModel) -> None:

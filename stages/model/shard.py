@@ -2,6 +2,7 @@
 comes; adapters and embeddings stay whole on each."""
 
 import bitsandbytes as bnb
+import torch
 from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 from torch import nn
@@ -21,11 +22,8 @@ def shard_blocks(model: PeftModel, method: Method) -> PeftModel:
     if not is_to_be_split(method):
         return model
     base, device = model.get_base_model(), pick_device()
-    for module in base.modules():
-        if isinstance(module, bnb.nn.Linear8bitLt):  # of a folder that was saved so
-            raise UserError(
-                "residency sharded: bitsandbytes' 8-bit weights can't be split; choose method qlora or lora"
-            )
+    if any(isinstance(module, bnb.nn.Linear8bitLt) for module in base.modules()):  # of a folder that was saved so
+        raise UserError("residency sharded: bitsandbytes' 8-bit weights can't be split; choose method qlora or lora")
     embeddings = (base.get_input_embeddings(), base.get_output_embeddings())
     whole = {module.to(device).weight for module in embeddings}
     for layer in model.modules():
@@ -34,11 +32,24 @@ def shard_blocks(model: PeftModel, method: Method) -> PeftModel:
     mesh = init_device_mesh(device.type, (world_size(),))
     # All blocks below one root, so that the next is gathered while one computes. The root, too, is split again after
     # each pass: the process that saves an adapter does so, and would then gather alone.
-    for layer in decoder_layers(base):
-        fully_shard(layer.to(device), mesh=mesh, reshard_after_forward=True, ignored_params=whole)
+    for block in decoder_layers(base):
+        name_bytes_float32(block.to(device))
+        fully_shard(block, mesh=mesh, reshard_after_forward=True, ignored_params=whole)
     fully_shard(base.base_model, mesh=mesh, reshard_after_forward=True, ignored_params=whole)
     base.hf_device_map = {"": device}  # which accelerate looks at before it trains
     return model
+
+
+def name_bytes_float32(block: nn.Module) -> None:
+    """FSDP2 splits floating-point numbers, so 4-bit weights become the same bytes under that name, as bitsandbytes'
+    quant_storage has them; what belongs to them is found in the module.
+
+    Not bfloat16: torch's _foreach_copy_ on GPUs makes all its NaNs one, and some packed bytes look like NaNs
+    (bitsandbytes issue 1945; seen with torch 2.11 as losses that were .04 off).
+    """
+    for module in block.modules():
+        if isinstance(module, bnb.nn.Linear4bit):
+            module.weight.data = module.weight.data.flatten().view(torch.float32).unsqueeze(1)
 
 
 def is_sharded(model: nn.Module) -> bool:
