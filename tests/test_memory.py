@@ -1,5 +1,6 @@
 """The formula for a step's memory is held to what was measured; the plan to the formula."""
 
+import dataclasses
 import json
 
 import pytest
@@ -38,6 +39,19 @@ def test_the_formula_is_within_a_tenth_of_what_a_gpu_took(shape):
         assert predicted.activations == pytest.approx(block["activations"], rel=0.1, abs=20e6), name
 
 
+def test_the_formula_is_within_a_tenth_where_blocks_are_split():
+    measured = json.loads((ROOT / "metrics/sharded.json").read_text())["qwen2-7b"]
+    assert any("2 process(es)" in name for name in measured)
+    for name, block in measured.items():
+        method = dataclasses.replace(NAMED[name.partition(",")[0]], residency="sharded")
+        checkpointing, processes = name.endswith("checkpointed"), len(block["ranks"])
+        predicted = step_memory(
+            config_of("qwen2-7b"), method, 16, block["batch"], block["tokens"], checkpointing, SHARED, 1, processes
+        )
+        for rank in block["ranks"].values():
+            assert predicted.peak == pytest.approx(rank["peak"], rel=0.1), name
+
+
 @pytest.mark.parametrize("method", ["lora", "lora-int8", "qlora"])  # dq: its tables outweigh tiny blocks
 def test_the_formula_counts_weights_and_adapters_as_they_are(base_folder, train_params, method):
     model = load_base(METHODS[method], base_folder, torch.device("cpu"))
@@ -55,19 +69,23 @@ def test_the_formula_counts_weights_and_adapters_as_they_are(base_folder, train_
 def test_more_fits_with_checkpointing_and_on_larger_cards():
     config, qlora = config_of("qwen2-7b"), NAMED["qlora-dq"]
     assert largest_batch(config, qlora, 16, 512, False, 8e9) is None
+    assert largest_batch(config, qlora, 16, 512, False, 8e9, 2) is None  # each has all weights, and a text
+    split = dataclasses.replace(qlora, residency="sharded")
+    assert largest_batch(config, split, 16, 512, True, 8e9, 2)[0] > largest_batch(config, qlora, 16, 512, True, 8e9)[0]
     small = largest_batch(config, qlora, 16, 512, True, 8e9)
     large = largest_batch(config, qlora, 16, 512, True, 24e9)
     assert 1 <= small[0] < large[0]
     assert small[1] < 8e9 < large[1] < 24e9
 
 
-def test_the_plan_prints_a_table(monkeypatch, capsys):
+@pytest.mark.parametrize(("gpus", "number_of_rows"), [("1", 8), ("2", 14)])  # three of four methods can be split
+def test_the_plan_prints_a_table(gpus, number_of_rows, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr("sys.argv", ["plan", "--gpu-gb", "24"])
+    monkeypatch.setattr("sys.argv", ["plan", "--gpu-gb", "24", "--gpus", gpus])
     main()
     heading, *rows = capsys.readouterr().out.split("\n\n")[1].splitlines()
     assert heading.split() == ["method", "checkpointing", *SHAPES]
-    assert len(rows) == 8
+    assert len(rows) == number_of_rows
 
 
 def test_the_plan_refuses_what_the_formula_does_not_know(tmp_path, monkeypatch):
