@@ -1,11 +1,14 @@
 """Two processes train and evaluate as one does: same batches, same losses, each text scored once, one writer."""
 
+import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import yaml
@@ -202,6 +205,28 @@ def test_blocks_split_over_processes_are_the_same_model(project, tmp_path_factor
         ]
         assert scores[1] == pytest.approx(scores[0], abs=2e-6)
     assert verdicts(two, *TWO_OF_A_SCRIPT) == 2 * verdicts(one, "env", "PYTHONPATH=.", "python")
+
+
+def test_two_machines_that_share_a_disk(project, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("machines") / "copy"
+    shutil.copytree(project, folder, ignore=shutil.ignore_patterns("runs", "checkpoints"))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = ["--master-addr", "127.0.0.1", "--master-port", str(free.getsockname()[1])]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    launchers = [
+        subprocess.Popen(
+            ["torchrun", "--nnodes", "2", "--node-rank", str(number), *address, "-m", "stages.train"],
+            cwd=folder,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        for number in range(2)
+    ]
+    assert [launcher.wait(timeout=180) for launcher in launchers] == [0, 0]
+    losses = [[float(row["loss"]) for row in read_csv(each / "metrics/plots/train.csv")] for each in (project, folder)]
+    assert losses[1] == pytest.approx(losses[0], abs=1e-5, rel=0)
 
 
 def test_a_killed_process_ends_the_run_which_goes_on_later(project, two):
