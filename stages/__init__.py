@@ -53,6 +53,8 @@ def start_processes(number: str) -> None:
     if int(number) > 1:
         module = sys.modules["__main__"].__spec__.name.removesuffix(".__main__")
         launcher = ["-m", "accelerate.commands.launch", "--config_file", "accelerate.yaml", "--num_processes", number]
+        # A signal takes effect when a step has ended and its state is saved; torch would kill after 30 s.
+        os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "600")
         sys.stdout.flush()
         os.execv(sys.executable, [sys.executable, *launcher, "-m", module, *sys.argv[1:]])
 

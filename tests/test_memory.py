@@ -39,7 +39,7 @@ def test_the_formula_is_within_a_tenth_of_what_a_gpu_took(shape):
         assert predicted.activations == pytest.approx(block["activations"], rel=0.1, abs=20e6), name
 
 
-def test_the_formula_is_within_a_tenth_where_blocks_are_split():
+def test_the_formula_is_within_a_twentieth_where_blocks_are_split():
     measured = json.loads((ROOT / "metrics/sharded.json").read_text())["qwen2-7b"]
     assert any("2 process(es)" in name for name in measured)
     for name, block in measured.items():
@@ -49,7 +49,7 @@ def test_the_formula_is_within_a_tenth_where_blocks_are_split():
             config_of("qwen2-7b"), method, 16, block["batch"], block["tokens"], checkpointing, SHARED, 1, processes
         )
         for rank in block["ranks"].values():
-            assert predicted.peak == pytest.approx(rank["peak"], rel=0.1), name
+            assert predicted.peak == pytest.approx(rank["peak"], rel=0.05), name
 
 
 @pytest.mark.parametrize("method", ["lora", "lora-int8", "qlora"])  # dq: its tables outweigh tiny blocks

@@ -93,6 +93,7 @@ def test_new_texts_are_judged_alike(project, two):
 VERDICTS = """
 from pathlib import Path
 import torch
+from transformers import GenerationConfig
 import stages.evaluate.generate
 from stages import rank
 from stages.model.selected import load_selected
@@ -100,14 +101,18 @@ from stages.model.selected import load_selected
 def verdict_of(answer):  # a tiny model writes no JSON
     return (None, False, True)[sum(map(ord, answer)) % 3]
 
+def ending_early(**settings):  # so that batches take different numbers of passes
+    return GenerationConfig(**settings | {"eos_token_id": list(range(0, 2000, 9))})
+
 stages.evaluate.generate.parse_verdict = verdict_of
+stages.evaluate.generate.GenerationConfig = ending_early
 model, prompt, _ = load_selected()
 torch.manual_seed(0)
 for name, parameter in model.named_parameters():
     if "lora_" in name:  # so that each text is answered in another way
         parameter.data.normal_(std=0.3)
 texts = [f"第{number}条：转账{'吗' * number}" for number in range(17)]
-found = stages.evaluate.generate.generate_verdicts(model, prompt, texts, 4, 6)
+found = stages.evaluate.generate.generate_verdicts(model, prompt, texts, 2, 40)
 Path(f"verdicts.of.{rank()}").write_text(repr(found))
 """
 
@@ -120,7 +125,7 @@ def verdicts(folder, *launcher):
 
 
 def test_all_get_all_written_answers(project, two):
-    """Five batches: the last round has one for the first process alone."""
+    """Nine batches: the last round has one for the first process alone."""
     (alone,) = verdicts(project, "env", "PYTHONPATH=.", "python")
     assert all(word in alone for word in ("None", "False", "True"))
     assert verdicts(two, *TWO_OF_A_SCRIPT) == [alone, alone]
@@ -144,7 +149,7 @@ __main__.main()
 """
 
 
-def test_memory_that_runs_out_in_one_process_is_its_own_affair(project, tmp_path_factory):
+def test_memory_that_runs_out_in_one_process_is_its_own_affair(project, two, tmp_path_factory):
     folder = tmp_path_factory.mktemp("memory") / "copy"
     shutil.copytree(project, folder, ignore=shutil.ignore_patterns("runs", "checkpoints"))
     (folder / "out_of_memory_once.py").write_text(OUT_OF_MEMORY_ONCE)
@@ -207,7 +212,7 @@ def test_blocks_split_over_processes_are_the_same_model(project, tmp_path_factor
     assert verdicts(two, *TWO_OF_A_SCRIPT) == 2 * verdicts(one, "env", "PYTHONPATH=.", "python")
 
 
-def test_two_machines_that_share_a_disk(project, tmp_path_factory):
+def test_two_machines_that_share_a_disk(project, two, tmp_path_factory):
     folder = tmp_path_factory.mktemp("machines") / "copy"
     shutil.copytree(project, folder, ignore=shutil.ignore_patterns("runs", "checkpoints"))
     with socket.socket() as free:
@@ -229,8 +234,9 @@ def test_two_machines_that_share_a_disk(project, tmp_path_factory):
     assert losses[1] == pytest.approx(losses[0], abs=1e-5, rel=0)
 
 
-def test_a_killed_process_ends_the_run_which_goes_on_later(project, two):
-    shutil.rmtree(two / "models/checkpoints")
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_signal_to_one_process_ends_the_run_which_goes_on_later(project, two, number):
+    shutil.rmtree(two / "models/checkpoints", ignore_errors=True)
     for training in (two / "runs/train").iterdir():
         shutil.rmtree(training)
     command = ["env", "NPROC=2", sys.executable, "-m", "stages.train"]
@@ -240,8 +246,10 @@ def test_a_killed_process_ends_the_run_which_goes_on_later(project, two):
         while not list(two.glob("runs/train/*/state-*")) and time.monotonic() < deadline:
             time.sleep(0.1)
         children = subprocess.run(["pgrep", "-P", str(launched.pid)], capture_output=True, text=True).stdout.split()
-        subprocess.run(["kill", f"-{signal.SIGKILL.value}", children[-1]], check=True)
+        subprocess.run(["kill", f"-{number.value}", children[-1]], check=True)
         assert launched.wait(timeout=60) != 0
+    all_heard = (two / "log").read_text().count(f"stopped by signal {signal.SIGTERM.value} at step")
+    assert all_heard == (2 if number == signal.SIGTERM else 0)
     assert not (two / "models/checkpoints").exists()
     assert "goes on from" in run(two, *TWO, "stages.train")
     for name in ("train.csv", "valid.csv"):

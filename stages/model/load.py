@@ -95,14 +95,16 @@ def quantization(method: Method, dtype: torch.dtype) -> BitsAndBytesConfig | Non
 
 
 def quantize_when_moved(model: PreTrainedModel, config: BitsAndBytesConfig) -> None:
-    """Makes the blocks' layers 4-bit ones, of weights that the device which a block is moved to will quantize: a CPU
-    would take minutes for what a GPU does in seconds."""
+    """Makes the linear layers of the blocks, and no others, 4-bit ones, of weights that the device which a block is
+    moved to will quantize: a CPU would take minutes for what a GPU does in seconds."""
     for block in decoder_layers(model):
         for name, linear in list(block.named_modules()):
-            if isinstance(linear, nn.Linear):
+            if type(linear) is nn.Linear:
+                kind = (config.bnb_4bit_compute_dtype, config.bnb_4bit_use_double_quant, config.bnb_4bit_quant_type)
                 with torch.device("meta"):
-                    quantized = bnb.nn.Linear4bit(linear.in_features, linear.out_features, linear.bias is not None)
-                quantized.compute_dtype = config.bnb_4bit_compute_dtype
+                    quantized = bnb.nn.Linear4bit(
+                        linear.in_features, linear.out_features, linear.bias is not None, *kind
+                    )
                 quantized.weight = bnb.nn.Params4bit(
                     linear.weight.data,
                     requires_grad=False,

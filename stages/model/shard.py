@@ -28,7 +28,7 @@ def shard_blocks(model: PeftModel, method: Method) -> PeftModel:
     whole = {module.to(device).weight for module in embeddings}
     for layer in model.modules():
         if isinstance(layer, LoraLayer):
-            whole |= {*layer.lora_A.parameters(), *layer.lora_B.parameters()}
+            whole |= {*layer.lora_A.to(device).parameters(), *layer.lora_B.to(device).parameters()}
     mesh = init_device_mesh(device.type, (world_size(),))
     # All blocks below one root, so that the next is gathered while one computes. The root, too, is split again after
     # each pass: the process that saves an adapter does so, and would then gather alone.
@@ -44,7 +44,8 @@ def name_bytes_float32(block: nn.Module) -> None:
     """FSDP2 splits floating-point numbers, so 4-bit weights become the same bytes under that name, as bitsandbytes'
     quant_storage has them; what belongs to them is found in the module.
 
-    Not bfloat16: torch's _foreach_copy_ on GPUs makes all its NaNs one, and some packed bytes look like NaNs
+    In a group with parameters of other types FSDP2 copies all as bytes, in one of float32 alone as what they are. Not
+    bfloat16: torch's _foreach_copy_ on GPUs makes all its NaNs one, and some packed bytes look like NaNs
     (bitsandbytes issue 1945; seen with torch 2.11 as losses that were .04 off).
     """
     for module in block.modules():

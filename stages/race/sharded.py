@@ -66,11 +66,12 @@ def main() -> None:
         if world_size() > 1:
             mine, everybodys = everybodys[0], [None] * world_size()
             torch.distributed.all_gather_object(everybodys, mine)
+        talk = {"backend": torch.distributed.get_backend()} if world_size() > 1 else {}
         for checkpointing in (False, True):
             ranks = {str(rank): of[checkpointing] for rank, of in enumerate(everybodys)}
             predicted = step_memory(config, method, RANK, batch, tokens, checkpointing, SHARED, processes=world_size())
             key = f"{name}, {world_size()} process(es)" + (", checkpointed" if checkpointing else "")
-            block = {"batch": batch, "tokens": tokens, "predicted_peak": predicted.peak, "ranks": ranks}
+            block = {"batch": batch, "tokens": tokens, "predicted_peak": predicted.peak, "ranks": ranks, **talk}
             report[shape] = report.get(shape, {}) | {key: block}
             peaks = ", ".join(f"{rank['peak'] / 1e9:.2f}" for rank in ranks.values())
             print(f"sharded: {shape}, {key}: {peaks} GB of each, {predicted.peak / 1e9:.2f} by formula", flush=True)
