@@ -1,7 +1,6 @@
 """Two processes train and evaluate as one does: same batches, same losses, each text scored once, one writer."""
 
 import os
-import re
 import shutil
 import signal
 import socket
@@ -19,7 +18,8 @@ from stages.text.batches import TokenBudgetBatches
 from tests.project import copy_project, run
 
 TWO = ["env", "NPROC=2", "python", "-m"]
-TWO_OF_A_SCRIPT = ["torchrun", "--nproc-per-node=2", "--no-python", "env", "PYTHONPATH=.", "python"]
+ONE_OF_A_SCRIPT = ["env", "PYTHONPATH=.", "python"]
+TWO_OF_A_SCRIPT = ["torchrun", "--nproc-per-node=2", "--no-python", *ONE_OF_A_SCRIPT]
 
 
 @pytest.fixture(scope="module")
@@ -113,22 +113,24 @@ for name, parameter in model.named_parameters():
         parameter.data.normal_(std=0.3)
 texts = [f"第{number}条：转账{'吗' * number}" for number in range(17)]
 found = stages.evaluate.generate.generate_verdicts(model, prompt, texts, 2, 40)
-Path(f"verdicts.of.{rank()}").write_text(repr(found))
+Path(f"written.by.{rank()}").write_text(repr(found))
 """
 
 
-def verdicts(folder, *launcher):
-    """Of each process."""
-    (folder / "verdicts.py").write_text(VERDICTS)
-    run(folder, *launcher, "verdicts.py")
-    return [file.read_text() for file in folder.glob("verdicts.of.*")]
+def written_by_each(folder, script, *launcher):
+    """What each process of a script wrote, in a file of its own, since two may mix up what they print."""
+    for old in folder.glob("written.by.*"):
+        old.unlink()
+    (folder / "script.py").write_text(script)
+    run(folder, *launcher, "script.py")
+    return [file.read_text() for file in folder.glob("written.by.*")]
 
 
 def test_all_get_all_written_answers(project, two):
     """Nine batches: the last round has one for the first process alone."""
-    (alone,) = verdicts(project, "env", "PYTHONPATH=.", "python")
+    (alone,) = written_by_each(project, VERDICTS, *ONE_OF_A_SCRIPT)
     assert all(word in alone for word in ("None", "False", "True"))
-    assert verdicts(two, *TWO_OF_A_SCRIPT) == [alone, alone]
+    assert written_by_each(two, VERDICTS, *TWO_OF_A_SCRIPT) == [alone, alone]
 
 
 OUT_OF_MEMORY_ONCE = """
@@ -151,7 +153,7 @@ __main__.main()
 
 def test_memory_that_runs_out_in_one_process_is_its_own_affair(project, two, tmp_path_factory):
     folder = tmp_path_factory.mktemp("memory") / "copy"
-    shutil.copytree(project, folder, ignore=shutil.ignore_patterns("runs", "checkpoints"))
+    shutil.copytree(project, folder, ignore=shutil.ignore_patterns("runs", "checkpoints", "train.csv"))
     (folder / "out_of_memory_once.py").write_text(OUT_OF_MEMORY_ONCE)
     printed = run(folder, *TWO_OF_A_SCRIPT, "out_of_memory_once.py")
     assert printed.count("batches are now worked off in 2 pieces") == 1
@@ -160,6 +162,8 @@ def test_memory_that_runs_out_in_one_process_is_its_own_affair(project, two, tmp
 
 
 SHARE_HELD = """
+from pathlib import Path
+from stages import rank
 from torch.distributed.tensor import DTensor
 from stages import params
 from stages.model.adapter import attach_adapter
@@ -170,7 +174,9 @@ chosen = params.load()
 model = shard_blocks(attach_adapter(load_base(chosen.method), chosen.train), chosen.method)
 split = [parameter for parameter in model.parameters() if isinstance(parameter, DTensor)]
 matrices = sum(name.endswith("base_layer.weight") for name, parameter in model.named_parameters())
-print("split", len(split) >= matrices > 0, sum(p.to_local().numel() for p in split) / sum(p.numel() for p in split))
+assert len(split) >= matrices > 0
+held = sum(p.to_local().numel() for p in split) / sum(p.numel() for p in split)
+Path(f"written.by.{rank()}").write_text(str(held))
 """
 
 
@@ -191,9 +197,7 @@ def test_blocks_split_over_processes_are_the_same_model(project, tmp_path_factor
     one, two = folders.values()
     for stage in ("train", "select", "evaluate"):
         run(one, "python", "-m", f"stages.{stage}")
-    (two / "share_held.py").write_text(SHARE_HELD)
-    printed = run(two, *TWO_OF_A_SCRIPT, "share_held.py")
-    held = re.findall(r"split True (\S+)", printed)
+    held = written_by_each(two, SHARE_HELD, *TWO_OF_A_SCRIPT)
     assert list(map(float, held)) == [pytest.approx(0.5, abs=0.01)] * 2
     run(two, *TWO, "stages.train")
     shutil.copytree(one / "models/selected", two / "models/selected")
@@ -209,12 +213,13 @@ def test_blocks_split_over_processes_are_the_same_model(project, tmp_path_factor
             [float(row[column]) for row in read_csv(folder / "data/predictions/test.csv")] for folder in (one, two)
         ]
         assert scores[1] == pytest.approx(scores[0], abs=2e-6)
-    assert verdicts(two, *TWO_OF_A_SCRIPT) == 2 * verdicts(one, "env", "PYTHONPATH=.", "python")
+    alone = written_by_each(one, VERDICTS, *ONE_OF_A_SCRIPT)
+    assert written_by_each(two, VERDICTS, *TWO_OF_A_SCRIPT) == alone * 2
 
 
 def test_two_machines_that_share_a_disk(project, two, tmp_path_factory):
     folder = tmp_path_factory.mktemp("machines") / "copy"
-    shutil.copytree(project, folder, ignore=shutil.ignore_patterns("runs", "checkpoints"))
+    shutil.copytree(project, folder, ignore=shutil.ignore_patterns("runs", "checkpoints", "train.csv"))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = ["--master-addr", "127.0.0.1", "--master-port", str(free.getsockname()[1])]
