@@ -49,6 +49,9 @@ def test_the_formula_is_within_a_twentieth_where_blocks_are_split():
             config_of("qwen2-7b"), method, 16, block["batch"], block["tokens"], checkpointing, SHARED, 1, processes
         )
         for rank in block["ranks"].values():
+            if "unavailable" in rank:  # it did not fit on an H100 of 80 GB
+                assert predicted.peak > 80e9, name
+                continue
             assert predicted.peak == pytest.approx(rank["peak"], rel=0.05), name
 
 

@@ -10,12 +10,18 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
-from stages import params
+from stages import UserError, params
+from stages.race.scaling import report
 from stages.report import read_csv, read_json, write_json
-from stages.text.batches import TokenBudgetBatches
+from stages.text.batches import TokenBudgetBatches, padded
 from tests.project import copy_project, run
+
+pytestmark = pytest.mark.skipif(torch.cuda.device_count() == 1, reason="two processes need two GPUs, or none")
 
 TWO = ["env", "NPROC=2", "python", "-m"]
 ONE_OF_A_SCRIPT = ["env", "PYTHONPATH=.", "python"]
@@ -161,6 +167,36 @@ def test_memory_that_runs_out_in_one_process_is_its_own_affair(project, two, tmp
     assert losses[1] == pytest.approx(losses[0], abs=1e-5, rel=0)
 
 
+RATES = """
+from pathlib import Path
+from stages import rank
+from stages.race import rates
+
+rates.WARM_UP, rates.WINDOWS, rates.WINDOW = 2, 3, 2
+out = Path("rates.json")
+import sys
+sys.argv = ["rates", str(out), "7", "4"]
+rates.main()
+Path(f"written.by.{rank()}").write_text("ended")
+"""
+
+
+def test_the_rates_of_two_processes_are_of_what_one_computes(project, two):
+    blocks = {}
+    for number, folder, launcher in (("1", project, ONE_OF_A_SCRIPT), ("2", two, TWO_OF_A_SCRIPT)):
+        assert written_by_each(folder, RATES, *launcher) == ["ended"] * int(number)
+        blocks[number] = read_json(folder / "rates.json")
+    whole = report(blocks)
+    for name in ("train 7", "train 4", "evaluate"):
+        one, other = whole["1"][name], whole["2"][name]
+        assert one["efficiency"] == 1
+        assert other["efficiency"] == pytest.approx(other["samples_per_second"] / one["samples_per_second"] / 2)
+        assert one["samples_per_second_min"] <= one["samples_per_second"] <= one["samples_per_second_max"]
+    blocks["2"]["train 7"]["loss"] += 0.1
+    with pytest.raises(UserError, match="train 7: the losses on the same batch differ"):
+        report(blocks)
+
+
 SHARE_HELD = """
 from pathlib import Path
 from stages import rank
@@ -228,7 +264,7 @@ def test_two_machines_that_share_a_disk(project, two, tmp_path_factory):
         subprocess.Popen(
             ["torchrun", "--nnodes", "2", "--node-rank", str(number), *address, "-m", "stages.train"],
             cwd=folder,
-            env=environment,
+            env=environment | {"CUDA_VISIBLE_DEVICES": str(number)},  # a machine's own
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
@@ -269,6 +305,13 @@ def test_batches_are_dealt_out_and_none_is_lost():
     for batch, dealt in zip(whole, zip(*hands, strict=True), strict=True):
         assert sorted(row for hand in dealt for row in hand if row >= 0) == sorted(batch)
         assert all(hand and all(row >= 0 or ~row in batch for row in hand) for hand in dealt)
+
+
+@given(st.lists(st.integers(1, 500), min_size=2, max_size=40), st.integers(1, 8))
+def test_no_process_has_many_more_tokens_than_another(lengths, world):
+    hands = [TokenBudgetBatches(lengths, None, rank=r, world=world, group_by_length=False) for r in range(world)]
+    shares = [sum(padded(lengths[row]) for row in next(iter(hand)) if row >= 0) for hand in hands]
+    assert max(shares) - min(shares) <= padded(max(lengths))
 
 
 def test_a_number_of_processes_that_is_none_is_refused(project):

@@ -4,14 +4,14 @@ import json
 from collections.abc import Sequence
 
 import torch
-import torch.distributed
 from peft import PeftModel
 from tqdm import tqdm
 from transformers import GenerationConfig
 
-from stages import rank, world_size
+from stages import rank
 from stages.model.packed import attend_packed
 from stages.model.shard import is_sharded
+from stages.model.share import gathered, own_share, passes_to_join
 from stages.text.prompt import Prompt
 
 WORDS = {"true": True, "false": False}
@@ -24,10 +24,10 @@ def generate_verdicts(
 ) -> list[bool | None]:
     """Greedy answers to texts, in order, in batches of `batch_size` rows; None where no verdict can be read.
 
-    Several processes answer every so many-th batch each, and all get all answers. The base model's own generation
+    Several processes answer every so many-th text each, and all get all answers. The base model's own generation
     settings (sampling, a repetition penalty that the words of the prompt would trigger) are left aside.
     """
-    rows = [{"input_ids": prompt.encode(ids, cue=False)} for ids in prompt.tokenize(list(texts))]
+    rows = [{"input_ids": prompt.encode(ids, cue=False)} for ids in prompt.tokenize(list(own_share(texts)))]
     device = next(model.parameters()).device
     greedy = GenerationConfig(
         max_new_tokens=max_new_tokens,
@@ -36,30 +36,25 @@ def generate_verdicts(
         eos_token_id=prompt.tokenizer.eos_token_id,
     )
     starts = range(0, len(rows), batch_size)
-    mine = starts[rank() :: world_size()]
-    sharded = is_sharded(model)  # where processes pass through the model together,
-    goes_along = sharded and len(mine) * world_size() < len(starts)  # without a batch of its own, in the last round
 
     def answers_to(rows_now: list[dict[str, list[int]]]) -> list[str]:
         batch = prompt.tokenizer.pad(rows_now, padding_side="left", return_tensors="pt").to(device)
-        tokens = model.generate(**batch, generation_config=greedy, synced_gpus=sharded)
+        tokens = model.generate(**batch, generation_config=greedy, synced_gpus=is_sharded(model))
         return prompt.tokenizer.batch_decode(tokens[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
 
+    to_join = passes_to_join(model, len(starts), device)
     numbers = torch.zeros(len(rows), dtype=torch.int64)
     model.set_attn_implementation("sdpa")  # rows are padded here, and masked
     with tqdm(total=len(rows), desc="test, generation", unit="text", disable=rank() > 0) as progress:
-        for start in mine:
+        for start in starts:
             answers = answers_to(rows[start : start + batch_size])
             found = [VERDICTS.index(parse_verdict(answer)) for answer in answers]
             numbers[start : start + len(found)] = torch.tensor(found)
-            progress.update(min(len(rows), start + batch_size * world_size()) - progress.n)
-    if goes_along:
-        answers_to(rows[:1])
+            progress.update(len(found))
+    for _ in range(to_join):  # answers, each of as many passes as the longest of all
+        answers_to([{"input_ids": prompt.encode([], cue=False)}])
     attend_packed(model)
-    if world_size() > 1:
-        numbers = numbers.to(device)
-        torch.distributed.all_reduce(numbers)
-    return [VERDICTS[number] for number in numbers.tolist()]
+    return [VERDICTS[number] for number in gathered(numbers, len(texts), device).tolist()]
 
 
 def parse_verdict(answer: str) -> bool | None:

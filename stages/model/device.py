@@ -22,7 +22,8 @@ def pick_device() -> torch.device:
         here, gpus = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), torch.cuda.device_count()
         if 0 < gpus < here:
             raise UserError(f"NPROC asks for {here} processes; expected one a GPU, of which there are {gpus}")
-        PartialState(cpu=not torch.cuda.is_available())
+        device = {"device_id": torch.device("cuda", int(os.environ["LOCAL_RANK"]))} if gpus else {}
+        PartialState(cpu=not gpus, **device)
     return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
 
 

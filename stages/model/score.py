@@ -8,9 +8,10 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from stages import UserError, rank, world_size
+from stages import UserError, rank
 from stages.model.answer import answer_logits
 from stages.model.shard import is_sharded
+from stages.model.share import gathered, own_share, passes_to_join
 from stages.text.batches import Collator, TokenBudgetBatches
 from stages.text.prompt import Prompt
 
@@ -38,9 +39,9 @@ def label_scores(
     """Scores texts, longest first, in batches of at most `max_tokens_per_batch` padded tokens.
 
     The model is put in eval mode and left in the mode it came in. Shows a progress bar named `title`. Several processes
-    score every so many-th batch each, and all get all scores. A batch that does not fit in memory is halved.
+    score every so many-th text each, and all get all scores. A batch that does not fit in memory is halved.
     """
-    rows = [{"input_ids": prompt.encode(ids)} for ids in prompt.tokenize(list(texts))]
+    rows = [{"input_ids": prompt.encode(ids)} for ids in prompt.tokenize(list(own_share(texts)))]
     batches = TokenBudgetBatches([len(row["input_ids"]) for row in rows], max_tokens_per_batch)
     collate = Collator(prompt.tokenizer.pad_token_id)
     device = next(model.parameters()).device
@@ -48,11 +49,10 @@ def label_scores(
     scored: list[tuple[list[int], torch.Tensor]] = []  # rows of a batch, and their scores on the device
     was_training = model.training
     model.eval()
-    todo = list(batches)[rank() :: world_size()][::-1]
-    sharded = is_sharded(model)  # where processes pass through the model together,
-    goes_along = sharded and len(todo) * world_size() < len(batches)  # without a batch of its own, in the last pass
+    todo = list(batches)[::-1]
+    to_join = passes_to_join(model, len(todo), device)
     # no_grad, not inference_mode: tensors that layers keep for later must stay usable in training.
-    with torch.no_grad(), tqdm(total=sum(map(len, todo)), desc=title, unit="text", disable=rank() > 0) as progress:
+    with torch.no_grad(), tqdm(total=len(rows), desc=title, unit="text", disable=rank() > 0) as progress:
         while todo:
             batch = todo.pop()
             fits = True
@@ -64,7 +64,7 @@ def label_scores(
             except torch.OutOfMemoryError:
                 fits = False
             if not fits:  # outside the handler, whose traceback holds on to tensors
-                if sharded:
+                if is_sharded(model):
                     raise UserError(
                         f"a batch of {len(batch)} text(s) does not fit in the GPU's memory, and can't be halved with "
                         "residency sharded: lower train.eval_max_tokens_per_batch or evaluate.max_tokens_per_batch (of "
@@ -72,16 +72,13 @@ def label_scores(
                     )
                 todo += halves(batch, len(rows[batch[0]]["input_ids"]))
                 torch.cuda.empty_cache()
-        if goes_along:
-            answer_logits(model, collate([min(rows, key=lambda row: len(row["input_ids"]))]), len(prompt.prefix))
+        for _ in range(to_join):
+            answer_logits(model, collate([{"input_ids": prompt.encode([])}]), len(prompt.prefix))
     model.train(was_training)
     result = torch.zeros(len(rows), 2, dtype=torch.float64)
     for batch, scores in scored:  # a GPU is waited for here only
         result[batch] = scores.double().cpu()
-    if world_size() > 1:
-        result = result.to(device)
-        torch.distributed.all_reduce(result)
-    return LabelScores(result.cpu().numpy())
+    return LabelScores(gathered(result, len(texts), device).numpy())
 
 
 def halves(batch: list[int], tokens: int) -> list[list[int]]:

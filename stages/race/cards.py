@@ -39,7 +39,7 @@ def trains(shape: str, card: int, method: str, checkpointing: bool) -> dict[str,
         block["peak_of_loading"] = torch.cuda.max_memory_allocated()
         if checkpointing:
             checkpoint_activations(base)
-        step = measure_step(attach_adapter(base, adapter_params(chosen)), adapter_params(chosen), plan[0], TOKENS)
+        step = measure_step(attach_adapter(base, adapter_params(chosen)), plan[0], TOKENS)
         return block | {"fits": True, "peak": step["peak"], "reserved": torch.cuda.max_memory_reserved()}
     except torch.OutOfMemoryError as error:
         return block | {"fits": False, "unavailable": str(error).splitlines()[0]}

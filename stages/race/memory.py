@@ -5,6 +5,7 @@ python -m stages.race.memory SHAPE   (models/base is a model of that shape, of r
 
 import dataclasses
 import gc
+import time
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from stages.model.device import environment, pick_device
 from stages.model.load import load_base
 from stages.model.memory import step_memory
 from stages.model.shapes import config_of
+from stages.model.share import own_share
 from stages.params import Method, Params, Train
 from stages.paths import METRICS
 from stages.race import arguments, require_gpu_and_base
@@ -48,7 +50,7 @@ def measure_method(method: str) -> dict[str, dict[str, Any]]:
         for batch in BATCHES:
             block = {"method": method, "checkpointing": checkpointing, "batch": batch, "weights": weights}
             try:
-                block |= {"adapters": adapters} | measure_step(model, train, batch)
+                block |= {"adapters": adapters} | measure_step(model, batch)
             except torch.OutOfMemoryError as error:
                 block["unavailable"] = str(error).splitlines()[0]
             model.zero_grad()
@@ -65,23 +67,27 @@ def checkpoint_activations(model: PreTrainedModel) -> None:
     model.activation_checkpointing_enable({"use_reentrant": False, "preserve_rng_state": False})
 
 
-def measure_step(model: torch.nn.Module, train: Train, batch: int, tokens: int = TOKENS) -> dict[str, int]:
-    """Bytes of the parts of a step, the second, in which the optimizer's states exist."""
+def measure_step(model: torch.nn.Module, batch: int, tokens: int = TOKENS) -> dict[str, float]:
+    """Bytes of the parts of a step, the third: by then the optimizer's states exist; its seconds, and its loss. Of
+    several processes each takes its share of the batch. Nothing is learned, so that losses can be compared."""
     model.train()
     device = pick_device()
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=train.learning_rate, fused=True)
+    optimizer = torch.optim.AdamW(trained, lr=0.0, fused=True)
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(1000, 100_000, (batch, tokens), generator=generator)
     ids[:, :SHARED] = ids[:1, :SHARED].clone()
-    rows = {"input_ids": ids, "positions": torch.full((batch, 1), tokens - 1)}
-    labels = torch.full((batch,), 7, device=device)
+    ids = own_share(ids)
+    rows = {"input_ids": ids, "positions": torch.full((len(ids), 1), tokens - 1)}
+    labels = torch.full((len(ids),), 7, device=device)
     at_head: list[int] = []
     hook = model.get_output_embeddings().register_forward_pre_hook(
         lambda *_: at_head.append(torch.cuda.memory_allocated())
     )
     try:
-        for _ in range(2):
+        for _ in range(3):
+            torch.cuda.synchronize()
+            start = time.perf_counter()
             torch.cuda.reset_peak_memory_stats()
             before = torch.cuda.memory_allocated()
             loss = functional.cross_entropy(answer_logits(model, rows, SHARED)[:, 0].float(), labels)
@@ -92,11 +98,16 @@ def measure_step(model: torch.nn.Module, train: Train, batch: int, tokens: int =
             gradients = sum(parameter.grad.nbytes for parameter in trained)
             optimizer.step()
             optimizer.zero_grad()
+            value = loss.item()
             del loss
+            torch.cuda.synchronize()
+            seconds = time.perf_counter() - start
     finally:
         hook.remove()
     states = sum(v.nbytes for state in optimizer.state.values() for v in state.values() if torch.is_tensor(v))
     return {
+        "loss": value,
+        "seconds": seconds,
         "gradients": gradients,
         "optimizer": states,
         "activations": at_head[-1] - before,

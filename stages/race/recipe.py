@@ -33,6 +33,7 @@ from stages.model.device import environment, peak_memory_bytes, pick_device, res
 from stages.model.load import keep_packing, load_base, load_tokenizer, quantization
 from stages.model.memory import block_matrices
 from stages.model.score import label_scores
+from stages.model.shard import shard_blocks
 from stages.params import Params
 from stages.paths import BASE_MODEL, PROCESSED
 from stages.race import arguments, whole_number
@@ -199,7 +200,7 @@ def ours(method: str, **changes) -> Callable:
             train_sampling_strategy="random", loss="completion", save_steps=STEPS, eval_steps=STEPS,
             logging_steps=10, r=16, lora_alpha=32, **changes,
         )  # fmt: skip
-        model = attach_adapter(load_base(chosen.methods[method]), train)
+        model = shard_blocks(attach_adapter(load_base(chosen.methods[method]), train), chosen.methods[method])
         arguments = training_arguments(train, pick_device(), Path(folder))
         arguments.max_steps, arguments.warmup_steps = STEPS, 0
         trainer = LabelTrainer(model, arguments, train, rows, [], prompt, States(Path(folder), 1))

@@ -1,55 +1,54 @@
-"""Training and evaluation on 1, 2, … GPUs (without any: processes on the CPU): texts per second, and what of them one
-more GPU is worth.
+"""Training and scoring by 1, 2, … GPUs (without any: processes on the CPU): texts a second, and what of them one more
+is worth.
 
-python -m stages.race.scaling NUMBER...   (in a clone of its own, after `dvc repro select`, with nothing else running)
+python -m stages.race.scaling PROCESSES BATCH...   (as 1,2 64 128; models/base and data/processed/train.jsonl lie there)
 """
 
 import os
-import shutil
+import tempfile
+from pathlib import Path
 from typing import Any
 
-from stages import UserError, run
+from stages import UserError, params, run
 from stages.benchmark.measure import run_apart
-from stages.model.device import environment, pick_device
 from stages.model.identity import require_whole_base
-from stages.paths import BASE_MODEL, METRICS, RUNS
+from stages.paths import BASE_MODEL, METRICS
 from stages.race import arguments, whole_number
 from stages.report import read_json, write_json
 
+TOLERANCE = 0.02  # of the loss: bfloat16 sums in another order
 
-def measure(processes: int) -> dict[str, Any]:
-    """Both stages, anew."""
-    os.environ["NPROC"] = str(processes)
-    run_apart("stages.train")
-    shutil.rmtree(RUNS / "train")
-    run_apart("stages.evaluate")
-    train, evaluate = (read_json(METRICS / f"{name}.json") for name in ("train", "evaluate"))
-    return {
-        "train_samples_per_second": train["measured"]["samples_per_second"],
-        "train_peak_memory_bytes": train["measured"]["peak_memory_bytes"],
-        "train_steps": train["facts"]["steps"],
-        "evaluate_samples_per_second": evaluate["model"]["samples_per_second"],
-        "average_precision": evaluate["model"]["average_precision"],
-    }
+
+def report(blocks: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The blocks by number of processes, each rate with its efficiency: over the first block's, a process. Raises
+    UserError where their losses on the same batch differ, since then they don't compute the same."""
+    first = next(iter(blocks.values()))
+    whole: dict[str, Any] = {}
+    for number, block in blocks.items():
+        whole[number] = {}
+        for name in (name for name in block if name == "evaluate" or name.startswith("train ")):
+            if abs(block[name].get("loss", 0) - first[name].get("loss", 0)) > TOLERANCE:
+                raise UserError(f"{name}: the losses on the same batch differ: {first[name]}, {block[name]}")
+            speedup = block[name]["samples_per_second"] / first[name]["samples_per_second"]
+            whole[number][name] = block[name] | {"efficiency": speedup * first["processes"] / block["processes"]}
+    return whole | {"environment": first["environment"]}
 
 
 def main() -> None:
-    numbers = arguments("NUMBER")
-    for number in numbers:
-        whole_number(number, "number of processes")
+    processes, *batches = arguments("PROCESSES BATCH")
+    for number in [*processes.split(","), *batches]:
+        whole_number(number, "PROCESSES or BATCH")
     require_whole_base(BASE_MODEL)
-    if (RUNS / "train").exists():
-        raise UserError(f"{RUNS / 'train'} holds a training; expected a fresh clone after `dvc repro select`")
-    report: dict[str, Any] = {}
-    for number in map(int, numbers):
-        print(f"scaling: {number} process(es)", flush=True)
-        report[str(number)] = measure(number)
-        first = report[numbers[0]]
-        for stage in ("train", "evaluate"):
-            key = f"{stage}_samples_per_second"
-            speedup = report[str(number)][key] / first[key]
-            report[str(number)][f"{stage}_efficiency"] = speedup / (number / int(numbers[0]))
-        write_json(METRICS / "scaling.json", report | {"environment": environment(pick_device())})
+    chosen, blocks = params.load(), {}
+    facts = {"method": chosen.method_name, "profile": chosen.train.profile}
+    with tempfile.TemporaryDirectory() as folder:
+        for number in processes.split(","):
+            print(f"scaling: {number} process(es)", flush=True)
+            out = Path(folder) / f"{number}.json"
+            os.environ["NPROC"] = number
+            run_apart("stages.race.rates", str(out), *batches)
+            blocks[number] = read_json(out)
+            write_json(METRICS / "scaling.json", report(blocks) | facts)
 
 
 if __name__ == "__main__":

@@ -28,8 +28,8 @@ METHODS = ("lora", "qlora-dq")
 
 
 def measure(method: Method, batch: int, tokens: int) -> dict[bool, dict[str, Any]]:
-    """Of this process, without checkpointing and with it: loads and splits the model, and takes two steps with its
-    share of the batch."""
+    """Of this process, without checkpointing and with it: loads and splits the model, and takes three steps with its
+    share of the batch; where that does not fit on one GPU alone, what torch says."""
     train = adapter_params(params.load())
     gc.collect()  # of an earlier method's model, which holds cycles
     torch.cuda.empty_cache()
@@ -46,7 +46,12 @@ def measure(method: Method, batch: int, tokens: int) -> dict[bool, dict[str, Any
     for checkpointing in (False, True):
         if checkpointing:
             checkpoint_activations(model.get_base_model())
-        steps[checkpointing] = loaded | measure_step(model, train, -(-batch // world_size()), tokens)
+        try:
+            steps[checkpointing] = loaded | measure_step(model, batch, tokens)
+        except torch.OutOfMemoryError as error:
+            if world_size() > 1:  # the others would wait for ever
+                raise
+            steps[checkpointing] = loaded | {"unavailable": str(error).splitlines()[0]}
         model.zero_grad()
         torch.cuda.empty_cache()
     return steps
@@ -73,8 +78,8 @@ def main() -> None:
             key = f"{name}, {world_size()} process(es)" + (", checkpointed" if checkpointing else "")
             block = {"batch": batch, "tokens": tokens, "predicted_peak": predicted.peak, "ranks": ranks, **talk}
             report[shape] = report.get(shape, {}) | {key: block}
-            peaks = ", ".join(f"{rank['peak'] / 1e9:.2f}" for rank in ranks.values())
-            print(f"sharded: {shape}, {key}: {peaks} GB of each, {predicted.peak / 1e9:.2f} by formula", flush=True)
+            peaks = ", ".join(f"{r['peak'] / 1e9:.2f} GB" if "peak" in r else r["unavailable"] for r in ranks.values())
+            print(f"sharded: {shape}, {key}: {peaks}; {predicted.peak / 1e9:.2f} GB by formula", flush=True)
         if is_main_process():
             write_json(path, report | {"environment": environment(device)})
 

@@ -1,5 +1,6 @@
 """Batches: bounded by a token budget, of like lengths, padded on the right."""
 
+import itertools
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ class TokenBudgetBatches(Sampler[list[int]]):
         max_tokens: most padded tokens in a batch; None for no bound.
         max_rows: most rows in a batch; None for no bound.
         shuffle: False gives longest first and always the same order, for scoring.
-        rank, world: of each batch, every world-th row from row `rank` on: the batches are those of one process, dealt
+        rank, world: of each batch, the rows of process `rank` of so many: the batches are those of one process, dealt
             out to all. A process that gets none of a batch gets ~row, of a row that another one has.
     """
 
@@ -58,7 +59,15 @@ class TokenBudgetBatches(Sampler[list[int]]):
         return len(self.batches())
 
     def __iter__(self) -> Iterator[list[int]]:
-        return (batch[self.rank :: self.world] or [~batch[0]] for batch in self.batches())
+        return (self.dealt(batch) or [~batch[0]] for batch in self.batches())
+
+    def dealt(self, batch: list[int]) -> list[int]:
+        """This process's rows, in the order of the batch. They are dealt out longest first, there and back (0, 1, 1, 0,
+        0, …), so that no process waits for long for one with more tokens."""
+        there_and_back = [*range(self.world), *reversed(range(self.world))]
+        longest_first = sorted(batch, key=lambda row: -self.lengths[row])
+        own = {row for row, owner in zip(longest_first, itertools.cycle(there_and_back)) if owner == self.rank}
+        return [row for row in batch if row in own]
 
     def batches(self) -> list[list[int]]:
         rng = random.Random(f"{self.seed}/{self.epoch}")
