@@ -36,6 +36,8 @@ def report(blocks: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 def main() -> None:
     processes, *batches = arguments("PROCESSES BATCH")
+    if "," not in processes:
+        raise UserError(f"PROCESSES: found {processes!r}; expected two numbers or more, with commas, as 1,2")
     for number in [*processes.split(","), *batches]:
         whole_number(number, "PROCESSES or BATCH")
     require_whole_base(BASE_MODEL)
