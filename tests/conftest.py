@@ -16,6 +16,9 @@ from stages.params import Method, Model, Train
 from stages.text.prompt import build_prompt
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+# On some processors several threads sum in another order from run to run, and tests compare bytes.
+os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
+torch.set_num_threads(1)
 ROOT = Path(__file__).parents[1]
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 CHAT_TEMPLATE = (
