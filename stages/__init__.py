@@ -55,7 +55,8 @@ def start_processes(number: str) -> None:
         module = sys.modules["__main__"].__spec__.name.removesuffix(".__main__")
         launcher = ["-m", "accelerate.commands.launch", "--config_file", "accelerate.yaml", "--num_processes", number]
         if not has_gpu():  # the launcher would give each process one core, however many there are
-            os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(number))))
+            cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+            os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // int(number))))
         # A signal takes effect when a step has ended and its state is saved; torch would kill after 30 s.
         os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "600")
         sys.stdout.flush()

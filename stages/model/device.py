@@ -19,7 +19,8 @@ LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "sci
 def pick_device() -> torch.device:
     """The GPU, if there is one; of several processes, each has its own and they can talk from here on."""
     if world_size() > 1:
-        here, gpus = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), torch.cuda.device_count()
+        here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0  # a driver too old still counts them
         if 0 < gpus < here:
             raise UserError(f"NPROC asks for {here} processes; expected one a GPU, of which there are {gpus}")
         device = {"device_id": torch.device("cuda", int(os.environ["LOCAL_RANK"]))} if gpus else {}

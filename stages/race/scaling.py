@@ -21,7 +21,8 @@ TOLERANCE = 0.02  # of the loss: bfloat16 sums in another order
 
 def report(blocks: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """The blocks by number of processes, each rate with its efficiency: over the first block's, a process. Raises
-    UserError where their losses on the same batch differ, since then they don't compute the same."""
+    UserError where their losses on the same texts differ, before training: then they don't have the same model. It says
+    nothing of the steps that follow; tests/test_processes.py compares those."""
     first = next(iter(blocks.values()))
     whole: dict[str, Any] = {}
     for number, block in blocks.items():

@@ -87,7 +87,7 @@ class CapturedPasses:
     def capture(self, inputs: dict[str, Any]) -> tuple[torch.cuda.CUDAGraph, torch.Tensor]:
         """Capturing computes nothing yet: gradients stay as they are."""
         graph = torch.cuda.CUDAGraph()
-        # Other threads may go on meanwhile: NCCL's asks how far its sums are, the loader's pins memory.
+        # NCCL's own thread may go on meanwhile, asking how far its sums are.
         with torch.cuda.graph(graph, pool=self.pool.id, stream=self.stream, capture_error_mode="thread_local"):
             loss = self.loss_of(inputs)
             loss.backward()
