@@ -37,7 +37,7 @@ def run(main: Callable[[], None], spread: bool = False) -> None:
         if spread and "WORLD_SIZE" not in os.environ:
             start_processes(os.environ.get("NPROC", "1"))
         main()
-        part()
+        leave_others()
     except UserError as error:
         sys.exit(f"error: {error}")
     except Exception as error:
@@ -54,19 +54,10 @@ def start_processes(number: str) -> None:
     if int(number) > 1:
         module = sys.modules["__main__"].__spec__.name.removesuffix(".__main__")
         launcher = ["-m", "accelerate.commands.launch", "--config_file", "accelerate.yaml", "--num_processes", number]
-        if not has_gpu():  # the launcher would give each process one core, however many there are
-            cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-            os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // int(number))))
         # A signal takes effect when a step has ended and its state is saved; torch would kill after 30 s.
         os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "600")
         sys.stdout.flush()
         os.execv(sys.executable, [sys.executable, *launcher, "-m", module, *sys.argv[1:]])
-
-
-def has_gpu() -> bool:
-    import torch
-
-    return torch.cuda.is_available()
 
 
 def no_room(error: Exception) -> str | None:
@@ -93,8 +84,8 @@ def is_main_process() -> bool:
     return rank() == 0
 
 
-def part() -> None:
-    """Ends the talk of several processes, where there was any."""
+def leave_others() -> None:
+    """Ends the talk of several processes, where there was any: torch warns of a process that goes without."""
     if world_size() > 1:
         import torch.distributed
 

@@ -25,7 +25,8 @@ pytestmark = pytest.mark.skipif(torch.cuda.device_count() == 1, reason="two proc
 
 TWO = ["env", "NPROC=2", "python", "-m"]
 ONE_OF_A_SCRIPT = ["env", "PYTHONPATH=.", "python"]
-TWO_OF_A_SCRIPT = ["torchrun", "--nproc-per-node=2", "--no-python", *ONE_OF_A_SCRIPT]
+# A process that waits for another's pass would wait for ever.
+TWO_OF_A_SCRIPT = ["timeout", "600", "torchrun", "--nproc-per-node=2", "--no-python", *ONE_OF_A_SCRIPT]
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +103,7 @@ import torch
 from transformers import GenerationConfig
 import stages.evaluate.generate
 from stages import rank
+from stages.model.score import label_scores
 from stages.model.selected import load_selected
 
 def verdict_of(answer):  # a tiny model writes no JSON
@@ -119,6 +121,9 @@ for name, parameter in model.named_parameters():
         parameter.data.normal_(std=0.3)
 texts = [f"第{number}条：转账{'吗' * number}" for number in range(17)]
 found = stages.evaluate.generate.generate_verdicts(model, prompt, texts, 2, 40)
+scores = label_scores(model, prompt, texts, 4096, "all").log_odds
+few = label_scores(model, prompt, texts[:1], 4096, "fewer texts than processes").log_odds
+assert abs(few - scores[:1]).max() < 1e-4 < abs(scores[1:] - scores[0]).min(), (few, scores)
 Path(f"written.by.{rank()}").write_text(repr(found))
 """
 
@@ -133,7 +138,7 @@ def written_by_each(folder, script, *launcher):
 
 
 def test_all_get_all_written_answers(project, two):
-    """Nine batches: the last round has one for the first process alone."""
+    """The first of two processes has one text and one batch of answers more; a single text is its alone."""
     (alone,) = written_by_each(project, VERDICTS, *ONE_OF_A_SCRIPT)
     assert all(word in alone for word in ("None", "False", "True"))
     assert written_by_each(two, VERDICTS, *TWO_OF_A_SCRIPT) == [alone, alone]
@@ -168,14 +173,13 @@ def test_memory_that_runs_out_in_one_process_is_its_own_affair(project, two, tmp
 
 
 RATES = """
+import sys
 from pathlib import Path
 from stages import rank
 from stages.race import rates
 
-rates.WARM_UP, rates.WINDOWS, rates.WINDOW = 2, 3, 2
-out = Path("rates.json")
-import sys
-sys.argv = ["rates", str(out), "7", "4"]
+rates.WARM_UP, rates.WINDOWS, rates.WINDOW = 4, 3, 2
+sys.argv = ["rates", "rates.json", "7", "4"]
 rates.main()
 Path(f"written.by.{rank()}").write_text("ended")
 """
@@ -189,12 +193,18 @@ def test_the_rates_of_two_processes_are_of_what_one_computes(project, two):
     whole = report(blocks)
     for name in ("train 7", "train 4", "evaluate"):
         one, other = whole["1"][name], whole["2"][name]
-        assert one["efficiency"] == 1
-        assert other["efficiency"] == pytest.approx(other["samples_per_second"] / one["samples_per_second"] / 2)
+        assert other["compared"] == pytest.approx(one["compared"], abs=1e-4)
         assert one["samples_per_second_min"] <= one["samples_per_second"] <= one["samples_per_second_max"]
-    blocks["2"]["train 7"]["loss"] += 0.1
-    with pytest.raises(UserError, match="train 7: the losses on the same batch differ"):
-        report(blocks)
+
+
+def test_scaling_compares_only_what_computes_the_same():
+    def block(processes, rate, compared):
+        return {"rates": {"evaluate": {"samples_per_second": rate, "compared": compared}}, "processes": processes,
+                "environment": {}}  # fmt: skip
+
+    assert report({"2": block(2, 20.0, 1.5), "4": block(4, 30.0, 1.51)})["4"]["evaluate"]["efficiency"] == 0.75
+    with pytest.raises(UserError, match="evaluate: 4 process"):
+        report({"2": block(2, 20.0, 1.5), "4": block(4, 30.0, 1.6)})
 
 
 SHARE_HELD = """

@@ -1,7 +1,9 @@
 """Measurements beside the pipeline, no stages of it: recipes raced on a GPU, where memory goes, smaller cards, loss
 curves, several processes, and the train stage beside a stock Trainer."""
 
+import statistics
 import sys
+from collections.abc import Sequence
 
 import torch
 
@@ -22,6 +24,15 @@ def whole_number(text: str, name: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise UserError(f"{name}: found {text!r}; expected a whole number above 0")
     return int(text)
+
+
+def median_rate(rates: Sequence[float]) -> dict[str, float]:
+    """Of texts per second in several windows: the median, the lowest and the highest."""
+    return {
+        "samples_per_second": statistics.median(rates),
+        "samples_per_second_min": min(rates),
+        "samples_per_second_max": max(rates),
+    }
 
 
 def require_gpu_and_base() -> None:

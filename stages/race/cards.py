@@ -24,7 +24,7 @@ TOKENS = 512  # of a text with its prompt
 
 
 def trains(shape: str, card: int, method: str, checkpointing: bool) -> dict[str, Any]:
-    """Loads the model and takes two steps with the plan's largest batch, in the memory that the card would leave."""
+    """Loads the model and takes three steps with the plan's largest batch, in the memory that the card would leave."""
     chosen = params.load()
     plan = largest_batch(config_of(shape), chosen.methods[method], RANK, TOKENS, checkpointing, card * GB)
     block: dict[str, Any] = {"batch": plan[0] if plan else 0}

@@ -7,7 +7,6 @@ NPROC=N python -m stages.race.rates OUT BATCH...   (the measurement of scaling c
 import dataclasses
 import gc
 import itertools
-import statistics
 import tempfile
 import time
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
-from stages import params, run, world_size
+from stages import UserError, params, run, world_size
 from stages.model.adapter import attach_adapter, merge_unquantized
 from stages.model.device import environment, peak_memory_bytes, pick_device, reset_peak_memory, synchronize
 from stages.model.load import load_base, load_tokenizer
@@ -24,7 +23,7 @@ from stages.model.score import label_scores
 from stages.model.shard import shard_blocks
 from stages.params import Params
 from stages.paths import PROCESSED
-from stages.race import arguments, whole_number
+from stages.race import arguments, median_rate, whole_number
 from stages.race.recipe import ours
 from stages.report import write_json
 from stages.text.example import Example, read_examples
@@ -36,11 +35,17 @@ WINDOWS, WINDOW = 5, 20  # how many, and the steps of one
 
 
 class Windows(TrainerCallback):
-    """Takes the time of windows of steps. Counted in steps, so that all processes begin and end together."""
+    """Takes the time of windows of steps. Counted in steps, so that all processes begin and end together. loss: of the
+    first steps, as logged, for which gradients were added up."""
 
     def __init__(self, device: torch.device):
         self.device = device
         self.edges: list[float] = []
+        self.loss: float | None = None
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        if self.loss is None:
+            self.loss = logs["loss"]
 
     def on_step_end(self, args, state, control, **kwargs):
         steps = state.global_step - WARM_UP
@@ -53,14 +58,18 @@ class Windows(TrainerCallback):
 
 
 def training(chosen: Params, rows: list[dict[str, Any]], prompt: Prompt, batch: int, device: torch.device) -> dict:
-    """The rate at `batch` texts a step, all processes together."""
+    """The rate at `batch` texts a step, all processes together. Raises UserError where there are fewer."""
+    if len(rows) < batch:
+        raise UserError(f"BATCH: found {batch}, and {len(rows)} texts to train on; expected no more than these")
+    rows = rows[: len(rows) // batch * batch]  # so that each step has as many
     watch = Windows(device)
     with tempfile.TemporaryDirectory() as folder:
         recipe = ours(chosen.method_name, profile=chosen.train.profile)
-        loss, train = recipe(chosen, rows, prompt, batch, folder, watch)
+        _, train = recipe(chosen, rows, prompt, batch, folder, watch)
         reset_peak_memory(device)
         train()
-    return rates(watch.edges, WINDOW * batch) | {"loss": loss, "peak_memory_bytes": peak_memory_bytes(device)}
+    peak = {"peak_memory_bytes": peak_memory_bytes(device)}  # of this process
+    return rates(watch.edges, WINDOW * batch) | {"compared": watch.loss} | peak
 
 
 def scoring(chosen: Params, texts: list[str], prompt: Prompt, device: torch.device) -> dict[str, Any]:
@@ -68,20 +77,15 @@ def scoring(chosen: Params, texts: list[str], prompt: Prompt, device: torch.devi
     model = attach_adapter(load_base(chosen.method), chosen.train).eval()
     merge_unquantized(shard_blocks(model, chosen.method))
     edges = []
-    for _ in range(WINDOWS + 2):
-        label_scores(model, prompt, texts, chosen.evaluate.max_tokens_per_batch, "rates")
+    for _ in range(WINDOWS + 1):
+        scores = label_scores(model, prompt, texts, chosen.evaluate.max_tokens_per_batch, "rates")
         edges.append(time.perf_counter())
-    return rates(edges, len(texts))
+    return rates(edges, len(texts)) | {"compared": float(scores.log_odds.mean())}
 
 
 def rates(edges: list[float], number: int) -> dict[str, float]:
     """Of windows between `edges` (seconds), with `number` texts each."""
-    found = [number / (end - start) for start, end in itertools.pairwise(edges)]
-    return {
-        "samples_per_second": statistics.median(found),
-        "samples_per_second_min": min(found),
-        "samples_per_second_max": max(found),
-    }
+    return median_rate([number / (end - start) for start, end in itertools.pairwise(edges)])
 
 
 def measure(chosen: Params, examples: list[Example], batches: list[int]) -> dict[str, Any]:
@@ -95,7 +99,7 @@ def measure(chosen: Params, examples: list[Example], batches: list[int]) -> dict
         if device.type == "cuda":
             torch.cuda.empty_cache()
     blocks["evaluate"] = scoring(chosen, [example.input for example in examples], prompt, device)
-    return blocks | {"processes": world_size(), "environment": environment(device)}
+    return {"rates": blocks, "processes": world_size(), "environment": environment(device)}
 
 
 def main() -> None:

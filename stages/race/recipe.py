@@ -36,7 +36,7 @@ from stages.model.score import label_scores
 from stages.model.shard import shard_blocks
 from stages.params import Params
 from stages.paths import BASE_MODEL, PROCESSED
-from stages.race import arguments, whole_number
+from stages.race import arguments, median_rate, whole_number
 from stages.report import write_json
 from stages.text.batches import Collator
 from stages.text.example import read_examples
@@ -198,7 +198,7 @@ def ours(method: str, **changes) -> Callable:
         train = dataclasses.replace(
             chosen.train, per_device_train_batch_size=batch, max_tokens_per_batch=None, lora_dropout=0.0,
             train_sampling_strategy="random", loss="completion", save_steps=STEPS, eval_steps=STEPS,
-            logging_steps=10, r=16, lora_alpha=32, **changes,
+            logging_steps=10, gradient_accumulation_steps=1, r=16, lora_alpha=32, **changes,
         )  # fmt: skip
         model = shard_blocks(attach_adapter(load_base(chosen.methods[method]), train), chosen.methods[method])
         arguments = training_arguments(train, pick_device(), Path(folder))
@@ -290,14 +290,13 @@ def measure(name: str, batch: int) -> dict[str, Any]:
             work()
     except torch.OutOfMemoryError as error:
         return {"unavailable": str(error).splitlines()[0]}
-    rate = statistics.median(watch.rates)
+    rates = median_rate(watch.rates)
+    rate = rates["samples_per_second"]
     tokens = statistics.mean(len(row["input_ids"]) for row in rows)
     return {
         "batch": watch.batch,
         "loss": loss,
-        "samples_per_second": rate,
-        "samples_per_second_min": min(watch.rates),
-        "samples_per_second_max": max(watch.rates),
+        **rates,
         "tokens_per_second": rate * tokens,
         "model_flop_utilization": utilization(rate * (tokens - len(prompt.prefix)), name),
         "peak_allocated_bytes": peak_memory_bytes(device),

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 import torch.distributed
 
-from stages import is_main_process, params, run, world_size
+from stages import UserError, is_main_process, params, run, world_size
 from stages.model.adapter import attach_adapter
 from stages.model.device import environment, pick_device
 from stages.model.load import load_base
@@ -61,6 +61,8 @@ def main() -> None:
     shape, *numbers = arguments("SHAPE BATCH TOKENS", most=3)
     config = config_of(shape)
     batch, tokens = (whole_number(text, name) for text, name in zip(numbers, ("BATCH", "TOKENS"), strict=True))
+    if batch < world_size():
+        raise UserError(f"BATCH: found {batch}; expected a text for each of {world_size()} processes")
     device = pick_device()
     require_gpu_and_base()
     path = METRICS / "sharded.json"

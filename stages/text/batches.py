@@ -1,6 +1,5 @@
 """Batches: bounded by a token budget, of like lengths, padded on the right."""
 
-import itertools
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -64,9 +63,9 @@ class TokenBudgetBatches(Sampler[list[int]]):
     def dealt(self, batch: list[int]) -> list[int]:
         """This process's rows, in the order of the batch. They are dealt out longest first, there and back (0, 1, 1, 0,
         0, …), so that no process waits for long for one with more tokens."""
-        there_and_back = [*range(self.world), *reversed(range(self.world))]
         longest_first = sorted(batch, key=lambda row: -self.lengths[row])
-        own = {row for row, owner in zip(longest_first, itertools.cycle(there_and_back)) if owner == self.rank}
+        turn = 2 * self.world
+        own = {*longest_first[self.rank :: turn], *longest_first[turn - 1 - self.rank :: turn]}
         return [row for row in batch if row in own]
 
     def batches(self) -> list[list[int]]:
