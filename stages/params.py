@@ -117,6 +117,7 @@ def unseen_path(path: Any) -> typing.Iterator[str]:
 class Prompt:
     instruction: str
     max_length: int = at_least(32)
+    truncation_side: Literal["right", "left", "middle"] = "right"
     repetitions: int = between(1, 4)
 
 
