@@ -17,7 +17,7 @@ from stages.model.load import ModelError, attend_packed, load_base
 from stages.model.score import SCORING, label_scores
 from stages.model.selected import RECORD_FILE, Selected, load_classifier, load_selected, read_selected, write_selected
 from stages.params import Method
-from stages.text.prompt import build_prompt
+from stages.text.prompt import build_prompt, report_truncated
 from tests.conftest import METHODS
 
 CPU = torch.device("cpu")
@@ -153,6 +153,13 @@ def test_scores_count_the_texts_that_were_cut(base_folder, tokenizer, sample_tex
     model = load_base(METHODS["lora"], base_folder, CPU)
     texts = ["短", sample_texts[0] * 20, "好的", sample_texts[1] * 20]
     assert label_scores(model, prompt, texts, 4096, "").truncated.tolist() == [False, True, False, True]
+
+
+def test_who_reads_cut_texts_says_so(capsys):
+    report_truncated("evaluate", "test", 0, 130, "right")
+    assert not capsys.readouterr().out
+    report_truncated("evaluate", "test", 13, 130, "left")
+    assert "evaluate: WARNING: 13 of 130 texts of test (10.0%)" in capsys.readouterr().out
 
 
 DATED = "{{ strftime_now('%Y-%m-%d %H:%M:%S.%f') }} " + (
