@@ -162,28 +162,6 @@ def test_who_reads_cut_texts_says_so(capsys):
     assert "evaluate: WARNING: 13 of 130 texts of test (10.0%)" in capsys.readouterr().out
 
 
-DATED = "{{ strftime_now('%Y-%m-%d %H:%M:%S.%f') }} " + (
-    "{% for message in messages %}{{ message.content }}<|im_end|>{% endfor %}"
-)
-
-
-@pytest.fixture
-def dated_base(base_folder, tmp_path, tokenizer):
-    """The tiny base with a chat template that writes the time into the prompt."""
-    import copy
-    import shutil
-
-    from stages.fetch.identity import publish
-    from stages.params import Model
-
-    shutil.copytree(base_folder, tmp_path / "made")
-    dated = copy.deepcopy(tokenizer)
-    dated.chat_template = DATED
-    dated.save_pretrained(tmp_path / "made")
-    publish(tmp_path / "made", Model(source="folder", path="dated"), tmp_path / "base", tmp_path / "staging")
-    return tmp_path / "base"
-
-
 def record(base, prompt, **changes) -> Selected:
     return Selected(
         **{
