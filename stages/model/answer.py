@@ -51,11 +51,12 @@ def packed_logits(model: nn.Module, packed: dict[str, Any]) -> torch.Tensor:
 
 @contextlib.contextmanager
 def label_rows(model: nn.Module, label_ids: torch.Tensor, vocabulary: bool) -> Iterator[bool]:
-    """Makes the output head compute its rows of `label_ids` (2,) in float32, from the last hidden state.
+    """Makes the output head compute its rows of `label_ids` (2,) from the last hidden state in float64.
 
-    The logits of bfloat16 lie on a grid (steps of 1/16 around 10), so that different texts get equal scores. What the
-    model does to its logits (soft-capping, scaling) it does to these, in float32. With `vocabulary`, the rows follow
-    the whole vocabulary's logits, as two more columns; without, they are all that is computed.
+    The logits of bfloat16 lie on a grid (steps of 1/16 around 10), so that different texts get equal scores; in float32
+    a few of ten thousand still do. What the model does to its logits (soft-capping, scaling) it does to these. With
+    `vocabulary`, the rows follow the whole vocabulary's logits in float32, as two more columns; without, they are all
+    that is computed.
 
     Yields whether the head does so: one that is quantized or has adapters of its own stays as it is.
     """
@@ -63,14 +64,14 @@ def label_rows(model: nn.Module, label_ids: torch.Tensor, vocabulary: bool) -> I
     if type(head) is not nn.Linear:
         yield False
         return
-    weight = head.weight.index_select(0, label_ids).float()
-    bias = None if head.bias is None else head.bias.index_select(0, label_ids).float()
+    weight = head.weight.index_select(0, label_ids).double()
+    bias = None if head.bias is None else head.bias.index_select(0, label_ids).double()
 
     def forward(hidden: torch.Tensor) -> torch.Tensor:
-        rows = functional.linear(hidden.float(), weight, bias)
+        rows = functional.linear(hidden.double(), weight, bias)
         if not vocabulary:
             return rows
-        return torch.cat([functional.linear(hidden, head.weight, head.bias).float(), rows], dim=-1)
+        return torch.cat([functional.linear(hidden, head.weight, head.bias).float(), rows.float()], dim=-1)
 
     own = head.__dict__.get("forward")  # where a library has put one on the module
     head.forward = forward

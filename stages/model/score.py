@@ -17,7 +17,7 @@ from stages.text.batches import Collator, TokenBudgetBatches
 from stages.text.prompt import Prompt
 
 # Counted up when the arithmetic of a score changes; models/selected records it, since its threshold is of such scores.
-# 1: differences of log-probabilities in the base's dtype. 2: the label words' rows of the head in float32, by windows.
+# 1: differences of log-probabilities in the base's dtype. 2: the label words' rows of the head in float64, by windows.
 SCORING = 2
 # In bfloat16 a score depends, by rounding, on the texts that share its batch. Batches are cut from windows of so many
 # rows in the order of the file, so that whoever scores a file by the same token budget gets the same scores.
@@ -123,7 +123,8 @@ def score_batches(
             fits = True
             try:
                 inputs = collate([rows[number] for number in batch])
-                logits = answer_logits(model, inputs, len(prompt.prefix))[:, 0].float()
+                logits = answer_logits(model, inputs, len(prompt.prefix))[:, 0]
+                logits = logits if has_rows else logits.float()
                 scored.append((batch, scores_of(logits, words, has_rows, vocabulary)))
                 progress.update(len(batch))
             except torch.OutOfMemoryError:
