@@ -280,8 +280,8 @@ def test_a_training_resumed_after_midnight_keeps_its_prompt(
     monkeypatch,
     dated_base,
     changed,
-    examples,
-    capsys,  # noqa: F811
+    examples,  # noqa: F811
+    capsys,
 ):
     """The chat template writes the time; killed and resumed, the training and later stages have the first one's."""
     (tmp_path / "models").mkdir()
