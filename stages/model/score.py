@@ -15,6 +15,8 @@ from stages.model.share import gathered, own_share, passes_to_join
 from stages.text.batches import Collator, TokenBudgetBatches
 from stages.text.prompt import Prompt
 
+WINDOW = 1024  # rows in file order that are batched together
+
 
 @dataclass(frozen=True)
 class LabelScores:
@@ -38,8 +40,9 @@ def label_scores(
 ) -> LabelScores:
     """Scores texts, longest first, in batches of at most `max_tokens_per_batch` padded tokens.
 
-    The model is put in eval mode and left in the mode it came in. Shows a progress bar named `title`. Several processes
-    score every so many-th text each, and all get all scores. A batch that does not fit in memory is halved.
+    The model is put in eval mode and left in the mode it came in. Shows a progress bar named `title`, or none
+    if that is empty. Several processes score every so many-th text each, and all get all scores. A batch that does not
+    fit in memory is halved.
     """
     rows = [{"input_ids": prompt.encode(ids)} for ids in prompt.tokenize(list(own_share(texts)))]
     batches = TokenBudgetBatches([len(row["input_ids"]) for row in rows], max_tokens_per_batch)
@@ -52,7 +55,7 @@ def label_scores(
     todo = list(batches)[::-1]
     to_join = passes_to_join(model, len(todo), device)
     # no_grad, not inference_mode: tensors that layers keep for later must stay usable in training.
-    with torch.no_grad(), tqdm(total=len(rows), desc=title, unit="text", disable=rank() > 0) as progress:
+    with torch.no_grad(), tqdm(total=len(rows), desc=title, unit="text", disable=rank() > 0 or not title) as progress:
         while todo:
             batch = todo.pop()
             fits = True

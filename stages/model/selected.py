@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from peft import PeftModel
 
+import stages
 from stages.metrics import calibrated, metrics_at_fraction
 from stages.model.adapter import load_adapter
 from stages.model.identity import require_same_base, require_whole_base
@@ -74,13 +75,22 @@ def write_selected(folder: Path, checkpoint: Path, selected: Selected) -> None:
 def load_selected(folder: Path = SELECTED, base_folder: Path = BASE_MODEL) -> tuple[PeftModel, Prompt, Selected]:
     """The selected model on the base that it was trained on, quantized as in training, with its prompt."""
     if not (folder / RECORD_FILE).is_file():
-        raise ModelError(f"{folder} holds no selected model: run `dvc repro` first")
+        raise ModelError(f"{folder} holds no selected model: {where_it_is_made()}")
     selected = Selected(**read_json(folder / RECORD_FILE))
     require_whole_base(base_folder)
     require_same_base(selected.base, base_folder)
     prompt = build_prompt(load_tokenizer(base_folder), **selected.prompt)
     method = Method(**selected.method)
     return shard_blocks(load_adapter(load_base(method, base_folder), folder), method), prompt, selected
+
+
+def where_it_is_made() -> str:
+    """What to do where no model lies: paths are relative to the project's folder."""
+    if Path("dvc.yaml").is_file():
+        return "run `dvc repro` first"
+    project = Path(stages.__path__[0]).parent
+    found = f", such as {project}" if (project / "dvc.yaml").is_file() else ""
+    return f"{Path.cwd()} is not the project's folder (no dvc.yaml is there). Run the command in that folder{found}"
 
 
 def model_card(selected: Selected) -> str:

@@ -38,3 +38,12 @@ def gathered(found: torch.Tensor, total: int, device: torch.device) -> torch.Ten
     whole = whole.to(device)
     torch.distributed.all_reduce(whole)
     return whole.cpu()
+
+
+def from_first(value: Item | None) -> Item | None:
+    """The `value` of the first process, in all."""
+    if world_size() == 1:
+        return value
+    box = [value]
+    torch.distributed.broadcast_object_list(box, src=0)
+    return box[0]
