@@ -653,19 +653,18 @@ def test_a_terminal_that_is_not_utf_8_ends_nothing(folder, tmp_path):
 
 
 @pytest.mark.skipif(torch.cuda.device_count() == 1, reason="two processes need two GPUs, or none")
-def test_two_processes_share_the_rows_of_one_pipe(folder, tmp_path):
-    rows = rows_of(1100)  # more than a window, which is a real one here
+def test_two_processes_share_the_rows_of_one_pipe(folder, predict, tmp_path):
+    rows = rows_of(1100)  # for two processes a whole window, which is a real one there, and a part
     one, two = tmp_path / "one.jsonl", tmp_path / "two.jsonl"
-    (tmp_path / "new.jsonl").write_bytes(b"".join(rows))
-    for number, file, out in (("1", tmp_path / "new.jsonl", one), ("2", "-", two)):
-        done = subprocess.run(
-            [sys.executable, "-m", "stages.predict", "--file", str(file), "--out", str(out)],
-            cwd=folder,
-            env=environment(NPROC=number),
-            input=b"".join(rows),
-            capture_output=True,
-        )
-        assert done.returncode == 0, done.stderr.decode()
+    predict("--file", "-", "--out", one, stdin=fed(rows))
+    done = subprocess.run(
+        [sys.executable, "-m", "stages.predict", "--file", "-", "--out", str(two)],
+        cwd=folder,
+        env=environment(NPROC="2"),
+        input=b"".join(rows),
+        capture_output=True,
+    )
+    assert done.returncode == 0, done.stderr.decode()
     first, second = ([json.loads(line) for line in out.read_bytes().splitlines()] for out in (one, two))
     assert [row["id"] for row in second] == list(range(len(rows)))
     scores = [[row["probability"] for row in judged] for judged in (first, second)]
