@@ -8,35 +8,26 @@ import os
 import signal
 import stat
 import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from stages import UserError, is_main_process, run
 from stages.predict.judge import judge
-from stages.predict.output import STANDARD_OUTPUT, open_output
+from stages.predict.output import STANDARD_OUTPUT, Output, open_output
 from stages.predict.read import count_rows, is_stream
 from stages.text.jsonl import STANDARD_INPUT
 
 
-class Stopped(BaseException):
-    """A signal asked this process to end."""
-
-
 def main() -> None:
     arguments = read_arguments()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup and & of a shell set it
-            signal.signal(number, stop)
     total, out = None, None
+    end_on_signals(lambda: out)
     try:
         if is_main_process():
             total = None if is_stream(arguments.file) else count_rows(arguments.file)
             out = open_output(arguments.out)
         judge(arguments.file, out, total, arguments.max_tokens_per_batch)
-    except Stopped as stopped:
-        if is_main_process():
-            how = out.how_to_resume() if out else "Nothing was scored yet"
-            print(f"predict: ended by signal {stopped.args[0]}. {how}", file=sys.stderr)
-        sys.exit(128 + stopped.args[0])
     except BrokenPipeError:  # whoever read the rows has seen enough
         sys.exit(128 + signal.SIGPIPE)
     except UserError as error:
@@ -71,9 +62,31 @@ def is_same_file(file: Path, out: Path) -> bool:
     return os.path.samestat(one, other) and stat.S_ISREG(one.st_mode)
 
 
-def stop(number: int, frame: object) -> None:
-    signal.signal(number, signal.SIG_DFL)  # a second one ends at once
-    raise Stopped(number)
+def end_on_signals(output: Callable[[], Output | None]) -> None:
+    """Makes SIGINT and SIGTERM end this process at once with a message, whatever it waits for.
+
+    A handler in Python would run only when the main thread is back from a product of matrices, or from a wait for
+    another process, which may be gone. Files are whole at any moment, so nothing has to be finished.
+    """
+    reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    os.set_blocking(reading, True)
+    signal.set_wakeup_fd(writing)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup sets it, and & of a script's shell
+            signal.signal(number, lambda *_: None)
+    threading.Thread(target=end, args=(reading, output), daemon=True).start()
+
+
+def end(reading: int, output: Callable[[], Output | None]) -> None:
+    """Waits for a signal, whose number comes through a pipe, and ends the process as a shell expects."""
+    number = os.read(reading, 1)[0]
+    out = output()
+    if is_main_process():
+        how = out.how_to_resume() if out else "Nothing was scored yet"
+        print(f"\npredict: ended by signal {number}. {how}", file=sys.stderr, flush=True)
+    if out:
+        out.remove_empty()
+    os._exit(128 + number)
 
 
 if __name__ == "__main__":

@@ -49,6 +49,7 @@ class Output(Protocol):
     def kept(self, input_sha256: str) -> Judged | None: ...
     def write(self, rows: bytes, window: Judged) -> None: ...
     def finish(self) -> None: ...
+    def remove_empty(self) -> None: ...
     def close(self) -> None: ...
     def how_to_resume(self) -> str: ...
 
@@ -70,6 +71,9 @@ class Stream:
 
     def finish(self) -> None:
         """Does nothing: all rows are there."""
+
+    def remove_empty(self) -> None:
+        """Does nothing: whoever made the pipe or device keeps it."""
 
     def close(self) -> None:
         os.close(self.handle)
@@ -182,13 +186,17 @@ class PartialFile:
             self.path.unlink()
         self.log_path.unlink(missing_ok=True)
 
-    def close(self) -> None:
-        """Lets go of the files; those without a whole window are removed."""
+    def remove_empty(self) -> None:
+        """Removes the partial file if it holds no whole window, neither of this run nor of an earlier one."""
         if not self.rows and not self.earlier and not self.unread():
             for path, handle in ((self.path, self.handle), (self.log_path, self.log)):
                 with contextlib.suppress(FileNotFoundError):
                     if os.path.samestat(os.fstat(handle), path.stat()):
                         path.unlink()
+
+    def close(self) -> None:
+        """Lets go of the files, and removes empty ones."""
+        self.remove_empty()
         os.close(self.handle)
         os.close(self.log)
 
@@ -197,6 +205,8 @@ class PartialFile:
         return not self.header and os.fstat(self.log).st_size > 0
 
     def how_to_resume(self) -> str:
+        if not self.path.exists():
+            return f"All rows are in {self.target}"
         rows = self.rows + sum(window.rows for window in self.earlier)
         if not rows:
             return "Nothing new was kept" if self.unread() else "No rows were kept: fewer than a window were scored"
