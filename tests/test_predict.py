@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 import stat
@@ -298,6 +299,22 @@ def test_a_full_device_is_told_in_a_sentence(folder, file):
     assert started.wait() == 1
     assert started.err.splitlines()[-1].startswith("error: /dev/full could not be written: ")
     assert stat.S_ISCHR(Path("/dev/full").stat().st_mode)
+
+
+def test_a_full_disk_keeps_what_was_scored(folder, predict, judged, file, tmp_path):
+    out = tmp_path / "o.jsonl"
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(judged) // 2, unlimited[1]))
+    try:
+        started = Started(folder, "--file", file, "--out", out)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+    assert started.wait() == 1
+    message = started.err.splitlines()[-1]
+    assert re.match(rf"error: {out} could not be written: .*File too large.* Make room", message)
+    assert f"{SIZE} scored rows are kept in" in message
+    assert f"resumes after the {SIZE} rows" in predict("--file", file, "--out", out).said
+    assert out.read_bytes() == judged
 
 
 @pytest.mark.parametrize("exists", [True, False])
