@@ -31,6 +31,8 @@ NO_ROOM = {
 def run(main: Callable[[], None], spread: bool = False) -> None:
     """Runs a stage; a UserError ends it with its message and status 1, without a traceback. Of several processes the
     first alone prints. spread: the stage's work can be shared by as many processes as the environment's NPROC says."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # a terminal that isn't UTF-8 ends no stage
     if not is_main_process():
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     try:

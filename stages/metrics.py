@@ -24,12 +24,13 @@ PRECISIONS = (95, 98, 99)  # percent, of recall_at_precision_*
 
 
 def decision_metrics(y_true: np.ndarray, y_pred: np.ndarray) -> dict[str, float]:
-    """Counts, precision, recall and F1 of decisions.
+    """Counts, precision, recall, F1, and false alarms per 1,000 harmless texts, of decisions.
 
     Args:
         y_true, y_pred: array-like of bool of shape (n_samples,).
 
-    Precision without a positive prediction is 0, as is recall without a positive; of no rows, all are 0.
+    Precision without a positive prediction is 0, as is recall without a positive; of no rows, all are 0
+    (`undefined_metrics` names them). Without a harmless text there is no false_alarms_per_1000.
     """
     if len(y_true) == 0:
         return {"tn": 0, "fp": 0, "fn": 0, "tp": 0, "precision": 0.0, "recall": 0.0, "f1": 0.0}
@@ -37,7 +38,16 @@ def decision_metrics(y_true: np.ndarray, y_pred: np.ndarray) -> dict[str, float]
     precision, recall, f1, _ = precision_recall_fscore_support(
         y_true, y_pred, labels=[False, True], pos_label=True, average="binary", zero_division=0
     )
-    return {"tn": tn, "fp": fp, "fn": fn, "tp": tp, "precision": precision, "recall": recall, "f1": f1}
+    alarms = {"false_alarms_per_1000": 1000 * fp / (fp + tn)} if fp + tn else {}
+    return {"tn": tn, "fp": fp, "fn": fn, "tp": tp, "precision": precision, "recall": recall, "f1": f1, **alarms}
+
+
+def undefined_metrics(decided: dict[str, float]) -> set[str]:
+    """Which of `decision_metrics` are 0 by convention alone: precision where there was no alarm, and all three where
+    there is no fraud to find."""
+    if decided["tp"] + decided["fn"] == 0:
+        return {"precision", "recall", "f1"}
+    return {"precision"} if decided["tp"] + decided["fp"] == 0 else set()
 
 
 def ranking_metrics(y_true: np.ndarray, y_score: np.ndarray) -> dict[str, float]:

@@ -21,11 +21,14 @@ from stages import UserError, is_main_process, wait_for_all
 def replacing(path: Path) -> Iterator[TextIO]:
     """Opens a text file that takes the place of `path` only when the block ends without an error.
 
-    Of several processes the first alone writes.
+    Of several processes the first alone writes. Raises UserError where `path` is a device or a pipe, which a file must
+    not replace.
     """
     if not is_main_process():
         yield io.StringIO()
         return
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path} is a folder, a device or a pipe; expected a file, or a name that is free")
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:

@@ -60,7 +60,9 @@ def main() -> None:
     for name, part in {"test": test, **reports}.items():
         tell(name, part)
     for name, metrics in kept.items():
-        shares = f"precision {metrics['precision']:.3f}, promised on valid {selected.promised['precision']:.3f}"
+        alarms = {"test": test, **reports}[name]["model"]
+        precision = f"{metrics['precision']:.3f}" if alarms["tp"] + alarms["fp"] else "undefined (no alarm)"
+        shares = f"precision {precision}, promised on valid {selected.promised['precision']:.3f}"
         print(f"evaluate: {name}: {shares}, each with {metrics['fraud_fraction']:.0%} fraud")
 
 
@@ -78,14 +80,32 @@ def build_judges(evaluate: Evaluate, model, prompt, selected, valid: list[Exampl
 
 def tell(name: str, part: dict) -> None:
     for system in ("model", "zero_shot", "baseline", "always_fraud"):
-        shown = ", ".join(f"{key} {part[system][key]:.3f}" for key in ("precision", "recall", "f1"))
-        print(f"evaluate: {name}: {system}: {shown}")
+        print(f"evaluate: {name}: {system}: {decisions_told(part[system])}")
     difference = part.get("difference", {})
     if "average_precision_low" in difference:
         value, low, high = (difference[f"average_precision{end}"] for end in ("", "_low", "_high"))
         verdict = "no difference" if low <= 0 <= high else "the model wins" if value > 0 else "the baseline wins"
         shown = f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
         print(f"evaluate: {name}: average precision, model less baseline: {shown}: {verdict}")
+
+
+def decisions_told(decided: dict) -> str:
+    """What a set defines of precision, recall, F1 and false alarms, and what it doesn't."""
+    if not decided["fp"] + decided["tn"]:
+        return f"no harmless texts, so precision and F1 say nothing; recall {with_bounds(decided, 'recall', 3)}"
+    alarms = f"{with_bounds(decided, 'false_alarms_per_1000', 1)} false alarms per 1,000 harmless texts"
+    if not decided["tp"] + decided["fn"]:
+        return f"no fraud, so precision, recall and F1 are undefined; {alarms}"
+    if not decided["tp"] + decided["fp"]:
+        return f"no alarm, so precision is undefined; recall 0.000, f1 0.000, {alarms}"
+    shown = ", ".join(f"{key} {decided[key]:.3f}" for key in ("precision", "recall", "f1"))
+    return f"{shown}, {alarms}"
+
+
+def with_bounds(decided: dict, key: str, digits: int) -> str:
+    """A metric with its interval, if it has one."""
+    low, high = decided.get(f"{key}_low"), decided.get(f"{key}_high")
+    return f"{decided[key]:.{digits}f}" + ("" if low is None else f" [{low:.{digits}f}, {high:.{digits}f}]")
 
 
 if __name__ == "__main__":

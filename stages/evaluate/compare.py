@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from stages.evaluate.intervals import bootstrap, with_intervals
+from stages.evaluate.intervals import bootstrap, rate_interval, with_intervals
 from stages.evaluate.systems import System
-from stages.metrics import decision_metrics, ranking_metrics
+from stages.metrics import decision_metrics, ranking_metrics, undefined_metrics
 from stages.params import Evaluate
 from stages.text.example import Example
 
@@ -36,15 +36,21 @@ def report(examples: list[Example], systems: dict[str, System], params: Evaluate
 
 def part_report(examples: list[Example], systems: dict[str, System], samples: int) -> dict[str, Any]:
     """rows; a system: metrics with intervals, where there are units enough; difference: model less baseline, of equal
-    resamples. Of one class alone, decisions only."""
+    resamples. A set of one class has decisions only: false alarms if its texts are harmless, recall if they are fraud.
+    """
     y_true = np.array([example.label for example in examples])
     units = np.array([example.unit for example in examples])
     size = {"rows": len(examples), "units": len(set(units.tolist())), "fraud_fraction": float(y_true.mean())}
     always = decision_metrics(y_true, np.ones(len(y_true), dtype=bool))
     if y_true.all() or not y_true.any():
-        decisions = {name: decision_metrics(y_true, system.y_pred) for name, system in systems.items()}
+        decisions = {
+            name: decision_metrics(y_true, system.y_pred) | rate_bounds(system, y_true, units, samples)
+            for name, system in systems.items()
+        }
         return {"size": size, "always_fraud": always, **decisions}
-    metrics = {name: system.metrics(y_true) for name, system in systems.items()}
+    metrics = {
+        name: system.metrics(y_true) | rate_bounds(system, y_true, units, samples) for name, system in systems.items()
+    }
     compared = [name for name in COMPARED if name in metrics["model"] and name in metrics["baseline"]]
     difference = {name: metrics["model"][name] - metrics["baseline"][name] for name in compared}
     if size["units"] >= FEWEST_UNITS:
@@ -55,13 +61,25 @@ def part_report(examples: list[Example], systems: dict[str, System], samples: in
     return {"size": size, "always_fraud": always, **metrics, "difference": difference}
 
 
+def rate_bounds(system: System, y_true: np.ndarray, units: np.ndarray, samples: int) -> dict[str, float]:
+    """Intervals of rates that need one class only: false_alarms_per_1000 of the harmless texts, and where there are
+    none, recall. Of fewer than FEWEST_UNITS units none."""
+    name, rows, scale = ("recall", y_true, 1) if y_true.all() else ("false_alarms_per_1000", ~y_true, 1000)
+    if len(set(units[rows].tolist())) < FEWEST_UNITS:
+        return {}
+    low, high = rate_interval(system.y_pred[rows], units[rows], samples)
+    return {f"{name}_low": scale * low, f"{name}_high": scale * high}
+
+
 def slices(name: str, examples: list[Example], systems: dict[str, System]) -> Iterator[dict[str, Any]]:
-    """Metrics of each system on the rows of each category, length band, source file and kind of leak."""
+    """Metrics of each system on the rows of each category, length band, source file and kind of leak; one that these
+    rows don't define is None."""
     for by, value, keep in groups(examples):
         y_true = np.array([example.label for example in examples])[keep]
         for system, output in systems.items():
             part = output.rows(keep)
             metrics = decision_metrics(y_true, part.y_pred)
+            metrics |= dict.fromkeys(undefined_metrics(metrics))
             if not part.written and 0 < y_true.sum() < len(y_true):
                 metrics |= ranking_metrics(y_true, part.y_score)
             whole = {"set": name, "by": by, "value": value, "system": system, "rows": len(y_true)}

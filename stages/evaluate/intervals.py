@@ -7,6 +7,7 @@ drawn. Systems are compared on the same resamples (paired), so what is hard for 
 from collections.abc import Iterator
 
 import numpy as np
+from scipy.stats import binomtest
 
 from stages.evaluate.systems import System
 from stages.metrics import CALIBRATION_BINS, PRECISIONS, calibration_bins
@@ -96,6 +97,28 @@ def interval(values: np.ndarray) -> tuple[float, float] | None:
         return None
     low, high = np.nanpercentile(values, [(100 - LEVEL) / 2, (100 + LEVEL) / 2])
     return float(low), float(high)
+
+
+def rate_interval(happened: np.ndarray, units: np.ndarray, samples: int, seed: int = 0) -> tuple[float, float]:
+    """The interval of the share of rows at which something happened, by resampling units.
+
+    Where it happened in no row or in all of them, each resample is alike and would claim certainty: there it is
+    Wilson's interval (1927) of that many units.
+
+    Args:
+        happened: bool of shape (n_rows,).
+        units: of shape (n_rows,), what rows belong together.
+        samples: how many resamples.
+        seed: of the resamples.
+    """
+    _, unit = np.unique(units, return_inverse=True)
+    rows, hits = np.bincount(unit), np.bincount(unit, weights=happened)
+    if happened.all() or not happened.any():
+        count = len(rows)
+        bounds = binomtest(count if happened.all() else 0, count).proportion_ci(LEVEL / 100, method="wilson")
+        return float(bounds.low), float(bounds.high)
+    blocks = resampled_weights(np.arange(len(rows)), samples, seed)
+    return interval(np.concatenate([weights @ hits / (weights @ rows) for weights in blocks]))
 
 
 def with_intervals(metrics: dict[str, float], resamples: dict[str, np.ndarray]) -> dict[str, float]:

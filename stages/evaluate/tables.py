@@ -16,7 +16,7 @@ CLASS_NAMES = {True: "fraud", False: "not fraud"}
 CURVE_POINTS = 500
 ERROR_COLUMNS = ["set", "error", "probability", "baseline_probability", "leak", "category", "source", "input"]
 SLICE_COLUMNS = ["set", "by", "value", "system", "rows", "fraud", "tp", "fp", "fn", "tn", "precision", "recall", "f1"]
-SLICE_COLUMNS += ["average_precision", "roc_auc"]
+SLICE_COLUMNS += ["false_alarms_per_1000", "average_precision", "roc_auc"]
 
 
 def write_predictions(path: Path, test: list[Example], systems: dict[str, System]) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from peft import PeftModel
 
+import stages
 from stages import is_main_process
 from stages.metrics import calibrated, metrics_at_fraction
 from stages.model.adapter import load_adapter
@@ -92,7 +93,7 @@ def load_selected(folder: Path = SELECTED, base_folder: Path = BASE_MODEL) -> tu
 def read_selected(folder: Path) -> Selected:
     """The record in a folder. Raises ModelError where there is none, or one of a later version."""
     if not (folder / RECORD_FILE).is_file():
-        raise ModelError(f"{folder} holds no selected model: run `dvc repro` first")
+        raise ModelError(f"{folder} holds no selected model: {where_it_is_made()}")
     raw = read_json(folder / RECORD_FILE)
     unknown = raw.keys() - {field.name for field in dataclasses.fields(Selected)}
     if unknown or raw.get("scoring", 1) > SCORING:
@@ -127,6 +128,15 @@ def load_classifier(
     return shard_blocks(load_adapter(load_base(method, base_folder), adapter), method), built
 
 
+def where_it_is_made() -> str:
+    """What to do where no model lies: paths are relative to the project's folder."""
+    if Path("dvc.yaml").is_file():
+        return "run `dvc repro` first"
+    project = Path(stages.__path__[0]).parent
+    found = f", such as {project}" if (project / "dvc.yaml").is_file() else ""
+    return f"{Path.cwd()} is not the project's folder (no dvc.yaml is there). Run the command in that folder{found}"
+
+
 def model_card(selected: Selected) -> str:
     base, promised = selected.base, selected.promised
     return f"""---
@@ -148,7 +158,7 @@ Judges whether a text is fraud. The prompt below ends with `{CUE}`; the next tok
 | loaded as | {selected.method_name}: {json.dumps(selected.method, ensure_ascii=False, sort_keys=True)} |
 | instruction | {selected.prompt["instruction"]} |
 | names of speakers in front of lines | {"removed first" if selected.speakers_removed else "left in"} |
-| texts are cut at | {selected.prompt["max_length"]} tokens with the prompt, {selected.prompt["truncation_side"]} side |
+| texts are cut at | {selected.prompt["max_length"]} tokens with the prompt, {selected.prompt.get("truncation_side", "right")} side |
 | data set | {selected.dataset_name} |
 | checkpoint | step {selected.step}, by {selected.select["metric"]} on valid |
 | share of fraud that the threshold is for | {promised["fraud_fraction"]:.1%} |

@@ -43,3 +43,12 @@ def added_up(found: torch.Tensor, device: torch.device) -> torch.Tensor:
     whole = found.to(device)
     torch.distributed.all_reduce(whole)
     return whole.cpu()
+
+
+def from_first(value: Item | None) -> Item | None:
+    """The `value` of the first process, in all."""
+    if world_size() == 1:
+        return value
+    box = [value]
+    torch.distributed.broadcast_object_list(box, src=0)
+    return box[0]

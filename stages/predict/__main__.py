@@ -4,36 +4,91 @@ python -m stages.predict --file texts.jsonl --out judged.jsonl
 """
 
 import argparse
-import json
+import os
+import signal
+import stat
+import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
-from stages import run
-from stages.model.adapter import merge_unquantized
-from stages.model.score import label_scores
-from stages.model.selected import load_selected
-from stages.predict.read import read_rows
-from stages.report import replacing
+from stages import UserError, is_main_process, run
+from stages.predict.judge import judge
+from stages.predict.output import STANDARD_OUTPUT, Output, open_output
+from stages.predict.read import count_rows, is_stream
+from stages.text.jsonl import STANDARD_INPUT
 
 
 def main() -> None:
+    arguments = read_arguments()
+    total, out = None, None
+    end_on_signals(lambda: out)
+    try:
+        if is_main_process():
+            total = None if is_stream(arguments.file) else count_rows(arguments.file)
+            out = open_output(arguments.out)
+        judge(arguments.file, out, total, arguments.max_tokens_per_batch)
+    except BrokenPipeError:  # whoever read the rows has seen enough
+        sys.exit(128 + signal.SIGPIPE)
+    except UserError as error:
+        raise UserError(f"{error}. {out.how_to_resume()}" if out else str(error)) from error
+    finally:
+        if out:
+            out.close()
+
+
+def read_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m stages.predict", description=__doc__.splitlines()[0])
-    parser.add_argument("--file", type=Path, required=True, help="JSON Lines, each with the key input")
-    parser.add_argument("--out", type=Path, required=True, help="the same rows with label and probability")
-    parser.add_argument("--max-tokens-per-batch", type=int, default=4096, help="padding included (default: 4096)")
+    parser.add_argument("--file", type=Path, required=True, help="JSON Lines, each with the key input; - reads a pipe")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="the same rows with label and probability; - writes to standard output"
+    )
+    parser.add_argument(
+        "--max-tokens-per-batch", type=int, help="padding included (default: as when the threshold was chosen)"
+    )
     arguments = parser.parse_args()
-    if arguments.out.is_dir() or arguments.max_tokens_per_batch < 1:
-        parser.error("--out must name a file, and --max-tokens-per-batch be 1 or more")
-    rows = read_rows(arguments.file)
-    model, prompt, selected = load_selected()
-    merge_unquantized(model)
-    texts = [selected.as_read(row["input"]) for row in rows]
-    scores = label_scores(model, prompt, texts, arguments.max_tokens_per_batch, "predict")
-    probability = selected.probability(scores.log_odds)
-    with replacing(arguments.out) as file:
-        for row, p in zip(rows, probability, strict=True):
-            judged = row | {"label": bool(p >= selected.threshold), "probability": round(float(p), 6)}
-            file.write(json.dumps(judged, ensure_ascii=False) + "\n")
-    print(f"predict: {len(texts)} texts, {sum(probability >= selected.threshold)} called fraud, in {arguments.out}")
+    if arguments.max_tokens_per_batch is not None and arguments.max_tokens_per_batch < 1:
+        parser.error("--max-tokens-per-batch must be 1 or more")
+    if is_same_file(arguments.file, arguments.out):
+        parser.error("--out is the file that --file reads: name another")
+    return arguments
+
+
+def is_same_file(file: Path, out: Path) -> bool:
+    """Whether both are one regular file, however they are named. A terminal can be both."""
+    try:
+        one = os.fstat(0) if file == STANDARD_INPUT else file.stat()
+        other = os.fstat(1) if out == STANDARD_OUTPUT else out.stat()
+    except (OSError, ValueError):  # not there yet, or no name of a file; who opens it will say
+        return False
+    return os.path.samestat(one, other) and stat.S_ISREG(one.st_mode)
+
+
+def end_on_signals(output: Callable[[], Output | None]) -> None:
+    """Makes SIGINT and SIGTERM end this process at once with a message, whatever it waits for.
+
+    A handler in Python would run only when the main thread is back from a product of matrices, or from a wait for
+    another process, which may be gone. Files are whole at any moment, so nothing has to be finished.
+    """
+    reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    os.set_blocking(reading, True)
+    signal.set_wakeup_fd(writing)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup sets it, and & of a script's shell
+            signal.signal(number, lambda *_: None)
+    threading.Thread(target=end, args=(reading, output), daemon=True).start()
+
+
+def end(reading: int, output: Callable[[], Output | None]) -> None:
+    """Waits for a signal, whose number comes through a pipe, and ends the process as a shell expects."""
+    number = os.read(reading, 1)[0]
+    out = output()
+    if is_main_process():
+        how = out.how_to_resume() if out else "Nothing was scored yet"
+        print(f"\npredict: ended by signal {number}. {how}", file=sys.stderr, flush=True)
+    if out:
+        out.remove_empty()
+    os._exit(128 + number)
 
 
 if __name__ == "__main__":

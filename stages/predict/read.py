@@ -1,28 +1,124 @@
-"""The rows to judge; all of them or none, so that they stay in order."""
+"""The rows to judge, in windows; all values but the two that are added stay as they were written."""
 
+import hashlib
 import json
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any
 
-from stages.text.jsonl import DataError, input_text, lines, parse_object, require_encodable
+from stages.model.score import WINDOW
+from stages.text.jsonl import STANDARD_INPUT, DataError, input_text, lines, parse_object, require_encodable
 
 SHOWN = 10
+SPACE = re.compile(r"[ \t\r]*")
+
+Lines = list[tuple[int, bytes]]  # the number and the bytes of each line that isn't blank
 
 
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows in order, each with a text in `input`. Raises DataError that lists the first rows without one."""
-    rows, bad = [], []
+@dataclass(frozen=True)
+class Row:
+    """A row to judge. members: key, and key and value as they are written, so that 1.10 stays 1.10."""
+
+    text: str
+    members: list[tuple[str, str, str]]
+
+    def judged(self, label: bool, probability: float) -> str:
+        """The row as a line of JSON with `label` and `probability`; where it has such keys, their values change."""
+        added = {"label": json.dumps(label), "probability": json.dumps(probability)}
+        written = [f"{name}: {added.pop(key, value)}" for key, name, value in self.members]
+        written += [f'"{key}": {value}' for key, value in added.items()]
+        return f"{{{', '.join(written)}}}\n"
+
+
+def parse_row(line: bytes) -> Row:
+    """The row of a line. Raises ValueError with the reason why it can't be judged."""
+    row = parse_object(line)
+    text = input_text(row)
+    if b"\\u" in line:  # the only way to a surrogate, which other tools can't read
+        require_encodable(json.dumps(row, ensure_ascii=False))
+    return Row(text, members(line.decode("utf-8").replace("\r", " ")))
+
+
+def members(line: str) -> list[tuple[str, str, str]]:
+    """Key, key as written and value as written of each member of the JSON object that a line holds.
+
+    >>> members('{"a": 1.10, "\\\\u0062" : [1,  2]}')
+    [('a', '"a"', '1.10'), ('b', '"\\\\u0062"', '[1,  2]')]
+    """
+    found = []
+    decoder = json.JSONDecoder()
+    at = skip_space(line, line.index("{") + 1)
+    while line[at] != "}":
+        key, key_end = json.decoder.scanstring(line, at + 1)
+        start = skip_space(line, skip_space(line, key_end) + 1)  # past the colon
+        _, end = decoder.raw_decode(line, start)
+        found.append((key, line[at:key_end], line[start:end]))
+        at = skip_space(line, end)
+        if line[at] == ",":
+            at = skip_space(line, at + 1)
+    return found
+
+
+def skip_space(line: str, at: int) -> int:
+    return SPACE.match(line, at).end()
+
+
+def count_rows(path: Path) -> int:
+    """How many rows a file holds. Raises DataError that lists the first rows that can't be judged."""
+    good, bad = 0, 0
+    shown = []
     for number, line in lines(path):
         try:
-            row = parse_object(line)
-            input_text(row)
-            require_encodable(json.dumps(row, ensure_ascii=False))  # other keys are written again
-            rows.append(row)
+            parse_row(line)
+            good += 1
         except ValueError as error:
-            bad.append(f"  {path}:{number}: {error}")
+            bad += 1
+            shown += [f"  {path}:{number}: {error}"] if bad <= SHOWN else []
     if bad:
-        shown = "\n".join(bad[:SHOWN])
-        raise DataError(f"{len(bad)} of {len(bad) + len(rows)} rows hold no text to judge:\n{shown}\nMend them first.")
-    if not rows:
-        raise DataError(f"{path} is empty; expected JSON Lines with the key input")
+        listed = "\n".join(shown)
+        raise DataError(f"{bad} of {bad + good} rows hold no text to judge:\n{listed}\nMend them first.")
+    if not good:
+        raise empty(path)
+    return good
+
+
+def is_stream(path: Path) -> bool:
+    """Whether `path` can be read once only, as a pipe can."""
+    return path == STANDARD_INPUT or (os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path))
+
+
+def empty(path: Path) -> DataError:
+    return DataError(f"{name_of(path)} is empty; expected JSON Lines with the key input")
+
+
+def windows(path: Path) -> Iterator[Lines]:
+    """The lines that aren't blank, WINDOW at a time: a window is scored by itself, and so a run can resume at any."""
+    rest = lines(path)
+    while window := list(islice(rest, WINDOW)):
+        yield window
+
+
+def parse_window(path: Path, window: Lines) -> list[Row]:
+    """The rows of a window. Raises DataError at the first that can't be judged."""
+    rows = []
+    for number, line in window:
+        try:
+            rows.append(parse_row(line))
+        except ValueError as error:
+            raise DataError(
+                f"{name_of(path)}, line {number}: {error}. The rows from line {window[0][0]} on were not scored: fix "
+                "the line and run the command again"
+            ) from None
     return rows
+
+
+def digest(window: Lines) -> str:
+    """sha256 of a window's lines; blank lines and line ends don't count."""
+    return hashlib.sha256(b"\n".join(line for _, line in window)).hexdigest()
+
+
+def name_of(path: Path) -> str:
+    return "standard input" if path == STANDARD_INPUT else str(path)

@@ -1,6 +1,7 @@
 """JSON Lines as other people write them: with or without byte order mark, LF or CRLF, plain or gzip."""
 
 import gzip
+import io
 import json
 import math
 import zlib
@@ -12,22 +13,40 @@ from stages import UserError
 
 GZIP_MAGIC = b"\x1f\x8b"
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+STANDARD_INPUT = Path("-")
 
 
 class DataError(UserError):
     """The data can't be used; the message names file and line and says what to do."""
 
 
+class Prefixed(io.RawIOBase):
+    """A stream that gives back the bytes that were read from it to see what it holds."""
+
+    def __init__(self, start: bytes, rest: io.BufferedReader):
+        self.start, self.rest = start, rest
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:
+        found = self.start or self.rest.read1(len(buffer))
+        found, self.start = found[: len(buffer)], found[len(buffer) :]
+        buffer[: len(found)] = found
+        return len(found)
+
+
 def lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """Yields the lines that aren't blank, numbered from 1. Only \\n ends a line: a text may hold other separators.
 
+    The path is opened once and read as it comes, so pipes work; `-` is standard input.
     Raises DataError if the file is missing or a damaged gzip file.
     """
     try:
-        with path.open("rb") as file:
-            packed = file.read(2) == GZIP_MAGIC
-        with gzip.open(path) if packed else path.open("rb") as file:
-            for number, line in enumerate(file, 1):
+        with open(0, "rb", closefd=False) if path == STANDARD_INPUT else path.open("rb") as file:
+            start = file.read(len(GZIP_MAGIC))
+            whole = io.BufferedReader(Prefixed(start, file))
+            for number, line in enumerate(gzip.GzipFile(fileobj=whole) if start == GZIP_MAGIC else whole, 1):
                 line = line.removeprefix(BYTE_ORDER_MARK) if number == 1 else line
                 if line.strip():
                     yield number, line.rstrip(b"\r\n")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from stages import params
-from stages.predict.read import read_rows as read_new
+from stages.predict.read import count_rows
 from stages.prepare.dialogues import read_dialogues
 from stages.prepare.read import read_rows
 from stages.text.jsonl import DataError
@@ -151,11 +151,11 @@ def test_files_to_judge_are_read_whole_or_refused_with_the_lines(tmp_path, count
         file.write_bytes(content(lines, rng))
         counts["inputs tried"] += 1
         try:
-            rows = read_new(file)
+            rows = count_rows(file)
         except DataError as error:
             assert str(file) in str(error), name  # noqa: PT017
         else:
-            assert len(rows) == sum(not blank(line) for line in lines), name
+            assert rows == sum(not blank(line) for line in lines), name
 
 
 def test_dialogues(tmp_path, counts):

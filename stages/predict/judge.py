@@ -1,0 +1,142 @@
+"""Scores the windows of a file one after the other, so that memory doesn't grow with the number of rows."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+import stages
+from stages import rank, world_size
+from stages.model.adapter import merge_unquantized
+from stages.model.device import environment, pick_device
+from stages.model.identity import files_sha256
+from stages.model.score import WINDOW, label_scores
+from stages.model.selected import load_selected
+from stages.model.share import from_first
+from stages.paths import SELECTED
+from stages.predict.output import Judged, Output, writing
+from stages.predict.read import Row, digest, empty, parse_window, windows
+from stages.text.prompt import Prompt, report_truncated
+
+
+@dataclass(frozen=True)
+class Window:
+    """Rows that are scored together. input_sha256: of their lines."""
+
+    input_sha256: str
+    rows: list[Row]
+
+
+@dataclass
+class Counts:
+    """Of all rows of the output, those of an earlier run among them."""
+
+    rows: int = 0
+    fraud: int = 0
+    cut: int = 0
+
+    def add(self, window: Judged) -> None:
+        self.rows += window.rows
+        self.fraud += window.fraud
+        self.cut += window.cut
+
+
+def judge(path: Path, out: Output | None, total: int | None, max_tokens_per_batch: int | None) -> None:
+    """Judges the rows of `path` and reports how many were called fraud and how many were cut.
+
+    Args:
+        path: JSON Lines; `-` is standard input. The first process alone reads.
+        out: where the rows go; None in all processes but the first.
+        total: how many rows there are, None if that isn't known yet.
+        max_tokens_per_batch: most padded tokens in a batch; None for as many as when the threshold was chosen.
+    """
+    model, prompt, selected = load_selected()
+    max_tokens_per_batch = max_tokens_per_batch or selected.max_tokens_per_batch
+    merge_unquantized(model)
+    made_with = settings(max_tokens_per_batch)
+    if out:
+        out.resume(made_with)
+    counts = Counts()
+    with tqdm(total=total, desc="predict", unit="text", disable=rank() > 0) as progress:
+        new = new_windows(path, out, counts, progress) if out else iter(())
+        for window, texts in for_all(new):
+            texts = [selected.as_read(text) for text in texts]
+            scores = label_scores(model, prompt, texts, max_tokens_per_batch, "")
+            if out:
+                probability = selected.probability(scores.log_odds)
+                done = write_window(out, window, probability, selected.threshold, int(scores.truncated.sum()))
+                counts.add(done)
+                progress.update(done.rows)
+    if out:
+        if not counts.rows:
+            raise empty(path)
+        with writing(out):
+            out.finish()
+        report(counts, prompt, out.name)
+
+
+def write_window(out: Output, window: Window, probability: np.ndarray, threshold: float, cut: int) -> Judged:
+    """Writes the rows of a window, whose probabilities are of shape (n_rows,), with all their digits: a label is what
+    comparing the printed probability with the threshold gives."""
+    label = (probability >= threshold).tolist()
+    rows = "".join(map(Row.judged, window.rows, label, probability.tolist())).encode()
+    output_sha256 = hashlib.sha256(rows).hexdigest()
+    done = Judged(window.input_sha256, output_sha256, len(rows), len(window.rows), sum(label), cut)
+    with writing(out):
+        out.write(rows, done)
+    return done
+
+
+def settings(max_tokens_per_batch: int) -> dict[str, str]:
+    """All that a score depends on but its text: rows are resumed only where none of it changed."""
+    code = sorted(file for room in ("model", "text", "predict") for file in Path(stages.__path__[0], room).glob("*.py"))
+    return {
+        "selected model": files_sha256(sorted(file for file in SELECTED.iterdir() if file.is_file())),
+        "code": files_sha256(code),
+        "--max-tokens-per-batch": str(max_tokens_per_batch),
+        "window": str(WINDOW),
+        "number of processes": str(world_size()),
+        **environment(pick_device()),
+    }
+
+
+def new_windows(path: Path, out: Output, counts: Counts, progress: tqdm) -> Iterator[Window]:
+    """The windows that are to be scored; those of an earlier run are counted and passed over."""
+    kept = 0
+    for lines in windows(path):
+        input_sha256 = digest(lines)
+        earlier = out.kept(input_sha256)
+        if earlier:
+            counts.add(earlier)
+            kept += earlier.rows
+            progress.initial += earlier.rows  # no part of this run's rate
+            progress.update(earlier.rows)
+            continue
+        if kept:
+            print(f"predict: resumes after the {kept} rows that an earlier run scored")
+            kept = 0
+        yield Window(input_sha256, parse_window(path, lines))
+
+
+def for_all(own: Iterator[Window]) -> Iterator[tuple[Window | None, list[str]]]:
+    """In every process the texts of each window that the first one reads, which gets the window too.
+
+    They end for all when reading fails in the first.
+    """
+    while True:
+        window = None
+        try:
+            window = next(own, None)
+        finally:
+            texts = from_first([row.text for row in window.rows] if window else None)
+        if texts is None:
+            return
+        yield window, texts
+
+
+def report(counts: Counts, prompt: Prompt, name: str) -> None:
+    print(f"predict: {counts.rows} texts, {counts.fraud} called fraud, in {name}")
+    report_truncated("predict", name, counts.cut, counts.rows, prompt.truncation_side)

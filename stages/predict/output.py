@@ -1,0 +1,301 @@
+"""Where the judged rows go: to a file, which takes its place when all rows are there, or straight to a pipe or device.
+
+The rows of a file stand in .NAME.partial beside it until then, window by window, and .NAME.partial.log says what each
+window was made of: a run that ended midway resumes after the last whole one.
+"""
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import select
+import shutil
+import stat
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from stages import UserError
+from stages.model.score import WINDOW
+from stages.report import flush
+
+STANDARD_OUTPUT = Path("-")
+LINKS_FOLLOWED = 40  # as many as Linux follows
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A window that was scored. input_sha256: of its lines; output_sha256, bytes: of its judged rows; cut: how many
+    texts were longer than the prompt has room for."""
+
+    input_sha256: str
+    output_sha256: str
+    bytes: int
+    rows: int
+    fraud: int
+    cut: int
+
+
+class Output(Protocol):
+    """What receives windows in order: those that `kept` finds are already there, the others are written."""
+
+    name: str
+
+    def resume(self, made_with: Mapping[str, str]) -> None: ...
+    def kept(self, input_sha256: str) -> Judged | None: ...
+    def write(self, rows: bytes, window: Judged) -> None: ...
+    def finish(self) -> None: ...
+    def remove_empty(self) -> None: ...
+    def close(self) -> None: ...
+    def how_to_resume(self) -> str: ...
+
+
+class Stream:
+    """A pipe, a device or an open file: rows are written through, and nothing is kept."""
+
+    def __init__(self, handle: int, name: str):
+        self.handle, self.name = handle, name
+
+    def resume(self, made_with: Mapping[str, str]) -> None:
+        """Does nothing: the rows that were written are not ours to read."""
+
+    def kept(self, input_sha256: str) -> Judged | None:
+        return None
+
+    def write(self, rows: bytes, window: Judged) -> None:
+        write_all(self.handle, rows)
+
+    def finish(self) -> None:
+        """Does nothing: all rows are there."""
+
+    def remove_empty(self) -> None:
+        """Does nothing: whoever made the pipe or device keeps it."""
+
+    def close(self) -> None:
+        os.close(self.handle)
+
+    def how_to_resume(self) -> str:
+        return "What was written can't be taken up again: the same command starts from the first row"
+
+
+class PartialFile:
+    """A file that takes the place of `target` when it is finished, with the mode of the one that was there."""
+
+    def __init__(self, target: Path):
+        self.target, self.name = target, str(target)
+        self.path = target.with_name(f".{target.name}.partial")
+        self.log_path = target.with_name(f".{target.name}.partial.log")
+        self.earlier: list[Judged] = []  # windows of a run that ended midway, not yet reached
+        self.position = self.rows = 0  # bytes and rows of the windows up to here
+        self.header = b""
+        target.parent.mkdir(parents=True, exist_ok=True)
+        self.handle = self.open_locked()
+        with contextlib.suppress(FileNotFoundError):
+            take_owner_and_mode(self.handle, target.stat())
+        self.log = os.open(self.log_path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+
+    def open_locked(self) -> int:
+        """Opens the partial file for this process alone. Raises UserError where another one writes it."""
+        while True:
+            handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(handle)
+                raise UserError(
+                    f"another process is writing {self.target}: wait until it ends, or choose another --out"
+                ) from None
+            except OSError:  # a file system without locks
+                return handle
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(handle), self.path.stat()):
+                    return handle
+            os.close(handle)  # it has just become the target of the process that wrote it
+
+    def resume(self, made_with: Mapping[str, str]) -> None:
+        """Finds the windows that an earlier run kept. They count only if all of `made_with` is as it was then."""
+        lines = self.log_path.read_bytes().split(b"\n")[:-1]  # what follows the last line end is torn
+        self.header = json.dumps(made_with, sort_keys=True).encode() + b"\n"
+        before = json_object(lines[0]) if lines else made_with
+        changed = [key for key, value in made_with.items() if before.get(key) != value]
+        if changed:
+            print(f"predict: {self.path} was scored with a different {', '.join(changed)}: all rows are scored anew")
+        self.earlier = [] if changed else list(self.whole_windows(lines[1:]))
+        self.write_log()
+
+    def whole_windows(self, lines: list[bytes]) -> Iterator[Judged]:
+        """The windows of the log whose rows are in the partial file, byte for byte."""
+        with open(self.handle, "rb", closefd=False) as file:
+            file.seek(0)
+            for line in lines:
+                try:
+                    window = Judged(**json_object(line))
+                except TypeError:  # a line that predict did not write
+                    return
+                if hashlib.sha256(file.read(window.bytes)).hexdigest() != window.output_sha256:
+                    return
+                yield window
+
+    def write_log(self) -> None:
+        """Makes the log that of the windows which count, before anything else changes."""
+        os.ftruncate(self.log, 0)
+        os.lseek(self.log, 0, os.SEEK_SET)
+        write_all(self.log, self.header + b"".join(line_of(window) for window in self.earlier))
+        os.fsync(self.log)
+
+    def kept(self, input_sha256: str) -> Judged | None:
+        """The next window of an earlier run, if it was made of this input; if not, none that follows counts."""
+        if self.earlier and self.earlier[0].input_sha256 == input_sha256:
+            window = self.earlier.pop(0)
+            self.position += window.bytes
+            self.rows += window.rows
+            return window
+        if self.earlier:
+            print(f"predict: after row {self.rows} the input is not that of the earlier run: scored anew from there")
+        self.earlier = []
+        return None
+
+    def write(self, rows: bytes, window: Judged) -> None:
+        """Puts a window on the disk: rows first, then the line of the log that makes them count."""
+        os.ftruncate(self.handle, self.position)
+        os.lseek(self.handle, self.position, os.SEEK_SET)
+        write_all(self.handle, rows)
+        self.position += window.bytes
+        if window.rows == WINDOW:  # the last may grow if the input does
+            os.fsync(self.handle)
+            write_all(self.log, line_of(window))
+            os.fsync(self.log)
+            self.rows += window.rows
+
+    def finish(self) -> None:
+        """Puts the rows in the target's place."""
+        os.ftruncate(self.handle, self.position)
+        os.fsync(self.handle)
+        try:
+            os.replace(self.path, self.target)
+            flush(self.target.parent)
+        except OSError as error:
+            if error.errno != errno.EBUSY:  # a file that is mounted by itself, as containers do, keeps its place
+                raise
+            shutil.copyfile(self.path, self.target)
+            flush(self.target)
+            self.path.unlink()
+        self.log_path.unlink(missing_ok=True)
+
+    def remove_empty(self) -> None:
+        """Removes the partial file if it holds no whole window, neither of this run nor of an earlier one."""
+        if not self.rows and not self.earlier and not self.unread():
+            for path, handle in ((self.path, self.handle), (self.log_path, self.log)):
+                with contextlib.suppress(FileNotFoundError):
+                    if os.path.samestat(os.fstat(handle), path.stat()):
+                        path.unlink()
+
+    def close(self) -> None:
+        """Lets go of the files, and removes empty ones."""
+        self.remove_empty()
+        os.close(self.handle)
+        os.close(self.log)
+
+    def unread(self) -> bool:
+        """Whether an earlier run left a log that this one, which failed before, has not looked at."""
+        return not self.header and os.fstat(self.log).st_size > 0
+
+    def how_to_resume(self) -> str:
+        if not self.path.exists():
+            return f"All rows are in {self.target}"
+        rows = self.rows + sum(window.rows for window in self.earlier)
+        if not rows:
+            return "Nothing new was kept" if self.unread() else "No rows were kept: fewer than a window were scored"
+        return f"{rows} scored rows are kept in {self.path}: the same command resumes there"
+
+
+def open_output(path: Path) -> Output:
+    """Opens what `--out` names, before anything is scored. Raises UserError where it can't be written."""
+    try:
+        number = 1 if path == STANDARD_OUTPUT else descriptor_of(path)
+        if number is not None:
+            return Stream(taken_over(number), "standard output" if number == 1 else str(path))
+        target = Path(os.path.realpath(path))
+        if target.is_dir() or stat_kind(target) == stat.S_IFBLK:
+            raise UserError(f"--out {path} is a folder or a disk; expected the name of a file, a pipe or -")
+        if target.exists() and not target.is_file():
+            return Stream(os.open(target, os.O_WRONLY | os.O_CLOEXEC | os.O_NOCTTY), str(path))
+        if target.exists() and not os.access(target, os.W_OK):
+            raise UserError(f"--out {path} is write-protected: choose another name, or permit writing")
+        return PartialFile(target)
+    except (OSError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"--out {path} can't be written ({error}): choose another place, or permit writing") from None
+
+
+def stat_kind(path: Path) -> int:
+    return stat.S_IFMT(path.stat().st_mode) if path.exists() else 0
+
+
+def descriptor_of(path: Path) -> int | None:
+    """The number of the open file of this process that a path such as /dev/stdout or /proc/self/fd/3 stands for.
+
+    Such a path leads on to the file itself, which must not be replaced: the shell opened it, perhaps to append.
+    """
+    own = {os.path.realpath("/proc/self/fd"), "/dev/fd"}
+    for _ in range(LINKS_FOLLOWED):
+        folder = os.path.realpath(path.parent)
+        if folder in own and path.name.isdecimal():
+            return int(path.name)
+        if not path.is_symlink():
+            return None
+        path = Path(folder) / os.readlink(path)
+    return None
+
+
+def taken_over(number: int) -> int:
+    """An open file for the rows alone: what others print to standard output goes to standard error from now on."""
+    handle = os.dup(number)
+    if number == 1:
+        sys.stdout.flush()
+        os.dup2(2, 1)
+    return handle
+
+
+def take_owner_and_mode(handle: int, old: os.stat_result) -> None:
+    os.fchmod(handle, stat.S_IMODE(old.st_mode))
+    with contextlib.suppress(PermissionError):  # only root may
+        os.fchown(handle, old.st_uid, old.st_gid)
+
+
+def write_all(handle: int, content: bytes) -> None:
+    rest = memoryview(content)
+    while rest:
+        try:
+            rest = rest[os.write(handle, rest) :]
+        except BlockingIOError:  # a pipe that its other end made non-blocking
+            select.select([], [handle], [])
+
+
+def line_of(window: Judged) -> bytes:
+    return json.dumps(asdict(window)).encode() + b"\n"
+
+
+def json_object(line: bytes) -> dict[str, Any]:
+    """The object that a line of a log holds; an empty one if it holds none."""
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+@contextlib.contextmanager
+def writing(out: Output) -> Iterator[None]:
+    """Raises UserError where the rows can't be written; a pipe that nobody reads stays a BrokenPipeError."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise UserError(f"{out.name} could not be written: {error}. Make room, or choose another --out") from error
