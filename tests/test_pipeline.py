@@ -5,6 +5,7 @@ import re
 
 import pytest
 import yaml
+from sklearn.metrics import average_precision_score
 
 from stages import params
 from stages.report import read_csv, read_json
@@ -154,6 +155,24 @@ def test_new_texts_are_judged_in_order(reproduced):
     assert [(row["input"], row["id"]) for row in judged] == list(zip(texts, range(3), strict=True))
     threshold = read_json(project / "metrics/select.json")["threshold"]
     assert all(row["label"] == (row["probability"] >= threshold) for row in judged)
+
+
+def test_select_evaluate_and_predict_give_a_row_the_same_score(reproduced):
+    """To the last digit, on one thread."""
+    project, _ = reproduced
+    judged = {}
+    for name in ("valid", "test"):
+        files = ("--file", f"data/processed/{name}.jsonl", "--out", f"runs/{name}.jsonl")
+        run(project, "python", "-m", "stages.predict", *files)
+        rows = [json.loads(line) for line in (project / f"runs/{name}.jsonl").read_text(encoding="utf-8").splitlines()]
+        judged[name] = [row["probability"] for row in rows]
+    evaluated = read_csv(project / "data/predictions/test.csv")
+    assert judged["test"] == [float(row["model_score"]) for row in evaluated]
+    texts = [json.loads(line) for line in (project / "data/processed/valid.jsonl").open(encoding="utf-8")]
+    selected = read_json(project / "metrics/select.json")["valid"]["average_precision"]
+    assert average_precision_score([row["label"] for row in texts], judged["valid"]) == selected
+    different = {row["input"]: score for row, score in zip(texts, judged["valid"], strict=True)}
+    assert len(set(different.values())) == len(different)
 
 
 def test_an_experiment_stands_beside_the_committed_run(reproduced):

@@ -27,7 +27,7 @@ from stages import UserError, params, run
 from stages.model.adapter import attach_adapter, merge_unquantized
 from stages.model.identity import read_identity
 from stages.model.load import ModelError, load_base, load_tokenizer
-from stages.model.score import label_scores
+from stages.model.score import SCORING, label_scores
 from stages.model.selected import Selected, load_selected, write_selected
 from stages.predict.__main__ import main
 from stages.predict.judge import Window, write_window
@@ -68,6 +68,8 @@ def folder(tmp_path_factory, base_folder, sample_texts) -> Path:
         prompt=PROMPT,
         base=read_identity(base_folder),
         dataset_name="sample",
+        rendered=prompt.rendered,
+        scoring=SCORING,
     )
     scores = label_scores(model, prompt, sample_texts[:64], 4096, "")
     middle = float(np.median(selected.probability(scores.log_odds)))
@@ -574,7 +576,7 @@ def test_texts_that_were_cut_are_counted(predict, tmp_path):
     long = json.dumps({"input": "请转账" * 200}).encode() + b"\n"
     file.write_bytes(b"".join([*rows_of(SIZE - 1), long, long, long]))
     assert (
-        f"WARNING: 3 of {SIZE + 2} texts ({3 / (SIZE + 2):.1%}) were cut to the"
+        f"WARNING: 3 of {SIZE + 2} texts of {out} ({3 / (SIZE + 2):.1%}) are longer than prompt.max_length"
         in predict("--file", file, "--out", out).said
     )
     file.write_bytes(b"".join(rows_of(3)))

@@ -138,7 +138,7 @@ def where_it_is_made() -> str:
 
 
 def model_card(selected: Selected) -> str:
-    base, promised = selected.base, selected.promised
+    base, promised, side = selected.base, selected.promised, selected.prompt.get("truncation_side", "right")
     return f"""---
 library_name: peft
 base_model: {base["id"]}
@@ -158,7 +158,7 @@ Judges whether a text is fraud. The prompt below ends with `{CUE}`; the next tok
 | loaded as | {selected.method_name}: {json.dumps(selected.method, ensure_ascii=False, sort_keys=True)} |
 | instruction | {selected.prompt["instruction"]} |
 | names of speakers in front of lines | {"removed first" if selected.speakers_removed else "left in"} |
-| texts are cut at | {selected.prompt["max_length"]} tokens with the prompt, {selected.prompt.get("truncation_side", "right")} side |
+| texts are cut at | {selected.prompt["max_length"]} tokens with the prompt, on the {side} side |
 | data set | {selected.dataset_name} |
 | checkpoint | step {selected.step}, by {selected.select["metric"]} on valid |
 | share of fraud that the threshold is for | {promised["fraud_fraction"]:.1%} |
