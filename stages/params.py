@@ -117,6 +117,7 @@ def unseen_path(path: Any) -> typing.Iterator[str]:
 class Prompt:
     instruction: str
     max_length: int = at_least(32)
+    truncation_side: Literal["right", "left", "middle"] = "right"
     repetitions: int = between(1, 4)
 
 
@@ -253,6 +254,7 @@ class Params:
     dataset: Dataset
     methods: dict[str, Method]
     prompt: Prompt
+    prompt_section: Prompt  # as it stands in params.yaml, whatever the method replaces
     prepare: Prepare
     benchmark: Benchmark
     train: Train
@@ -286,6 +288,7 @@ def load(path: Path = PARAMS_FILE) -> Params:
         problems.append(f"{key}: unknown key{nearest(key, known)}")
     tables = {name: build_table(raw.get(table), table, cls, problems) for name, (table, cls) in TABLES.items()}
     sections = {name: build(cls, raw.get(name), name, problems) for name, cls in SECTIONS.items()}
+    prompt_section = sections["prompt"]
     for name, method in tables["method"].items():
         for section in ("train", "prompt"):
             changes = getattr(method, section, {})
@@ -306,7 +309,7 @@ def load(path: Path = PARAMS_FILE) -> Params:
     if problems:
         raise ParamsError(f"{path} has {len(problems)} problem(s):\n  " + "\n  ".join(problems))
     chosen = {f"{name}_name": raw[name] for name in TABLES} | {name: tables[name][raw[name]] for name in TABLES}
-    return Params(**chosen, methods=tables["method"], **sections)
+    return Params(**chosen, methods=tables["method"], prompt_section=prompt_section, **sections)
 
 
 def build_table(raw: Any, name: str, cls: type, problems: list[str]) -> dict[str, Any]:

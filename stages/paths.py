@@ -5,6 +5,7 @@ from pathlib import Path
 BASE_MODEL = Path("models/base")
 CHECKPOINTS = Path("models/checkpoints")
 VALID_SCORES = "valid_scores.csv"  # in each checkpoint
+PROMPT_FILE = "prompt.json"  # beside them: the prompt as text, as the training had it
 SELECTED = Path("models/selected")
 PROCESSED = Path("data/processed")
 FURTHER = PROCESSED / "further"

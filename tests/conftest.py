@@ -1,7 +1,9 @@
 """A tiny model of the real architecture with a tokenizer trained here: everything but the weights is as in use."""
 
+import copy
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -75,6 +77,20 @@ def base_folder(tmp_path_factory, tokenizer) -> Path:
     tokenizer.save_pretrained(made)
     publish(made, Model(source="folder", path="tiny"), folder / "base", folder / "staging")
     return folder / "base"
+
+
+@pytest.fixture
+def dated_base(base_folder, tmp_path, tokenizer) -> Path:
+    """The tiny base with a chat template that writes the time into the prompt."""
+    shutil.copytree(base_folder, tmp_path / "made")
+    dated = copy.deepcopy(tokenizer)
+    dated.chat_template = (
+        "{{ strftime_now('%Y-%m-%d %H:%M:%S.%f') }} "
+        "{% for message in messages %}{{ message.content }}<|im_end|>{% endfor %}"
+    )
+    dated.save_pretrained(tmp_path / "made")
+    publish(tmp_path / "made", Model(source="folder", path="dated"), tmp_path / "dated", tmp_path / "staging")
+    return tmp_path / "dated"
 
 
 @pytest.fixture(scope="session")

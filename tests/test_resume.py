@@ -12,6 +12,7 @@ from transformers import TrainerCallback
 
 from stages import UserError
 from stages.report import read_json, replacing_folder
+from stages.text.example import write_examples
 from stages.train import __main__ as train_stage
 from stages.train.callbacks import write_history
 from stages.train.states import PROGRESS_FILE, States, prune_finished
@@ -272,6 +273,44 @@ def test_the_fingerprint_is_of_all_that_a_result_depends_on(tmp_path, monkeypatc
     others = [of({"train/learning_rate": 1e-5}), of({"method": "lora"}), of({"prompt/max_length": 99})]
     (tmp_path / "data/processed/train.jsonl").write_text("other")
     assert len({plain, *others, of({})}) == 5
+
+
+def test_a_training_resumed_after_midnight_keeps_its_prompt(
+    tmp_path,
+    monkeypatch,
+    dated_base,
+    changed,
+    examples,  # noqa: F811
+    capsys,
+):
+    """The chat template writes the time; killed and resumed, the training and later stages have the first one's."""
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models/base").symlink_to(dated_base)
+    for name, rows in (("train", examples[:32]), ("valid", examples[32:])):
+        write_examples(tmp_path / f"data/processed/{name}.jsonl", rows)
+    changed(
+        {
+            "method": "lora", "train/num_train_epochs": 1, "train/eval_steps": 2, "train/save_steps": 1,
+            "train/per_device_train_batch_size": 8,
+        }
+    )  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    trainer = train_stage.LabelTrainer
+
+    def killed_at_step_2(*arguments):
+        made = trainer(*arguments)
+        made.add_callback(At(2, kill))
+        return made
+
+    monkeypatch.setattr(train_stage, "LabelTrainer", killed_at_step_2)
+    with pytest.raises(Killed):
+        train_stage.main()
+    (state,) = tmp_path.glob("runs/train/*/state-1")
+    first = read_json(state / PROGRESS_FILE)["prompt"]
+    monkeypatch.setattr(train_stage, "LabelTrainer", trainer)
+    train_stage.main()
+    assert read_json(tmp_path / "models/checkpoints/prompt.json") == first
+    assert "writes the date" in capsys.readouterr().out
 
 
 def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path):

@@ -174,8 +174,8 @@ def test_a_checkpoint_scores_valid_as_its_file_says(base_folder, prompt, example
     checkpoint = tmp_path / f"checkpoints/checkpoint-{valid_history(trainer)[-1]['step']}"
     model = load_adapter(load_base(METHODS["qlora"], base_folder, CPU), checkpoint)
     scores = label_scores(model, prompt, [e.input for e in examples[32:]], train.eval_max_tokens_per_batch, "again")
-    kept = [float(row["log_p_true"]) for row in read_csv(checkpoint / "valid_scores.csv")]
-    assert scores.log_probability[:, 1] == pytest.approx(kept, abs=1e-5)
+    kept = [float(row["log_odds"]) for row in read_csv(checkpoint / "valid_scores.csv")]
+    assert scores.log_odds == pytest.approx(kept, abs=1e-6)
 
 
 def test_training_stops_when_valid_gets_no_better(base_folder, prompt, examples, train_params, tmp_path):

@@ -17,6 +17,7 @@ from stages.params import Evaluate
 from stages.paths import BASELINE, FURTHER, METRICS, PLOTS, PREDICTIONS, PROCESSED
 from stages.report import write_csv, write_json
 from stages.text.example import Example, read_examples
+from stages.text.prompt import report_truncated
 
 
 def main() -> None:
@@ -36,8 +37,9 @@ def main() -> None:
             for system, judge in judges.items()
         }
         reports[name] = report(examples, systems, evaluate)
-        truncated = sum(len(ids) > prompt.room for ids in prompt.tokenize([example.input for example in examples]))
+        truncated = systems["model"].truncated
         reports[name]["size"]["rows_truncated"] = truncated
+        report_truncated("evaluate", name, truncated, len(examples), prompt.truncation_side)
         labels = [row.label for row in examples]
         if not systems["model"].written and len(set(labels)) == 2:
             kept[name] = selected.at_promised_fraction(labels, systems["model"].y_score)

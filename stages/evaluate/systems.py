@@ -33,13 +33,15 @@ class System:
 
     y_score: float of shape (n,), the calibrated probability of fraud; of written answers 1 or 0, NaN where none could
     be read. log_odds: of fraud, as scored, by which texts are ranked; None for written answers, which don't order them.
-    seconds: that scoring took; None where it was done elsewhere.
+    seconds: that scoring took; None where it was done elsewhere. truncated: how many texts were cut; None where it is
+    not known.
     """
 
     y_score: np.ndarray
     threshold: float
     log_odds: np.ndarray | None = None
     seconds: float | None = None
+    truncated: int | None = None
 
     @property
     def y_pred(self) -> np.ndarray:
@@ -77,7 +79,8 @@ def score_judge(model: PeftModel, prompt: Prompt, params: Evaluate, temperature:
     def judge(name: str, examples: list[Example]) -> System:
         start = time.perf_counter()
         scores = label_scores(model, prompt, [row.input for row in examples], params.max_tokens_per_batch, name)
-        return scored(scores.log_odds, temperature, threshold, time.perf_counter() - start)
+        seconds = time.perf_counter() - start
+        return scored(scores.log_odds, temperature, threshold, seconds, int(scores.truncated.sum()))
 
     return judge
 
@@ -108,7 +111,10 @@ def generation_judge(model: PeftModel, prompt: Prompt, params: Evaluate, adapter
             with model.disable_adapter():
                 verdicts = generate_verdicts(model, prompt, texts, params.generate_batch_size, params.max_new_tokens)
         y_score = np.array([np.nan if verdict is None else float(verdict) for verdict in verdicts])
-        return System(y_score, 0.5, seconds=time.perf_counter() - start)
+        seconds = time.perf_counter() - start
+        return System(
+            y_score, 0.5, seconds=seconds, truncated=sum(len(ids) > prompt.room for ids in prompt.tokenize(texts))
+        )
 
     return judge
 
@@ -123,8 +129,15 @@ def baseline_judge(folder: Path, valid: list[Example], rule: Select) -> Judge:
     return lambda name, examples: scored(read(name), temperature, threshold)
 
 
-def scored(log_odds: np.ndarray, temperature: float, threshold: float, seconds: float | None = None) -> System:
-    return System(calibrated(log_odds, temperature), threshold, log_odds, seconds)
+def scored(
+    log_odds: np.ndarray,
+    temperature: float,
+    threshold: float,
+    seconds: float | None = None,
+    truncated: int | None = None,
+) -> System:
+    """A system by the log-odds (n,) of a set, calibrated by the temperature; the rest as in System."""
+    return System(calibrated(log_odds, temperature), threshold, log_odds, seconds, truncated)
 
 
 def on_valid(valid: list[Example], log_odds: np.ndarray, rule: Select) -> tuple[float, float]:

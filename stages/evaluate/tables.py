@@ -34,7 +34,7 @@ def write_predictions(path: Path, test: list[Example], systems: dict[str, System
         for name, system in systems.items():
             score = system.y_score[index]
             row |= {
-                f"{name}_score": "" if np.isnan(score) else f"{score:.6f}",
+                f"{name}_score": "" if np.isnan(score) else repr(float(score)),
                 f"{name}_pred": int(system.y_pred[index]),
             }
         rows.append(row)

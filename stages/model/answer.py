@@ -1,9 +1,12 @@
 """The logits that decide: those of the answer's tokens, and no others."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from stages.model.packed import has_varlen, pack
 
@@ -44,3 +47,37 @@ def packed_logits(model: nn.Module, packed: dict[str, Any]) -> torch.Tensor:
         return model(**{name: value for name, value in packed.items() if name != "positions"}, use_cache=False).logits
     finally:
         pick.remove()
+
+
+@contextlib.contextmanager
+def label_rows(model: nn.Module, label_ids: torch.Tensor, vocabulary: bool) -> Iterator[bool]:
+    """Makes the output head compute its rows of `label_ids` (2,) from the last hidden state in float64.
+
+    The logits of bfloat16 lie on a grid (steps of 1/16 around 10), so that different texts get equal scores; in float32
+    a few of ten thousand still do. What the model does to its logits (soft-capping, scaling) it does to these. With
+    `vocabulary`, the rows follow the whole vocabulary's logits in float32, as two more columns; without, they are all
+    that is computed.
+
+    Yields whether the head does so: one that is quantized or has adapters of its own stays as it is.
+    """
+    head = getattr(model, "module", model).get_output_embeddings()
+    if type(head) is not nn.Linear:
+        yield False
+        return
+    weight = head.weight.index_select(0, label_ids).double()
+    bias = None if head.bias is None else head.bias.index_select(0, label_ids).double()
+
+    def forward(hidden: torch.Tensor) -> torch.Tensor:
+        rows = functional.linear(hidden.double(), weight, bias)
+        if not vocabulary:
+            return rows
+        return torch.cat([functional.linear(hidden, head.weight, head.bias).float(), rows.float()], dim=-1)
+
+    own = head.__dict__.get("forward")  # where a library has put one on the module
+    head.forward = forward
+    try:
+        yield True
+    finally:
+        del head.forward
+        if own is not None:
+            head.forward = own

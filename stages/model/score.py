@@ -1,6 +1,7 @@
 """The one scorer: how sure the model is that a text is fraud, in a single forward pass a batch."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,26 +10,33 @@ from torch import nn
 from tqdm import tqdm
 
 from stages import UserError, rank
-from stages.model.answer import answer_logits
+from stages.model.answer import answer_logits, label_rows
 from stages.model.shard import is_sharded
-from stages.model.share import gathered, own_share, passes_to_join
+from stages.model.share import added_up, own_share, passes_to_join
 from stages.text.batches import Collator, TokenBudgetBatches
 from stages.text.prompt import Prompt
 
-WINDOW = 1024  # rows in file order that are batched together
+# Counted up when the arithmetic of a score changes; models/selected records it, since its threshold is of such scores.
+# 1: differences of log-probabilities in the base's dtype. 2: the label words' rows of the head in float64, by windows.
+SCORING = 2
+# In bfloat16 a score depends, by rounding, on the texts that share its batch. Batches are cut from windows of so many
+# rows in the order of the file, so that whoever scores a file by the same token budget gets the same scores.
+WINDOW = 2048
 
 
 @dataclass(frozen=True)
 class LabelScores:
-    """log_probability, float64 of shape (N, 2): of the label words ` false` (column 0) and ` true` (column 1) as the
-    next token, among the whole vocabulary."""
+    """Scores of N texts.
 
-    log_probability: np.ndarray
+    log_odds: float64 of shape (N,), of the label word ` true` against ` false` as the next token.
+    log_probability: float64 of shape (N, 2), of ` false` (column 0) and ` true` (column 1) among the whole vocabulary;
+        None where it was not asked for.
+    truncated: bool of shape (N,), whether the text was too long for the prompt and was cut.
+    """
 
-    @property
-    def log_odds(self) -> np.ndarray:
-        """Of fraud against not fraud, shape (N,)."""
-        return self.log_probability[:, 1] - self.log_probability[:, 0]
+    log_odds: np.ndarray
+    truncated: np.ndarray
+    log_probability: np.ndarray | None = None
 
     def loss(self, labels: Sequence[bool]) -> float:
         """Mean negative log-probability of the right label word: the loss that training minimises."""
@@ -36,52 +44,119 @@ class LabelScores:
 
 
 def label_scores(
-    model: nn.Module, prompt: Prompt, texts: Sequence[str], max_tokens_per_batch: int, title: str
+    model: nn.Module,
+    prompt: Prompt,
+    texts: Sequence[str],
+    max_tokens_per_batch: int,
+    title: str,
+    vocabulary: bool = False,
 ) -> LabelScores:
-    """Scores texts, longest first, in batches of at most `max_tokens_per_batch` padded tokens.
+    """Scores texts by windows of WINDOW rows, the longest of a window first.
 
-    The model is put in eval mode and left in the mode it came in. Shows a progress bar named `title`, or none
-    if that is empty. Several processes score every so many-th text each, and all get all scores. A batch that does not
-    fit in memory is halved.
+    The model is put in eval mode and left in the mode it came in. Several processes score every so many-th text of a
+    window each, and all get all scores. A batch that does not fit in memory is halved.
+
+    Args:
+        model: the base model with adapters.
+        prompt: the prompt around each text.
+        texts: N texts, in the order of their file.
+        max_tokens_per_batch: most padded tokens in a batch.
+        title: of the progress bar; empty for none.
+        vocabulary: also give the log-probability among the whole vocabulary, which costs the head's whole product.
+
+    Returns scores of all N texts. Raises UserError for a text that does not fit in the GPU's memory.
     """
-    rows = [{"input_ids": prompt.encode(ids)} for ids in prompt.tokenize(list(own_share(texts)))]
-    batches = TokenBudgetBatches([len(row["input_ids"]) for row in rows], max_tokens_per_batch)
+    numbers = [
+        n for first in range(0, len(texts), WINDOW) for n in own_share(range(len(texts))[first : first + WINDOW])
+    ]
+    tokens = prompt.tokenize([texts[number] for number in numbers])
+    rows = {number: {"input_ids": prompt.encode(ids)} for number, ids in zip(numbers, tokens, strict=True)}
+    device = next(model.parameters()).device
+    found = torch.zeros(len(texts), 4, dtype=torch.float64)  # log-odds, log-probabilities, whether cut
+    found[numbers, 3] = torch.tensor([float(len(ids) > prompt.room) for ids in tokens], dtype=torch.float64)
+    batches = [batch for window in windows(rows) for batch in batches_of(window, rows, max_tokens_per_batch)]
+    was_training = model.training
+    model.eval()
+    # no_grad, not inference_mode: tensors that layers keep for later must stay usable in training.
+    with torch.no_grad(), tqdm(total=len(rows), desc=title, unit="text", disable=rank() > 0 or not title) as progress:
+        scored = score_batches(model, prompt, rows, batches, vocabulary, progress)
+    model.train(was_training)
+    for batch, scores in scored:  # a GPU is waited for here only
+        found[batch, : scores.shape[1]] = scores.double().cpu()
+    log_odds, *log_probability, truncated = added_up(found, device).numpy().T
+    return LabelScores(log_odds, truncated > 0, np.stack(log_probability, axis=1) if vocabulary else None)
+
+
+def windows(numbers: Iterable[int]) -> Iterator[list[int]]:
+    """The row numbers, which rise, by the window that they lie in."""
+    return (list(window) for _, window in itertools.groupby(numbers, key=lambda number: number // WINDOW))
+
+
+def batches_of(window: list[int], rows: dict[int, dict], max_tokens: int) -> list[list[int]]:
+    """The row numbers of a window in batches of like lengths."""
+    sampler = TokenBudgetBatches([len(rows[number]["input_ids"]) for number in window], max_tokens)
+    return [[window[index] for index in batch] for batch in sampler]
+
+
+def score_batches(
+    model: nn.Module, prompt: Prompt, rows: dict[int, dict], batches: list[list[int]], vocabulary: bool, progress: tqdm
+) -> list[tuple[list[int], torch.Tensor]]:
+    """Scores batches one after another; halves one that does not fit in memory.
+
+    Args:
+        rows: model input by row number.
+        batches: row numbers of each batch.
+        vocabulary: also the label words' log-probabilities.
+        progress: told how many rows are done.
+
+    Returns row numbers of each batch, and on the device log-odds (B, 1) or, with `vocabulary`, (B, 3).
+    """
     collate = Collator(prompt.tokenizer.pad_token_id)
     device = next(model.parameters()).device
     words = torch.tensor([prompt.label_ids[False], prompt.label_ids[True]], device=device)
-    scored: list[tuple[list[int], torch.Tensor]] = []  # rows of a batch, and their scores on the device
-    was_training = model.training
-    model.eval()
-    todo = list(batches)[::-1]
+    scored: list[tuple[list[int], torch.Tensor]] = []
+    todo = batches[::-1]
     to_join = passes_to_join(model, len(todo), device)
-    # no_grad, not inference_mode: tensors that layers keep for later must stay usable in training.
-    with torch.no_grad(), tqdm(total=len(rows), desc=title, unit="text", disable=rank() > 0 or not title) as progress:
+    with label_rows(model, words, vocabulary) as has_rows:
         while todo:
             batch = todo.pop()
             fits = True
             try:
-                inputs = collate([rows[row] for row in batch])
-                logits = answer_logits(model, inputs, len(prompt.prefix))[:, 0]  # (B, vocabulary)
-                scored.append((batch, logits.float().log_softmax(-1).index_select(1, words)))
+                inputs = collate([rows[number] for number in batch])
+                logits = answer_logits(model, inputs, len(prompt.prefix))[:, 0]
+                logits = logits if has_rows else logits.float()
+                scored.append((batch, scores_of(logits, words, has_rows, vocabulary)))
                 progress.update(len(batch))
             except torch.OutOfMemoryError:
                 fits = False
             if not fits:  # outside the handler, whose traceback holds on to tensors
-                if is_sharded(model):
-                    raise UserError(
-                        f"a batch of {len(batch)} text(s) does not fit in the GPU's memory, and can't be halved with "
-                        "residency sharded: lower train.eval_max_tokens_per_batch or evaluate.max_tokens_per_batch (of "
-                        "predict, --max-tokens-per-batch)"
-                    )
+                require_halving(model, len(batch))
                 todo += halves(batch, len(rows[batch[0]]["input_ids"]))
                 torch.cuda.empty_cache()
         for _ in range(to_join):
             answer_logits(model, collate([{"input_ids": prompt.encode([])}]), len(prompt.prefix))
-    model.train(was_training)
-    result = torch.zeros(len(rows), 2, dtype=torch.float64)
-    for batch, scores in scored:  # a GPU is waited for here only
-        result[batch] = scores.double().cpu()
-    return LabelScores(gathered(result, len(texts), device).numpy())
+    return scored
+
+
+def scores_of(logits: torch.Tensor, words: torch.Tensor, has_rows: bool, vocabulary: bool) -> torch.Tensor:
+    """Log-odds (B, 1) and, with `vocabulary`, log-probabilities of the label words, (B, 3) in all, of logits as
+    `label_rows` gives them: the label words' rows last, if has_rows says so."""
+    labels = logits[:, -2:] if has_rows else logits.index_select(1, words)
+    log_odds = labels[:, 1:] - labels[:, :1]
+    if not vocabulary:
+        return log_odds
+    whole = logits[:, :-2] if has_rows else logits
+    return torch.cat([log_odds, whole.log_softmax(-1).index_select(1, words)], dim=1)
+
+
+def require_halving(model: nn.Module, rows: int) -> None:
+    """Raises UserError where blocks are split over GPUs, whose passes must stay equally many."""
+    if is_sharded(model):
+        raise UserError(
+            f"a batch of {rows} text(s) does not fit in the GPU's memory, and can't be halved with residency sharded: "
+            "lower train.eval_max_tokens_per_batch or evaluate.max_tokens_per_batch (of predict, "
+            "--max-tokens-per-batch)"
+        )
 
 
 def halves(batch: list[int], tokens: int) -> list[list[int]]:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,12 @@ import numpy as np
 from peft import PeftModel
 
 import stages
+from stages import is_main_process
 from stages.metrics import calibrated, metrics_at_fraction
 from stages.model.adapter import load_adapter
 from stages.model.identity import require_same_base, require_whole_base
 from stages.model.load import ModelError, load_base, load_tokenizer
+from stages.model.score import SCORING
 from stages.model.shard import shard_blocks
 from stages.params import Method, Select
 from stages.paths import BASE_MODEL, SELECTED
@@ -30,8 +33,9 @@ ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json")
 class Selected:
     """The record of a selected model. threshold: of the calibrated probability of fraud; temperature: divides the
     log-odds before they become that; valid: metrics there; promised: those as if select.fraud_fraction of the texts
-    were fraud; speakers_removed: whether texts are read without the names
-    in front of lines."""
+    were fraud; speakers_removed: whether texts are read without the names in front of lines; rendered: the prompt as
+    text, `before` and `after` the user's, None in records of before 0.3; scoring, max_tokens_per_batch: how valid was
+    scored, so that others score alike."""
 
     step: int
     threshold: float
@@ -45,6 +49,9 @@ class Selected:
     prompt: dict[str, Any]
     base: dict[str, str]
     dataset_name: str
+    rendered: dict[str, str] | None = None
+    scoring: int = 1
+    max_tokens_per_batch: int = 4096
 
     def as_read(self, text: str) -> str:
         """The text as the model was trained to read it."""
@@ -66,6 +73,8 @@ class Selected:
 def write_selected(folder: Path, checkpoint: Path, selected: Selected) -> None:
     """Copies the checkpoint's adapter and writes record and model card beside it."""
     with replacing_folder(folder) as new:
+        if not is_main_process():
+            return
         for name in ADAPTER_FILES:
             shutil.copyfile(checkpoint / name, new / name)
         write_json(new / RECORD_FILE, dataclasses.asdict(selected))
@@ -74,14 +83,49 @@ def write_selected(folder: Path, checkpoint: Path, selected: Selected) -> None:
 
 def load_selected(folder: Path = SELECTED, base_folder: Path = BASE_MODEL) -> tuple[PeftModel, Prompt, Selected]:
     """The selected model on the base that it was trained on, quantized as in training, with its prompt."""
-    if not (folder / RECORD_FILE).is_file():
-        raise ModelError(f"{folder} holds no selected model: {where_it_is_made()}")
-    selected = Selected(**read_json(folder / RECORD_FILE))
+    selected = read_selected(folder)
     require_whole_base(base_folder)
     require_same_base(selected.base, base_folder)
-    prompt = build_prompt(load_tokenizer(base_folder), **selected.prompt)
-    method = Method(**selected.method)
-    return shard_blocks(load_adapter(load_base(method, base_folder), folder), method), prompt, selected
+    model, prompt = load_classifier(folder, Method(**selected.method), selected.prompt, selected.rendered, base_folder)
+    return model, prompt, selected
+
+
+def read_selected(folder: Path) -> Selected:
+    """The record in a folder. Raises ModelError where there is none, or one of a later version."""
+    if not (folder / RECORD_FILE).is_file():
+        raise ModelError(f"{folder} holds no selected model: {where_it_is_made()}")
+    raw = read_json(folder / RECORD_FILE)
+    unknown = raw.keys() - {field.name for field in dataclasses.fields(Selected)}
+    if unknown or raw.get("scoring", 1) > SCORING:
+        raise ModelError(
+            f"{folder / RECORD_FILE} was written by a later version of this project (scoring {raw.get('scoring')}, "
+            f"unknown keys: {', '.join(sorted(unknown)) or 'none'}): use that version, or run `dvc repro select`"
+        )
+    selected = Selected(**raw)
+    if selected.scoring < SCORING:
+        print(
+            f"WARNING: the threshold in {folder} was chosen on scores of an earlier arithmetic (version "
+            f"{selected.scoring}, now {SCORING}), so verdicts near it may differ: run `dvc repro select` to choose it "
+            "anew",
+            file=sys.stderr,
+        )
+    return selected
+
+
+def load_classifier(
+    adapter: Path, method: Method, prompt: dict[str, Any], rendered: dict[str, str] | None, base_folder: Path
+) -> tuple[PeftModel, Prompt]:
+    """A trained adapter on its base, with its prompt, as select, evaluate and predict score with it.
+
+    Args:
+        adapter: folder with the adapter's weights and configuration.
+        method: how the base lies in memory.
+        prompt: the section `prompt` of params.yaml that it was trained with.
+        rendered: the prompt as text, as the training had it; None renders the chat template now.
+        base_folder: the base model that it was trained on.
+    """
+    built = build_prompt(load_tokenizer(base_folder), **prompt, rendered=rendered)
+    return shard_blocks(load_adapter(load_base(method, base_folder), adapter), method), built
 
 
 def where_it_is_made() -> str:
@@ -114,6 +158,7 @@ Judges whether a text is fraud. The prompt below ends with `{CUE}`; the next tok
 | loaded as | {selected.method_name}: {json.dumps(selected.method, ensure_ascii=False, sort_keys=True)} |
 | instruction | {selected.prompt["instruction"]} |
 | names of speakers in front of lines | {"removed first" if selected.speakers_removed else "left in"} |
+| texts are cut at | {selected.prompt["max_length"]} tokens with the prompt, {selected.prompt["truncation_side"]} side |
 | data set | {selected.dataset_name} |
 | checkpoint | step {selected.step}, by {selected.select["metric"]} on valid |
 | share of fraud that the threshold is for | {promised["fraud_fraction"]:.1%} |

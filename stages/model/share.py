@@ -31,11 +31,16 @@ def passes_to_join(model: nn.Module, own: int, device: torch.device) -> int:
 def gathered(found: torch.Tensor, total: int, device: torch.device) -> torch.Tensor:
     """Of shape (total, ...), on the CPU: what all processes found, in the order of the items, from what this one
     `found` of its share, on the CPU too."""
-    if world_size() == 1:
-        return found
     whole = torch.zeros(total, *found.shape[1:], dtype=found.dtype)
     whole[rank() :: world_size()] = found
-    whole = whole.to(device)
+    return added_up(whole, device)
+
+
+def added_up(found: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """The sum over all processes of what each found, on the CPU, as `found` is."""
+    if world_size() == 1:
+        return found
+    whole = found.to(device)
     torch.distributed.all_reduce(whole)
     return whole.cpu()
 

@@ -43,9 +43,11 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--out", type=Path, required=True, help="the same rows with label and probability; - writes to standard output"
     )
-    parser.add_argument("--max-tokens-per-batch", type=int, default=4096, help="padding included (default: 4096)")
+    parser.add_argument(
+        "--max-tokens-per-batch", type=int, help="padding included (default: as when the threshold was chosen)"
+    )
     arguments = parser.parse_args()
-    if arguments.max_tokens_per_batch < 1:
+    if arguments.max_tokens_per_batch is not None and arguments.max_tokens_per_batch < 1:
         parser.error("--max-tokens-per-batch must be 1 or more")
     if is_same_file(arguments.file, arguments.out):
         parser.error("--out is the file that --file reads: name another")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from stages import params, run
 from stages.metrics import BEST_F1, calibrated, choose_threshold, score_metrics
-from stages.params import Params
+from stages.params import Params, Prompt
 from stages.paths import BASE_MODEL, BASELINE, FURTHER, METRICS, PLOTS, PROCESSED
 from stages.prepare.baseline import fit_baseline, log_odds, write_log_odds
 from stages.prepare.describe import (
@@ -87,14 +87,14 @@ def main() -> None:
         "rejected": len(rejected),
         "dropped": dropped,
         "speakers_removed": chosen.removes_speakers,
-        **nested(describe(sets, BASE_MODEL / "tokenizer.json")),
+        **nested(describe(sets, BASE_MODEL / "tokenizer.json", chosen.prompt_section.max_length)),
         "leakage": count_leaks(leakage) | nested(leakage),
         "shortcuts": describe_shortcuts(shortcuts, labels),
         "shortcuts_as_read": describe_shortcuts(before, labels),
         "baseline": {**tuned, **score_metrics(labels, on_valid, choose_threshold(labels, on_valid, BEST_F1))},
     }
     write_json(METRICS / "data.json", report)
-    tell(report, prepare.shortcut_warning)
+    tell(report, prepare.shortcut_warning, chosen.prompt_section)
 
 
 def read_all(chosen: Params) -> dict[str, Rows]:
@@ -118,8 +118,16 @@ def without_speakers(example: Example) -> Example:
     return dataclasses.replace(example, input=remove_speakers(example.input))
 
 
-def tell(report: dict, warning: float) -> None:
+def tell(report: dict, warning: float, prompt: Prompt) -> None:
     """Prints what a reader of any later figure has to know."""
+    for name, part in ({name: report[name] for name in ("train", "valid", "test")} | report["further"]).items():
+        over = part["tokens"]["over_max_length"]
+        if over:
+            share = f"{over} of {part['rows']} texts of {name} ({over / part['rows']:.1%})"
+            print(
+                f"prepare: WARNING: {share} have more tokens than prompt.max_length = {prompt.max_length}, even "
+                "without the prompt, and will be cut: raise it, or choose what is cut by prompt.truncation_side"
+            )
     for name in ("train", "valid", "test"):
         print(f"prepare: {name} {report[name]['rows']} rows, {report[name]['fraud_fraction']:.1%} fraud")
     print(f"prepare: {report['rejected']} rows rejected, listed in {PROCESSED / 'rejected.jsonl'}")

@@ -18,15 +18,15 @@ LENGTH_BINS = 40
 SPLITS = ("train", "valid", "test")
 
 
-def describe(sets: Sets, tokenizer_file: Path) -> dict[str, Any]:
-    """Rows, classes and lengths a set."""
+def describe(sets: Sets, tokenizer_file: Path, max_length: int) -> dict[str, Any]:
+    """Rows, classes and lengths a set; texts of more than `max_length` tokens are counted, since they will be cut."""
     if not tokenizer_file.is_file():
         raise UserError(f"{tokenizer_file} is missing, by which lengths are counted: run `dvc repro fetch` first")
     tokenizer = Tokenizer.from_file(str(tokenizer_file))
-    return {name: describe_set(examples, tokenizer) for name, examples in sets.items()}
+    return {name: describe_set(examples, tokenizer, max_length) for name, examples in sets.items()}
 
 
-def describe_set(examples: list[Example], tokenizer: Tokenizer) -> dict[str, Any]:
+def describe_set(examples: list[Example], tokenizer: Tokenizer, max_length: int) -> dict[str, Any]:
     texts = [example.input for example in examples]
     fraud = sum(example.label for example in examples)
     tokens = np.array([len(encoding.ids) for encoding in tokenizer.encode_batch(texts, add_special_tokens=False)])
@@ -44,6 +44,7 @@ def describe_set(examples: list[Example], tokenizer: Tokenizer) -> dict[str, Any
             "p50": float(np.percentile(tokens, 50)),
             "p95": float(np.percentile(tokens, 95)),
             "max": int(tokens.max()),
+            "over_max_length": int((tokens > max_length).sum()),
         },
     }
 

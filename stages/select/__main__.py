@@ -1,28 +1,39 @@
 """Chooses a checkpoint, a temperature and a threshold on valid and writes the model that is evaluated and used.
 
+The threshold is chosen on scores of the very weights that evaluate and predict use: the checkpoint is loaded as they
+load it (adapters merged where that is done for speed), and scores valid anew.
+
 python -m stages.select
 """
 
 import dataclasses
+from pathlib import Path
+
+import numpy as np
 
 from stages import params, run
 from stages.metrics import calibrated, choose_threshold, fit_temperature, metrics_at_fraction, score_metrics
-from stages.model.identity import read_identity
-from stages.model.selected import Selected, write_selected
-from stages.paths import BASE_MODEL, CHECKPOINTS, METRICS, PLOTS, SELECTED
-from stages.report import read_csv, write_json
-from stages.select.checkpoint import best_step, read_valid_scores
+from stages.model.adapter import merge_unquantized
+from stages.model.identity import read_identity, require_whole_base
+from stages.model.score import SCORING, label_scores
+from stages.model.selected import Selected, load_classifier, write_selected
+from stages.params import Params
+from stages.paths import BASE_MODEL, CHECKPOINTS, METRICS, PLOTS, PROCESSED, PROMPT_FILE, SELECTED
+from stages.report import read_csv, read_json, write_json
+from stages.select.checkpoint import best_row
+from stages.text.example import read_examples
 
 
 def main() -> None:
     chosen = params.load()
-    step = best_step(read_csv(PLOTS / "valid.csv"), chosen.select.metric)
+    best = best_row(read_csv(PLOTS / "valid.csv"), chosen.select.metric)
+    step = int(best["step"])
     checkpoint = CHECKPOINTS / f"checkpoint-{step}"
-    y_true, scores = read_valid_scores(checkpoint)
-    temperature = fit_temperature(y_true, scores.log_odds)
-    probability = calibrated(scores.log_odds, temperature)
+    y_true, log_odds = score_valid(chosen, checkpoint)
+    temperature = fit_temperature(y_true, log_odds)
+    probability = calibrated(log_odds, temperature)
     threshold = choose_threshold(y_true, probability, chosen.select)
-    valid = {"loss": scores.loss(y_true), **score_metrics(y_true, probability, threshold)}
+    valid = {"loss": float(best["loss"]), **score_metrics(y_true, probability, threshold, log_odds)}
     promised = metrics_at_fraction(y_true, probability, threshold, chosen.select.fraud_fraction)
     selected = Selected(
         step=step,
@@ -37,6 +48,9 @@ def main() -> None:
         prompt=dataclasses.asdict(chosen.prompt),
         base=read_identity(BASE_MODEL),
         dataset_name=chosen.dataset_name,
+        rendered=read_json(CHECKPOINTS / PROMPT_FILE),
+        scoring=SCORING,
+        max_tokens_per_batch=chosen.evaluate.max_tokens_per_batch,
     )
     write_selected(SELECTED, checkpoint, selected)
     report = {"step": step, "threshold": threshold, "temperature": temperature, "valid": valid, "promised": promised}
@@ -44,5 +58,17 @@ def main() -> None:
     print(f"select: checkpoint-{step}, threshold {threshold:.4f}, valid F1 {valid['f1']:.3f}")
 
 
+def score_valid(chosen: Params, checkpoint: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Labels (bool) and log-odds of valid, both of shape (N,), by the weights that evaluate and predict will use."""
+    require_whole_base(BASE_MODEL)
+    rendered = read_json(CHECKPOINTS / PROMPT_FILE)
+    model, prompt = load_classifier(checkpoint, chosen.method, dataclasses.asdict(chosen.prompt), rendered, BASE_MODEL)
+    merge_unquantized(model)
+    examples = read_examples(PROCESSED / "valid.jsonl")
+    texts = [example.input for example in examples]
+    scores = label_scores(model, prompt, texts, chosen.evaluate.max_tokens_per_batch, "valid")
+    return np.array([example.label for example in examples]), scores.log_odds
+
+
 if __name__ == "__main__":
-    run(main)
+    run(main, spread=True)

@@ -1,23 +1,12 @@
 """Which checkpoint, by what the train stage wrote at each evaluation."""
 
-from pathlib import Path
 
-import numpy as np
+def best_row(history: list[dict[str, str]], metric: str) -> dict[str, str]:
+    """The evaluation whose `metric` on valid is best: lowest for loss, highest for the others; the earliest of equals.
 
-from stages.model.score import LabelScores
-from stages.paths import VALID_SCORES
-from stages.report import read_csv
-
-
-def best_step(history: list[dict[str, str]], metric: str) -> int:
-    """The step whose `metric` on valid is best: lowest for loss, highest for the others; the earliest of equals."""
+    Args:
+        history: rows of metrics/plots/valid.csv.
+        metric: "loss", "average_precision" or "f1".
+    """
     sign = -1 if metric == "loss" else 1
-    best = max(history, key=lambda row: sign * float(row[metric]))
-    return int(best["step"])
-
-
-def read_valid_scores(checkpoint: Path) -> tuple[np.ndarray, LabelScores]:
-    """Labels (bool, shape (N,)) and scores of valid at a checkpoint."""
-    rows = read_csv(checkpoint / VALID_SCORES)
-    y_true = np.array([row["y_true"] == "1" for row in rows])
-    return y_true, LabelScores(np.array([[float(row["log_p_false"]), float(row["log_p_true"])] for row in rows]))
+    return max(history, key=lambda row: sign * float(row[metric]))

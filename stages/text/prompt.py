@@ -19,6 +19,7 @@ ANSWER_END = "}"
 PLAIN_TEMPLATE = "{instruction}\n\n{text}\n\n"
 PLACEHOLDER = "⟦text⟧"
 BETWEEN = "\n\n"  # repetitions of a text
+GAP = " … "  # for what is cut out of the middle of a text
 
 
 class PromptError(UserError):
@@ -30,7 +31,9 @@ class Prompt:
     """Token ids of everything but the text.
 
     prefix and suffix surround the text, between stands between its repetitions; cue starts the answer; label_ids[label]
-    is the token that decides it, end what follows it. max_length counts prompt and answer.
+    is the token that decides it, end what follows it. max_length counts prompt and answer. truncation_side: which end
+    of a longer text is cut ("right", "left"), or "middle", in whose place gap stands. rendered: the prompt as text,
+    before and after the user's; it is kept with a trained model, since a chat template may write today's date.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -42,6 +45,9 @@ class Prompt:
     label_ids: dict[bool, int]
     end: list[int]
     max_length: int
+    truncation_side: str
+    gap: list[int]
+    rendered: dict[str, str]
 
     @property
     def room(self) -> int:
@@ -57,30 +63,64 @@ class Prompt:
 
     def encode(self, text_ids: list[int], cue: bool = True) -> list[int]:
         """The model's input for a tokenized text: up to the cue, or without it, up to the start of the answer."""
-        text = text_ids[: self.room]
+        text = self.truncate(text_ids)
         repeated = text + (self.between + text) * (self.repetitions - 1)
         return self.prefix + repeated + self.suffix + (self.cue if cue else [])
+
+    def truncate(self, text_ids: list[int]) -> list[int]:
+        """At most `room` of a text's tokens."""
+        room = self.room
+        if len(text_ids) <= room:
+            return text_ids
+        if self.truncation_side == "right":
+            return text_ids[:room]
+        if self.truncation_side == "left":
+            return text_ids[len(text_ids) - room :]
+        if self.truncation_side == "middle":
+            kept = room - len(self.gap)
+            return text_ids[: kept - kept // 2] + self.gap + text_ids[len(text_ids) - kept // 2 :]
+        raise ValueError(f"truncation_side is {self.truncation_side!r}; expected right, left or middle")
 
     def answer(self, label: bool) -> list[int]:
         """The whole answer: cue, label word, end."""
         return [*self.cue, self.label_ids[label], *self.end]
 
 
-def build_prompt(tokenizer: PreTrainedTokenizerBase, instruction: str, max_length: int, repetitions: int = 1) -> Prompt:
-    """Lays the prompt out for a tokenizer. Raises PromptError if the label words aren't one token each, or if the
-    instruction leaves no room for a text."""
-    before, after = render(tokenizer, instruction)
+def build_prompt(
+    tokenizer: PreTrainedTokenizerBase,
+    instruction: str,
+    max_length: int,
+    repetitions: int = 1,
+    truncation_side: str = "right",
+    rendered: dict[str, str] | None = None,
+) -> Prompt:
+    """Lays the prompt out for a tokenizer.
+
+    Args:
+        tokenizer: of the base model, with its chat template.
+        instruction: what the model is asked.
+        max_length: most tokens of prompt and answer.
+        repetitions: how often the text stands in the prompt.
+        truncation_side: what a longer text loses: "right", "left" or "middle".
+        rendered: the prompt as a training had it, `before` and `after` the text; None renders the template now.
+
+    Raises PromptError if the label words aren't one token each, or if the instruction leaves no room for a text.
+    """
+    rendered = rendered or render(tokenizer, instruction)
     cue = token_ids(tokenizer, CUE)
     prompt = Prompt(
         tokenizer=tokenizer,
-        prefix=token_ids(tokenizer, before),
-        suffix=token_ids(tokenizer, after),
+        prefix=token_ids(tokenizer, rendered["before"]),
+        suffix=token_ids(tokenizer, rendered["after"]),
         between=token_ids(tokenizer, BETWEEN),
         repetitions=repetitions,
         cue=cue,
         label_ids={label: label_id(tokenizer, cue, word) for label, word in LABEL_WORDS.items()},
         end=[*token_ids(tokenizer, ANSWER_END), tokenizer.eos_token_id],
         max_length=max_length,
+        truncation_side=truncation_side,
+        gap=token_ids(tokenizer, GAP),
+        rendered=rendered,
     )
     if prompt.room < 16:
         raise PromptError(
@@ -90,8 +130,29 @@ def build_prompt(tokenizer: PreTrainedTokenizerBase, instruction: str, max_lengt
     return prompt
 
 
-def render(tokenizer: PreTrainedTokenizerBase, instruction: str) -> tuple[str, str]:
-    """The prompt's text before and after the user's text."""
+def report_truncated(stage: str, name: str, truncated: int, total: int, side: str) -> None:
+    """Prints a warning where texts of a set are cut.
+
+    Args:
+        stage, name: who says it, of which set.
+        truncated, total: how many texts were cut, of how many.
+        side: prompt.truncation_side.
+    """
+    if truncated:
+        lost = {"right": "end", "left": "beginning", "middle": "middle"}[side]
+        print(
+            f"{stage}: WARNING: {truncated} of {total} texts of {name} ({truncated / total:.1%}) are longer than "
+            f"prompt.max_length allows and lose their {lost} (prompt.truncation_side {side})"
+        )
+
+
+def tells_the_date(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether the chat template writes today's date into the prompt."""
+    return "strftime_now" in str(tokenizer.chat_template or "")
+
+
+def render(tokenizer: PreTrainedTokenizerBase, instruction: str) -> dict[str, str]:
+    """The prompt as text, `before` and `after` the user's text."""
     if tokenizer.chat_template:
         user = {"role": "user", "content": f"{instruction}\n{PLACEHOLDER}"}
         try:
@@ -106,7 +167,7 @@ def render(tokenizer: PreTrainedTokenizerBase, instruction: str) -> tuple[str, s
     if whole.count(PLACEHOLDER) != 1:
         raise PromptError("the chat template of the base model does not repeat the user's text once and unchanged")
     before, after = whole.split(PLACEHOLDER)
-    return before, after
+    return {"before": before, "after": after}
 
 
 def token_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:

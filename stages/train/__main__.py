@@ -17,10 +17,10 @@ from stages.model.identity import require_whole_base
 from stages.model.load import load_base, load_tokenizer
 from stages.model.shard import shard_blocks
 from stages.params import Params
-from stages.paths import BASE_MODEL, CHECKPOINTS, METRICS, PLOTS, PROCESSED, RUNS
+from stages.paths import BASE_MODEL, CHECKPOINTS, METRICS, PLOTS, PROCESSED, PROMPT_FILE, RUNS
 from stages.report import read_json, replacing_folder, write_json
 from stages.text.example import read_examples
-from stages.text.prompt import build_prompt
+from stages.text.prompt import build_prompt, report_truncated, tells_the_date
 from stages.train.callbacks import write_history
 from stages.train.states import PROGRESS_FILE, States, fingerprint, prune_finished
 from stages.train.trainer import LabelTrainer, training_arguments, training_rows
@@ -44,8 +44,14 @@ def main() -> None:
 def train(chosen: Params, device: torch.device, states: States, state: Path | None) -> Path:
     """Trains, from a state if there is one, to the end. Returns the last state."""
     examples, valid = (read_examples(PROCESSED / f"{name}.jsonl") for name in ("train", "valid"))
-    prompt = build_prompt(load_tokenizer(), **dataclasses.asdict(chosen.prompt))
+    # As the training began with it: a chat template may write today's date, and a run may go past midnight.
+    rendered = read_json(state / PROGRESS_FILE)["prompt"] if state else None
+    tokenizer = load_tokenizer()
+    prompt = build_prompt(tokenizer, **dataclasses.asdict(chosen.prompt), rendered=rendered)
+    if tells_the_date(tokenizer):
+        print("train: the base model's chat template writes the date; all later stages use the prompt of this training")
     rows, truncated = training_rows(examples, prompt, chosen.train.loss)
+    report_truncated("train", "train", truncated, len(rows), prompt.truncation_side)
     reset_peak_memory(device)
     model = shard_blocks(attach_adapter(load_base(chosen.method), chosen.train), chosen.method)
     arguments = training_arguments(chosen.train, device, states.folder)
@@ -62,6 +68,7 @@ def publish(state: Path, checkpoints: Path, device: torch.device) -> None:
     with replacing_folder(CHECKPOINTS) as folder:
         if is_main_process():
             shutil.copytree(checkpoints, folder, dirs_exist_ok=True)
+            write_json(folder / PROMPT_FILE, progress["prompt"])
     log_history = read_json(state / "trainer_state.json")["log_history"]
     write_history(log_history, PLOTS / "train.csv", PLOTS / "valid.csv")
     facts, seconds = progress["facts"], progress["seconds"]

@@ -47,12 +47,12 @@ class KeepAdapter(TrainerCallback):
             config.target_modules = sorted(config.target_modules)  # peft's set has another order in another process
             model.save_pretrained(checkpoint, safe_serialization=True)
             (checkpoint / "README.md").unlink(missing_ok=True)  # peft's empty form; the select stage writes a real card
-            scores = self.trainer.valid_scores.log_probability
+            scores = self.trainer.valid_scores.log_odds
             rows = (
-                {"y_true": int(example.label), "log_p_false": repr(float(false)), "log_p_true": repr(float(true))}
-                for example, (false, true) in zip(self.trainer.eval_dataset, scores, strict=True)
+                {"y_true": int(example.label), "log_odds": repr(float(log_odds))}
+                for example, log_odds in zip(self.trainer.eval_dataset, scores, strict=True)
             )
-            write_csv(checkpoint / VALID_SCORES, rows, ["y_true", "log_p_false", "log_p_true"])
+            write_csv(checkpoint / VALID_SCORES, rows, ["y_true", "log_odds"])
 
 
 class EvaluateAtEnd(TrainerCallback):

@@ -463,6 +463,7 @@ class LabelTrainer(Trainer):
         pieces, memory_profile, peak = most.tolist()
         return {
             "finished": self.finished,
+            "prompt": self.prompt.rendered,
             "losses": self.shared_losses(),
             "logged_step": self.logged_step,
             "pieces": pieces,
@@ -489,8 +490,9 @@ class LabelTrainer(Trainer):
         """Scores `valid` and logs loss, average precision, ROC AUC and the best F1 that a threshold could give."""
         labels = [example.label for example in self.eval_dataset]
         texts = [example.input for example in self.eval_dataset]
-        scores = label_scores(self.model, self.prompt, texts, self.params.eval_max_tokens_per_batch, "valid")
-        if not np.isfinite(scores.log_probability).all():
+        budget = self.params.eval_max_tokens_per_batch
+        scores = label_scores(self.model, self.prompt, texts, budget, "valid", vocabulary=True)
+        if not (np.isfinite(scores.log_probability).all() and np.isfinite(scores.log_odds).all()):
             raise UserError(
                 f"a score of valid is no number after step {self.state.global_step}: lower train.learning_rate, or "
                 "set the method's dtype to float32. The states before are whole"
