@@ -74,16 +74,19 @@ def judge(path: Path, out: Output | None, total: int | None, max_tokens_per_batc
                 counts.add(done)
                 progress.update(done.rows)
     if out:
-        if not counts.rows:
-            raise empty(path)
-        if total is not None and counts.rows < total:
-            raise DataError(
-                f"{path} held {total} rows, and {counts.rows} when they were scored: leave it alone meanwhile"
-            )
-        with writing(out):
-            out.finish()
-        print(f"predict: {counts.rows} texts, {counts.fraud} called fraud, in {out.name}")
+        finish(path, out, counts, total)
         report_truncated("predict", name_of(path), counts.cut, counts.rows, prompt.truncation_side)
+
+
+def finish(path: Path, out: Output, counts: Counts, total: int | None) -> None:
+    """Makes the output whole and reports it. Raises DataError where there were no rows, or fewer than at the start."""
+    if not counts.rows:
+        raise empty(path)
+    if total is not None and counts.rows < total:
+        raise DataError(f"{path} held {total} rows, and {counts.rows} when they were scored: leave it alone meanwhile")
+    with writing(out):
+        out.finish()
+    print(f"predict: {counts.rows} texts, {counts.fraud} called fraud, in {out.name}")
 
 
 def write_window(out: Output, window: Window, probability: np.ndarray, threshold: float, cut: int) -> Judged:
