@@ -9,7 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 import stages
-from stages import rank, world_size
+from stages import UserError, rank, world_size
 from stages.model.adapter import merge_unquantized
 from stages.model.device import environment, pick_device
 from stages.model.identity import files_sha256
@@ -18,16 +18,18 @@ from stages.model.selected import load_selected
 from stages.model.share import from_first
 from stages.paths import SELECTED
 from stages.predict.output import Judged, Output, writing
-from stages.predict.read import Row, digest, empty, parse_window, windows
-from stages.text.prompt import Prompt, report_truncated
+from stages.predict.read import Row, digest, empty, name_of, parse_window, windows
+from stages.text.jsonl import DataError
+from stages.text.prompt import report_truncated
 
 
 @dataclass(frozen=True)
 class Window:
-    """Rows that are scored together. input_sha256: of their lines."""
+    """Rows that are scored together. input_sha256: of their lines; numbers: of these in their file."""
 
     input_sha256: str
     rows: list[Row]
+    numbers: list[int]
 
 
 @dataclass
@@ -51,11 +53,11 @@ def judge(path: Path, out: Output | None, total: int | None, max_tokens_per_batc
         path: JSON Lines; `-` is standard input. The first process alone reads.
         out: where the rows go; None in all processes but the first.
         total: how many rows there are, None if that isn't known yet.
-        max_tokens_per_batch: most padded tokens in a batch; None for as many as when the threshold was chosen.
+        max_tokens_per_batch: most padded tokens in a batch; None: as many as when the threshold was chosen.
     """
     model, prompt, selected = load_selected()
-    max_tokens_per_batch = max_tokens_per_batch or selected.max_tokens_per_batch
     merge_unquantized(model)
+    max_tokens_per_batch = max_tokens_per_batch or selected.max_tokens_per_batch
     made_with = settings(max_tokens_per_batch)
     if out:
         out.resume(made_with)
@@ -65,17 +67,26 @@ def judge(path: Path, out: Output | None, total: int | None, max_tokens_per_batc
         for window, texts in for_all(new):
             texts = [selected.as_read(text) for text in texts]
             scores = label_scores(model, prompt, texts, max_tokens_per_batch, "")
+            require_finite(scores.log_odds, window.numbers if window else [], path)
             if out:
                 probability = selected.probability(scores.log_odds)
                 done = write_window(out, window, probability, selected.threshold, int(scores.truncated.sum()))
                 counts.add(done)
                 progress.update(done.rows)
     if out:
-        if not counts.rows:
-            raise empty(path)
-        with writing(out):
-            out.finish()
-        report(counts, prompt, out.name)
+        finish(path, out, counts, total)
+        report_truncated("predict", name_of(path), counts.cut, counts.rows, prompt.truncation_side)
+
+
+def finish(path: Path, out: Output, counts: Counts, total: int | None) -> None:
+    """Makes the output whole and reports it. Raises DataError where there were no rows, or fewer than at the start."""
+    if not counts.rows:
+        raise empty(path)
+    if total is not None and counts.rows < total:
+        raise DataError(f"{path} held {total} rows, and {counts.rows} when they were scored: leave it alone meanwhile")
+    with writing(out):
+        out.finish()
+    print(f"predict: {counts.rows} texts, {counts.fraud} called fraud, in {out.name}")
 
 
 def write_window(out: Output, window: Window, probability: np.ndarray, threshold: float, cut: int) -> Judged:
@@ -88,6 +99,17 @@ def write_window(out: Output, window: Window, probability: np.ndarray, threshold
     with writing(out):
         out.write(rows, done)
     return done
+
+
+def require_finite(log_odds: np.ndarray, numbers: list[int], path: Path) -> None:
+    """Raises UserError where a score is no number: compared with a threshold, it would be no fraud."""
+    bad = np.flatnonzero(~np.isfinite(log_odds))
+    if len(bad):
+        where = f", line {numbers[bad[0]]}" if numbers else ""
+        raise UserError(
+            f"{name_of(path)}{where}: the model's score is {log_odds[bad[0]]}; expected a number. The method's dtype "
+            "may not hold the model's activations: train with dtype bfloat16 or float32"
+        )
 
 
 def settings(max_tokens_per_batch: int) -> dict[str, str]:
@@ -118,7 +140,7 @@ def new_windows(path: Path, out: Output, counts: Counts, progress: tqdm) -> Iter
         if kept:
             print(f"predict: resumes after the {kept} rows that an earlier run scored")
             kept = 0
-        yield Window(input_sha256, parse_window(path, lines))
+        yield Window(input_sha256, parse_window(path, lines), [number for number, _ in lines])
 
 
 def for_all(own: Iterator[Window]) -> Iterator[tuple[Window | None, list[str]]]:
@@ -135,8 +157,3 @@ def for_all(own: Iterator[Window]) -> Iterator[tuple[Window | None, list[str]]]:
         if texts is None:
             return
         yield window, texts
-
-
-def report(counts: Counts, prompt: Prompt, name: str) -> None:
-    print(f"predict: {counts.rows} texts, {counts.fraud} called fraud, in {name}")
-    report_truncated("predict", name, counts.cut, counts.rows, prompt.truncation_side)
