@@ -5,6 +5,7 @@ python -m stages.prepare
 """
 
 import dataclasses
+from collections import Counter
 from pathlib import Path
 
 from stages import params, run
@@ -23,7 +24,7 @@ from stages.prepare.describe import (
 )
 from stages.prepare.dialogues import read_dialogues
 from stages.prepare.leaks import COLUMNS, KINDS, find_leaks
-from stages.prepare.read import Rows, limit_rejected, read_rows, write_rejected
+from stages.prepare.read import SHOWN, Rows, limit_rejected, read_rows, write_rejected
 from stages.prepare.shortcuts import Shortcut, find_shortcuts
 from stages.prepare.split import (
     balance,
@@ -35,6 +36,7 @@ from stages.prepare.split import (
 )
 from stages.report import write_csv, write_json
 from stages.text.example import Example, write_examples
+from stages.text.jsonl import DataError
 from stages.text.speakers import remove_speakers
 
 
@@ -42,11 +44,11 @@ def main() -> None:
     chosen = params.load()
     prepare = chosen.prepare
     read = read_all(chosen)
-    rejected = [row for rows in read.values() for row in rows.rejected]
-    write_rejected(PROCESSED / "rejected.jsonl", rejected)
+    raw = Rows()
     for rows in read.values():
-        limit_rejected(rows.rejected, rows.total, 1)  # a file of which nothing is left
-    limit_rejected(rejected, sum(rows.total for rows in read.values()), prepare.max_rejected_fraction)
+        raw.add(rows)
+    write_rejected(PROCESSED / "rejected.jsonl", raw.rejected)
+    limit_rejected(raw, prepare.max_rejected_fraction)
 
     sets = {name: rows.examples for name, rows in read.items()}
     as_read: dict[Example, Example] = {}
@@ -84,7 +86,8 @@ def main() -> None:
     on_valid = calibrated(log_odds(baseline, sets["valid"]), 1)
     report = {
         "dataset": chosen.dataset_name,
-        "rejected": len(rejected),
+        "rejected": len(raw.rejected),
+        **({"left_out": raw.left_out} if raw.left_out else {}),
         "dropped": dropped,
         "speakers_removed": chosen.removes_speakers,
         **nested(describe(sets, BASE_MODEL / "tokenizer.json")),
@@ -94,35 +97,72 @@ def main() -> None:
         "baseline": {**tuned, **score_metrics(labels, on_valid, choose_threshold(labels, on_valid, BEST_F1))},
     }
     write_json(METRICS / "data.json", report)
+    report_rows(raw, prepare.max_rejected_fraction)
     tell(report, prepare.shortcut_warning)
 
 
 def read_all(chosen: Params) -> dict[str, Rows]:
     """The raw rows: of pool, or of train, valid and test, and of each further set."""
     dataset = chosen.dataset
+    splits = {} if dataset.pools or dataset.dialogues else {n: getattr(dataset, n) for n in ("train", "valid", "test")}
+    single = splits | {f"further {name}": path for name, path in chosen.evaluate.further_sets.items()}
+    names = source_names([*dataset.pools, *single.values()])
+    read = {}
     if dataset.dialogues:
-        read = {"pool": read_dialogues(Path(dataset.dialogues), chosen.prepare)}
+        read["pool"] = read_dialogues(Path(dataset.dialogues), chosen.prepare)
     elif dataset.pools:
-        read = {"pool": Rows()}
-        for path in map(Path, dataset.pools):
-            rows = read_rows(path)
-            read["pool"].examples.extend(rows.examples)
-            read["pool"].rejected.extend(rows.rejected)
-    else:
-        read = {name: read_rows(Path(getattr(dataset, name))) for name in ("train", "valid", "test")}
-    further = {f"further {name}": read_rows(Path(path)) for name, path in chosen.evaluate.further_sets.items()}
-    return read | further
+        require_different(dataset.pools)
+        read["pool"] = Rows()
+        for path in dataset.pools:
+            read["pool"].add(read_rows(Path(path), names[path]))
+    return read | {name: read_rows(Path(path), names[path]) for name, path in single.items()}
+
+
+def source_names(paths: list[str]) -> dict[str, str]:
+    """What stands for each file in the source of its rows: its name; where two files have that, its path below data/raw
+    or data/sample; where two have that, its whole path."""
+    ways = (lambda file: file.name, lambda file: Path(*file.parts[2:]).as_posix(), Path.as_posix)
+    counts = [Counter(map(way, set(map(Path, paths)))) for way in ways]
+    names = {}
+    for path in paths:
+        tried = [(way(Path(path)), count) for way, count in zip(ways, counts, strict=True)]
+        names[path] = next(name for name, count in tried if count[name] == 1)
+    return names
+
+
+def require_different(paths: list[str]) -> None:
+    """Raises DataError where a pool lists a file twice, under one name or two."""
+    found: dict[Path, str] = {}
+    for path in paths:
+        file = Path(path).resolve()
+        if file in found:
+            raise DataError(f"the pool lists {path} and {found[file]}, which are one file: its rows would count twice")
+        found[file] = path
 
 
 def without_speakers(example: Example) -> Example:
     return dataclasses.replace(example, input=remove_speakers(example.input))
 
 
+def report_rows(raw: Rows, max_fraction: float) -> None:
+    """Prints which rows and files were set aside, and what may be wrong with the others."""
+    print(f"prepare: {len(raw.rejected)} rows rejected, listed in {PROCESSED / 'rejected.jsonl'}")
+    for file, count in Counter(row.file for row in raw.rejected).items():
+        total = raw.used[file] + count
+        if count > max_fraction * total:
+            print(f"prepare: WARNING: {count} of {total} rows of {file} were rejected")
+    for file, reason in raw.left_out.items():
+        print(f"prepare: WARNING: {file} was left out: {reason}")
+    for doubt in raw.doubts[:SHOWN]:
+        print(f"prepare: WARNING: {doubt}")
+    if len(raw.doubts) > SHOWN:
+        print(f"prepare: WARNING: … and {len(raw.doubts) - SHOWN} more of this kind")
+
+
 def tell(report: dict, warning: float) -> None:
     """Prints what a reader of any later figure has to know."""
     for name in ("train", "valid", "test"):
         print(f"prepare: {name} {report[name]['rows']} rows, {report[name]['fraud_fraction']:.1%} fraud")
-    print(f"prepare: {report['rejected']} rows rejected, listed in {PROCESSED / 'rejected.jsonl'}")
     for name in ("valid", "test"):
         leakage = report["leakage"][name]
         leaking = report[name]["rows"] - leakage["clean"]
