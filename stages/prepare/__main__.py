@@ -23,7 +23,7 @@ from stages.prepare.describe import (
     nested,
 )
 from stages.prepare.dialogues import read_dialogues
-from stages.prepare.leaks import COLUMNS, KINDS, find_leaks
+from stages.prepare.leaks import COLUMNS, find_leaks
 from stages.prepare.read import SHOWN, Rows, limit_rejected, read_rows, write_rejected
 from stages.prepare.shortcuts import Shortcut, find_shortcuts
 from stages.prepare.split import (
@@ -163,11 +163,13 @@ def tell(report: dict, warning: float) -> None:
     """Prints what a reader of any later figure has to know."""
     for name in ("train", "valid", "test"):
         print(f"prepare: {name} {report[name]['rows']} rows, {report[name]['fraud_fraction']:.1%} fraud")
-    for name in ("valid", "test"):
-        leakage = report["leakage"][name]
-        leaking = report[name]["rows"] - leakage["clean"]
+    held_out = {name: (report[name], report["leakage"][name]) for name in ("valid", "test")}
+    further = report["leakage"]["further"]
+    held_out |= {name: (report["further"][name], leakage) for name, leakage in further.items()}
+    for name, (described, leakage) in held_out.items():
+        leaking = described["rows"] - leakage["clean"]
         if leaking:
-            counts = ", ".join(f"{kind} {leakage[kind]}" for kind in KINDS)
+            counts = ", ".join(f"{kind} {rows}" for kind, rows in leakage.items() if rows and kind != "clean")
             print(f"prepare: WARNING: {leaking} rows of {name} leak ({counts}), listed in {PROCESSED / 'leaks.csv'}")
     first = report["shortcuts"]["first"]
     if first["of_the_way"] >= warning:

@@ -189,8 +189,8 @@ def require_columns(path: Path, columns: list[str]) -> None:
     """Raises DataError if the header lacks a column, or holds one twice."""
     if any(columns.count(key) != 1 for key in KEYS):
         raise DataError(
-            f"{path} begins with the columns {shorten(columns, 300)}; expected {', '.join(KEYS)}, each once, spelled so "
-            "and with commas between them"
+            f"{path} begins with the columns {shorten(columns, 300)}; expected {', '.join(KEYS)}, each once, in lower "
+            "case, with commas between"
         )
 
 
@@ -237,7 +237,7 @@ def add_utterance(dialogues: dict[str, Dialogue], row: dict[str, Any] | ValueErr
     for key in KEYS:
         if required(row, key) is None:
             raise ValueError(f"{key} is missing")
-    case, speaker, flagged = identifier(row, "case"), optional(row, "speaker"), parse_label(row["is_fraud"], "is_fraud")
+    case, flagged = identifier(row, "case"), parse_label(row["is_fraud"], "is_fraud")
     if not case:
         raise ValueError(
             "case is blank; expected the name of the row's dialogue in every row (of merged cells: fill down)"
@@ -245,7 +245,7 @@ def add_utterance(dialogues: dict[str, Dialogue], row: dict[str, Any] | ValueErr
     dialogue = dialogues.setdefault(case, Dialogue())
     if flagged and dialogue.first_flagged is None:
         dialogue.first_flagged = line
-    content = " ".join(input_text(row, "content").split())
+    speaker, content = (" ".join(text.split()) for text in (optional(row, "speaker"), input_text(row, "content")))
     dialogue.utterances.append(Utterance(f"{speaker}: {content}" if speaker else content, flagged, line))
     return case
 
