@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from stages import params
 from stages.metrics import BEST_F1, choose_threshold, decision_metrics
+from stages.prepare.__main__ import main as prepare_main
+from stages.prepare.__main__ import read_all, source_names
 from stages.prepare.baseline import fit_baseline, log_odds
 from stages.prepare.describe import count_leaks, describe, describe_leaks, nested
 from stages.prepare.leaks import find_leaks
@@ -133,6 +135,86 @@ def test_a_missing_file_is_named():
         read_rows(Path("nowhere.jsonl"))
     with pytest.raises(DataError, match=r"tests is no file"):
         read_rows(ROOT / "tests")
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch, base_folder, changed):
+    """Writes files below data/raw and params.yaml, and works in their folder."""
+
+    def build(files: dict[str, str], values: dict) -> None:
+        for name, content in files.items():
+            (tmp_path / "data/raw" / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / "data/raw" / name).write_text(content, encoding="utf-8")
+        (tmp_path / "models").mkdir(exist_ok=True)
+        if not (tmp_path / "models/base").exists():
+            (tmp_path / "models/base").symlink_to(base_folder)
+        changed(values)  # writes params.yaml into tmp_path
+        monkeypatch.chdir(tmp_path)
+
+    return build
+
+
+ROW = '{"input": "%s", "label": true}\n'
+
+
+def test_files_of_one_name_have_sources_of_their_own(project):
+    files = {"x/a.jsonl": ROW % "1", "y/a.jsonl": ROW % "2", "a.jsonl": ROW % "3", "b.jsonl": ROW % "4"}
+    project(
+        files,
+        {
+            "datasets/sample": {"pool": [f"data/raw/{name}" for name in files]},
+            "evaluate/further_sets": {"more": "data/raw/y/a.jsonl"},
+        },
+    )
+    read = read_all(params.load())
+    assert {e.input: e.source for e in read["pool"].examples} == {
+        "1": "x/a.jsonl:1",
+        "2": "y/a.jsonl:1",
+        "3": "a.jsonl:1",
+        "4": "b.jsonl:1",
+    }
+    assert [e.source for e in read["further more"].examples] == ["y/a.jsonl:1"]
+    both = source_names(["data/raw/a.jsonl", "data/sample/a.jsonl"])
+    assert list(both.values()) == ["data/raw/a.jsonl", "data/sample/a.jsonl"]
+    assert source_names(["data/sample/pool.jsonl"]) == {"data/sample/pool.jsonl": "pool.jsonl"}
+
+
+def test_a_pool_that_lists_a_file_twice_is_refused(project, tmp_path):
+    files = {"a.jsonl": ROW % "1"}
+    project(files, {"datasets/sample": {"pool": ["data/raw/a.jsonl", "data/raw/a.jsonl"]}})
+    with pytest.raises(DataError, match="data/raw/a.jsonl and data/raw/a.jsonl, which are one file"):
+        read_all(params.load())
+    (tmp_path / "data/raw/b.jsonl").symlink_to(tmp_path / "data/raw/a.jsonl")
+    project(files, {"datasets/sample": {"pool": ["data/raw/a.jsonl", "data/raw/b.jsonl"]}})
+    with pytest.raises(DataError, match="data/raw/b.jsonl and data/raw/a.jsonl, which are one file"):
+        read_all(params.load())
+
+
+def test_the_stage_names_what_it_left_out_and_set_aside(project, capsys):
+    rows = [f"{n},A,第{n}句说的是{chr(0x4E00 + 97 * n) * 9},{n % 2}" for n in range(60)]
+    table = "\n".join(["case,speaker,content,is_fraud", *rows, ""])
+    further = "".join(ROW % f"第{n}条，{chr(0x6000 + 97 * n) * 9}" for n in range(4))
+    project(
+        {"calls/a.csv": table, "calls/b.csv": table + ",A,no case,1\n", "calls/e.json": "[]", "f.jsonl": further},
+        {
+            "datasets/sample": {"dialogues": "data/raw/calls"},
+            "evaluate/further_sets": {"more": "data/raw/f.jsonl", "same": "data/raw/g.jsonl"},
+        },
+    )
+    same = [{"input": row.split(",")[2], "label": int(row[-1])} for row in rows]
+    Path("data/raw/g.jsonl").write_bytes(encode(same))
+    prepare_main()
+    printed = capsys.readouterr().out
+    assert "prepare: 1 rows rejected, listed in data/processed/rejected.jsonl" in printed
+    assert "WARNING: 1 of 61 rows of data/raw/calls/b.csv were rejected" in printed
+    assert "WARNING: data/raw/calls/e.json was left out: its name ends in neither .csv nor .jsonl" in printed
+    assert re.search(r"WARNING: (3[3-9]|4\d) rows of same leak \(verbatim \d+, .*verbatim_in_valid \d+", printed)
+    report = json.loads(Path("metrics/data.json").read_text(encoding="utf-8"))
+    assert list(report["left_out"]) == ["data/raw/calls/e.json"]
+    assert report["rejected"] == 1
+    (rejected,) = map(json.loads, Path("data/processed/rejected.jsonl").read_text(encoding="utf-8").splitlines())
+    assert (rejected["file"], rejected["line"], rejected["row"]) == ("data/raw/calls/b.csv", 62, ",A,no case,1")
+    assert sum(report[name]["rows"] for name in ("train", "valid", "test")) == 120
 
 
 pools = st.lists(
