@@ -52,7 +52,9 @@ class TestBlankCases:
         with pytest.raises(DataError, match=r"none of the 3 rows of .*x.csv can be used(.|\n)*x.csv:2: case is blank"):
             limit_rejected(only, 1.0)
 
-    @pytest.mark.parametrize("case", ["", " ", "\u3000", "nan", "NaN", "None", "<NA>", "NULL", "#N/A", "1.38E+10"])
+    @pytest.mark.parametrize(
+        "case", ["", " ", "\u3000", "\u200b", "nan", "NaN", "None", "<NA>", "NULL", "#N/A", "1.38E+10"]
+    )
     def test_what_stands_for_no_case_in_an_export_is_set_aside(self, tmp_path, case):
         rows = read_dialogues(write(tmp_path / "x.csv", table(f"{case},A,x,true", f"{case},B,y,false")), PREPARE)
         assert not rows.examples
@@ -157,10 +159,18 @@ class TestTables:
             with pytest.raises(DataError, match=r"x.csv:4: the header comes again, so files were joined"):
                 read_dialogues(write(tmp_path / "x.csv", joined), PREPARE)
 
-    def test_a_case_that_goes_on_after_another_one_is_said(self, tmp_path):
+    def test_a_case_that_resumes_after_another_one_is_reported(self, tmp_path):
         rows = read_dialogues(write(tmp_path / "x.csv", table("1,A,x,1", "2,B,y,0", "1,A,z,0", "1,A,w,0")), ONE_SIZE)
         assert len(rows.doubts) == 1
-        assert "x.csv:4: case '1' goes on here" in rows.doubts[0]
+        assert "1 times a case resumes after rows of another one (the first: '1' at line 4)" in rows.doubts[0]
+
+    def test_a_quote_that_closes_in_a_later_row_mixes_no_rows(self, tmp_path):
+        content = table("a,A,x,0", 'a,A,"he said, yes,1', 'b,B,and left",0', "c,C,z,1", 'd,D,"one, 1\ntwo",0')
+        rows = read_dialogues(write(tmp_path / "x.csv", content), ONE_SIZE)
+        assert [e.input for e in rows.examples] == ["A: x", "C: z", "D: one, 1 two"]  # a text of two lines is a text
+        assert [(row.line, row.reason[:25], row.row) for row in rows.rejected] == [
+            (4, "a quote that opens in one", 'a,A,"he said, yes,1\nb,B,and left",0')
+        ]
 
     def test_a_row_that_is_no_utf_8_is_set_aside_and_can_be_written(self, tmp_path):
         content = table("a,A,x,0").encode() + "b,甲,转账,1\n".encode("gbk")

@@ -74,6 +74,7 @@ BAD_ROWS = {
     b'{"label": true}': "the key input is missing",
     b'{"input": "a"}': "the key label is missing",
     b'{"input": " \\n", "label": true}': "expected a text that is not blank",
+    '{"input": "\u200b\ufeff", "label": true}'.encode(): "expected a text that is not blank",
     b'{"input": 5, "label": true}': "input is 5; expected a text",
     b'{"input": "a", "label": "maybe"}': "label is 'maybe'; expected true or false",
     b'{"input": "a", "label": 2}': "label is 2",
@@ -112,6 +113,15 @@ def test_too_many_bad_rows_are_an_error_that_shows_ten(raw):
     assert str(error.value).startswith("12 of 15 rows can't be used, more than prepare.max_rejected_fraction = 0.5")
     assert str(error.value).count("raw.jsonl:") == 10
     limit_rejected(rows, 0.8)
+
+
+def test_groups_that_some_rows_lack_are_reported(raw):
+    some = read_rows(raw(encode([{"input": f"t{n}", "label": 1, "group": "" if n else "a"} for n in range(5)])))
+    assert len(some.doubts) == 1
+    assert some.doubts[0].startswith("4 of 5 rows of ")
+    assert "rows of one case may part between splits" in some.doubts[0]
+    for group in ("", "a"):
+        assert not read_rows(raw(encode([{"input": f"t{n}", "label": 1, "group": group} for n in range(5)]))).doubts
 
 
 PACKED = gzip.compress(encode(ROWS))

@@ -187,7 +187,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("content", "said", "unsaid"), REFUSED.values(), ids=REFUSED)
-def test_the_error_of_a_file_without_a_good_row_says_what_is_wrong_and_nothing_else(tmp_path, content, said, unsaid):
+def test_the_error_of_a_file_without_a_good_row_names_the_fault_and_no_other(tmp_path, content, said, unsaid):
     file = tmp_path / "x.jsonl"
     file.write_bytes(content)
     with pytest.raises(DataError, match=rf"none of the \d rows of .*x.jsonl(.|\n)*x.jsonl:1: (.|\n)*{said}") as error:

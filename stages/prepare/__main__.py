@@ -24,7 +24,7 @@ from stages.prepare.describe import (
 )
 from stages.prepare.dialogues import read_dialogues
 from stages.prepare.leaks import COLUMNS, find_leaks
-from stages.prepare.read import SHOWN, Rows, limit_rejected, read_rows, write_rejected
+from stages.prepare.read import Rows, limit_rejected, read_rows, write_rejected
 from stages.prepare.shortcuts import Shortcut, find_shortcuts
 from stages.prepare.split import (
     balance,
@@ -153,10 +153,8 @@ def report_rows(raw: Rows, max_fraction: float) -> None:
             print(f"prepare: WARNING: {count} of {total} rows of {file} were rejected")
     for file, reason in raw.left_out.items():
         print(f"prepare: WARNING: {file} was left out: {reason}")
-    for doubt in raw.doubts[:SHOWN]:
+    for doubt in raw.doubts:
         print(f"prepare: WARNING: {doubt}")
-    if len(raw.doubts) > SHOWN:
-        print(f"prepare: WARNING: … and {len(raw.doubts) - SHOWN} more of this kind")
 
 
 def tell(report: dict, warning: float) -> None:

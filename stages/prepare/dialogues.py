@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.params import Prepare
-from stages.prepare.read import Rejected, Rows, identifier, optional, parse_label
+from stages.prepare.read import LABELS, Rejected, Rows, identifier, optional, parse_label
 from stages.text.example import Example
 from stages.text.jsonl import DataError, input_text, lines, parse_object, require_encodable, required, shorten
 
@@ -129,7 +129,7 @@ def read_file(path: Path, source: str, name: str, params: Prepare) -> Rows:
     """
     rows = Rows()
     dialogues: dict[str, Dialogue] = {}
-    last = ""
+    last, resumed = "", []
     for number, row, raw in csv_rows(path) if is_csv(path) else json_rows(path):
         try:
             case = add_utterance(dialogues, row, number)
@@ -138,8 +138,13 @@ def read_file(path: Path, source: str, name: str, params: Prepare) -> Rows:
             continue
         rows.used[str(path)] += 1
         if case != last and len(dialogues[case].utterances) > 1:
-            rows.doubts.append(f"{path}:{number}: case {case!r} goes on here after rows of another case")
+            resumed.append(f"{case!r} at line {number}")
         last = case
+    if resumed:
+        rows.doubts.append(
+            f"{path}: {len(resumed)} times a case resumes after rows of another one (the first: {resumed[0]}). If these "
+            "are different dialogues, give them different cases"
+        )
     for case, dialogue in dialogues.items():
         for chunk, size in cut(dialogue.utterances, params.chunk_characters):
             text = "\n".join(utterance.text for utterance in chunk)
@@ -212,10 +217,20 @@ def parse_cells(path: Path, line: int, columns: list[str], cells: list[str], raw
         raw.decode("utf-8")
     except UnicodeDecodeError as error:
         return ValueError(f"no UTF-8 at byte {error.start}")
+    if spans_rows(raw.decode("utf-8"), columns):
+        return ValueError("a quote that opens in one row closes in a later one: double the quotes of a text")
     named = max(number for number, name in enumerate(columns, 1) if name.strip())
     if any(cell.strip() for cell in cells[named:]):
         return ValueError("more columns than the header names: quote a text that holds a comma")
     return dict(zip(columns, cells, strict=False))
+
+
+def spans_rows(raw: str, columns: list[str]) -> bool:
+    """Whether the lines of a CSV row are rows themselves: each has all columns, and one a label in its place."""
+    values = [line.split(",") for line in raw.split("\n") if line.strip()]
+    flag = columns.index("is_fraud") - len(columns)
+    whole = all(len(line) >= len(columns) for line in values)
+    return len(values) > 1 and whole and any(line[flag].strip().lower() in LABELS for line in values[:-1])
 
 
 def json_rows(path: Path) -> Iterator[Row]:

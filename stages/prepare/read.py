@@ -9,7 +9,16 @@ from typing import Any
 
 from stages.report import replacing
 from stages.text.example import Example
-from stages.text.jsonl import DataError, input_text, lines, parse_object, require_encodable, required, shorten
+from stages.text.jsonl import (
+    DataError,
+    input_text,
+    is_visible,
+    lines,
+    parse_object,
+    require_encodable,
+    required,
+    shorten,
+)
 
 LABELS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
 # What pandas and Excel write where a value is missing or could not be computed.
@@ -79,6 +88,12 @@ def read_rows(path: Path, name: str | None = None) -> Rows:
             text = line.decode("utf-8", errors="backslashreplace")
             rows.rejected.append(Rejected(str(path), number, str(error), text))
     rows.used[str(path)] = len(rows.examples)
+    alone = sum(not example.group for example in rows.examples)
+    if 0 < alone < len(rows.examples):
+        rows.doubts.append(
+            f"{alone} of {len(rows.examples)} rows of {path} have no group: if they belong to cases (merged cells?), "
+            "rows of one case may part between splits"
+        )
     if not rows.total:
         raise DataError(f"{path} has no rows; expected JSON Lines with the keys input and label")
     return rows
@@ -104,7 +119,8 @@ def optional(row: dict[str, Any], key: str) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise ValueError(f"{key} is {shorten(value)}; expected a text or a whole number")
     require_encodable(str(value))
-    return str(value).strip()
+    text = str(value).strip()
+    return text if is_visible(text) else ""
 
 
 def identifier(row: dict[str, Any], key: str) -> str:

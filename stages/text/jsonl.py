@@ -10,6 +10,7 @@ import json
 import math
 import re
 import select
+import unicodedata
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,7 @@ STANDARD_INPUT = Path("-")
 HEAD = 8  # bytes that tell kinds of files apart
 BUFFER = 1 << 16
 UTF_16_BYTES = re.compile(rb"\xff\xfe|\xfe\xff|(\x00[^\x00]){2}|([^\x00]\x00){2}", re.DOTALL)
+INVISIBLE = {"Zs", "Zl", "Zp", "Cc", "Cf"}  # Unicode's categories of characters
 UNPACK = "unpack it first (plain files and .gz are read)"
 # First bytes of files that are no text: what the file is, and what to do.
 FOREIGN = {
@@ -154,10 +156,15 @@ def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def input_text(row: dict[str, Any], key: str = "input") -> str:
     """The text of a row. Raises ValueError where it is missing, blank or can't be encoded."""
     text = required(row, key)
-    if not isinstance(text, str) or not text.strip():
+    if not isinstance(text, str) or not is_visible(text):
         raise ValueError(f"{key} is {shorten(text)}; expected a text that is not blank")
     require_encodable(text)
     return text
+
+
+def is_visible(text: str) -> bool:
+    """Whether a text holds anything but blanks, control characters and marks without width, such as U+200B."""
+    return any(unicodedata.category(character) not in INVISIBLE for character in text)
 
 
 def required(row: dict[str, Any], key: str) -> Any:
