@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.prepare.read import Rows, limit_rejected, read_rows
+from stages.prepare.read import limit_rejected, read_rows, together
 from stages.text.jsonl import DataError, lines
 from tests.conftest import ROOT
 
@@ -198,9 +198,7 @@ def test_the_error_of_a_file_without_a_good_row_names_the_fault_and_no_other(tmp
 def test_a_file_of_which_nothing_is_left_is_an_error_however_large_the_others(tmp_path):
     (tmp_path / "good.jsonl").write_text(TEXT * 100, encoding="utf-8")
     (tmp_path / "bad.jsonl").write_text("input,label\n", encoding="utf-8")
-    rows = Rows()
-    for name in ("good", "bad"):
-        rows.add(read_rows(Path(tmp_path / f"{name}.jsonl")))
+    rows = together(read_rows(tmp_path / f"{name}.jsonl") for name in ("good", "bad"))
     assert rows.total == 2001
     with pytest.raises(DataError, match="none of the 1 rows of .*bad.jsonl"):
         limit_rejected(rows, 0.01)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from stages import params, run
 from stages.metrics import BEST_F1, calibrated, choose_threshold, score_metrics
-from stages.params import Params
+from stages.params import Params, Prepare
 from stages.paths import BASE_MODEL, BASELINE, FURTHER, METRICS, PLOTS, PROCESSED
 from stages.prepare.baseline import fit_baseline, log_odds, write_log_odds
 from stages.prepare.describe import (
@@ -24,7 +24,7 @@ from stages.prepare.describe import (
 )
 from stages.prepare.dialogues import read_dialogues
 from stages.prepare.leaks import COLUMNS, find_leaks
-from stages.prepare.read import Rows, limit_rejected, read_rows, write_rejected
+from stages.prepare.read import Rows, limit_rejected, read_rows, together, write_rejected
 from stages.prepare.shortcuts import Shortcut, find_shortcuts
 from stages.prepare.split import (
     balance,
@@ -44,9 +44,7 @@ def main() -> None:
     chosen = params.load()
     prepare = chosen.prepare
     read = read_all(chosen)
-    raw = Rows()
-    for rows in read.values():
-        raw.add(rows)
+    raw = together(read.values())
     write_rejected(PROCESSED / "rejected.jsonl", raw.rejected)
     limit_rejected(raw, prepare.max_rejected_fraction)
 
@@ -63,14 +61,19 @@ def main() -> None:
         sets, dropped["duplicates_of_held_out"] = drop_train_duplicates(sets, prepare)
     if prepare.conflicting_labels == "drop":
         sets, dropped["conflicting"] = drop_conflicting(sets, prepare)
-    sets = {name: balance(rows, prepare.seed) if name in prepare.balance else rows for name, rows in sets.items()}
+    if prepare.balance:
+        rows_before = sum(map(len, sets.values()))
+        sets = {name: balance(rows, prepare.seed) if name in prepare.balance else rows for name, rows in sets.items()}
+        dropped["balance"] = rows_before - sum(map(len, sets.values()))
     require_both_classes(sets)
     shortcuts = find_shortcuts(sets["train"], sets["valid"])
     before = find_shortcuts(*([as_read.get(row, row) for row in sets[name]] for name in ("train", "valid")))
     sets, leaks = find_leaks(sets | further, prepare)
     baseline, tuned = fit_baseline(sets["train"], prepare.seed)  # on all of train, whatever the model is given of it
     if prepare.max_rows_per_unit is not None:
+        rows_before = len(sets["train"])
         sets["train"] = limit_units(sets["train"], prepare.max_rows_per_unit, prepare.seed)
+        dropped["max_rows_per_unit"] = rows_before - len(sets["train"])
 
     for name, rows in sets.items():
         write_examples((FURTHER if name in further else PROCESSED) / f"{name}.jsonl", rows)
@@ -97,8 +100,7 @@ def main() -> None:
         "baseline": {**tuned, **score_metrics(labels, on_valid, choose_threshold(labels, on_valid, BEST_F1))},
     }
     write_json(METRICS / "data.json", report)
-    report_rows(raw, prepare.max_rejected_fraction)
-    tell(report, prepare.shortcut_warning)
+    tell(report, raw, prepare)
 
 
 def read_all(chosen: Params) -> dict[str, Rows]:
@@ -112,9 +114,7 @@ def read_all(chosen: Params) -> dict[str, Rows]:
         read["pool"] = read_dialogues(Path(dataset.dialogues), chosen.prepare)
     elif dataset.pools:
         require_different(dataset.pools)
-        read["pool"] = Rows()
-        for path in dataset.pools:
-            read["pool"].add(read_rows(Path(path), names[path]))
+        read["pool"] = together(read_rows(Path(path), names[path]) for path in dataset.pools)
     return read | {name: read_rows(Path(path), names[path]) for name, path in single.items()}
 
 
@@ -157,10 +157,11 @@ def report_rows(raw: Rows, max_fraction: float) -> None:
         print(f"prepare: WARNING: {doubt}")
 
 
-def tell(report: dict, warning: float) -> None:
+def tell(report: dict, raw: Rows, prepare: Prepare) -> None:
     """Prints what a reader of any later figure has to know."""
     for name in ("train", "valid", "test"):
         print(f"prepare: {name} {report[name]['rows']} rows, {report[name]['fraud_fraction']:.1%} fraud")
+    report_rows(raw, prepare.max_rejected_fraction)
     held_out = {name: (report[name], report["leakage"][name]) for name in ("valid", "test")}
     further = report["leakage"]["further"]
     held_out |= {name: (report["further"][name], leakage) for name, leakage in further.items()}
@@ -170,7 +171,7 @@ def tell(report: dict, warning: float) -> None:
             counts = ", ".join(f"{kind} {rows}" for kind, rows in leakage.items() if rows and kind != "clean")
             print(f"prepare: WARNING: {leaking} rows of {name} leak ({counts}), listed in {PROCESSED / 'leaks.csv'}")
     first = report["shortcuts"]["first"]
-    if first["of_the_way"] >= warning:
+    if first["of_the_way"] >= prepare.shortcut_warning:
         always = report["shortcuts"]["always_fraud_f1"]
         print(
             f"prepare: WARNING: {first['feature']!r} {first['fraud_if']}, and nothing else, gives F1 {first['f1']:.3f} "

@@ -142,8 +142,8 @@ def read_file(path: Path, source: str, name: str, params: Prepare) -> Rows:
         last = case
     if resumed:
         rows.doubts.append(
-            f"{path}: {len(resumed)} times a case resumes after rows of another one (the first: {resumed[0]}). If these "
-            "are different dialogues, give them different cases"
+            f"{path}: {len(resumed)} times a case resumes after rows of another one (the first: {resumed[0]}). If "
+            "these are different dialogues, give them different cases"
         )
     for case, dialogue in dialogues.items():
         for chunk, size in cut(dialogue.utterances, params.chunk_characters):

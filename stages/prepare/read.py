@@ -3,6 +3,7 @@
 import json
 import re
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,14 @@ class Rows:
         self.used += other.used
         self.left_out |= other.left_out
         self.doubts += other.doubts
+
+
+def together(parts: Iterable[Rows]) -> Rows:
+    """The rows of several files."""
+    whole = Rows()
+    for part in parts:
+        whole.add(part)
+    return whole
 
 
 def read_rows(path: Path, name: str | None = None) -> Rows:
