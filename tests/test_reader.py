@@ -161,6 +161,23 @@ def test_standard_input_has_its_name_in_errors():
         rows_of_process("-", [WRAPPED["gzip"][:-9]], 0)
 
 
+def test_a_missing_file_that_dvc_tracks_is_to_be_checked_out(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x.jsonl.dvc").write_text("outs: []\n")
+    with pytest.raises(DataError, match=r"x.jsonl is no file that can be read .*run `dvc checkout x.jsonl.dvc`"):
+        list(lines(Path("x.jsonl")))
+    with pytest.raises(DataError, match=r"y.jsonl is no file that can be read .*: put one there, or name another$"):
+        list(lines(Path("y.jsonl")))
+
+
+def test_a_file_that_an_experiments_copy_lacks_is_to_be_added(tmp_path, monkeypatch):
+    copy = tmp_path / ".dvc/tmp/exps/tmpabc"
+    copy.mkdir(parents=True)
+    monkeypatch.chdir(copy)
+    with pytest.raises(DataError, match=r"without the files that git ignores. Run `dvc add data/raw/x.jsonl` and"):
+        list(lines(Path("data/raw/x.jsonl")))
+
+
 def test_lines_that_end_in_carriage_returns_alone_are_no_single_row(tmp_path):
     file = tmp_path / "x.jsonl"
     file.write_bytes(TEXT.replace("\n", "\r").encode())

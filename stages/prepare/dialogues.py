@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_never
 
 from stages.params import Prepare
 from stages.prepare.read import LABELS, Rejected, Rows, identifier, optional, parse_label
@@ -295,4 +295,6 @@ def is_fraud(chunk: list[Utterance], dialogue: Dialogue, rule: str) -> bool:
     flagged one."""
     if rule == "any_line":
         return any(utterance.is_fraud for utterance in chunk)
+    if rule != "from_first_line":
+        assert_never(rule)
     return dialogue.first_flagged is not None and chunk[-1].line >= dialogue.first_flagged

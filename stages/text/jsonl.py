@@ -23,6 +23,7 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 STANDARD_INPUT = Path("-")
 HEAD = 8  # bytes that tell kinds of files apart
 BUFFER = 1 << 16
+DVC_COPIES = "/.dvc/tmp/exps/"  # where DVC runs experiments outside the workspace
 UTF_16_BYTES = re.compile(rb"\xff\xfe|\xfe\xff|(\x00[^\x00]){2}|([^\x00]\x00){2}", re.DOTALL)
 INVISIBLE = {"Zs", "Zl", "Zp", "Cc", "Cf"}  # Unicode's categories of characters
 UNPACK = "unpack it first (plain files and .gz are read)"
@@ -93,7 +94,19 @@ def lines(path: Path) -> Iterator[tuple[int, bytes]]:
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DataError(f"{name} is a damaged gzip file: {error}") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        raise DataError(f"{name} is no file that can be read ({error}): put one there, or name another") from None
+        raise DataError(f"{name} is no file that can be read ({error}): {what_to_do(path)}") from None
+
+
+def what_to_do(path: Path) -> str:
+    """What helps where a file can't be read."""
+    if "\0" not in str(path) and Path(f"{path}.dvc").is_file():
+        return f"DVC tracks it, so run `dvc checkout {path}.dvc` or `dvc pull {path}.dvc`"
+    if DVC_COPIES in Path.cwd().as_posix():
+        return (
+            "`dvc exp run --queue` and `--temp` work in a copy of the project without the files that git ignores. Run "
+            f"`dvc add {path}` and commit {path}.dvc, or leave these options out"
+        )
+    return "put one there, or name another"
 
 
 class NotTextError(Exception):
