@@ -359,3 +359,40 @@ def test_each_utterance_of_a_table_is_in_a_chunk_or_set_aside(tmp_path_factory, 
     blank = [end for end, row in zip(ends, content, strict=False) if len(row) == 1 and not row[0].strip()]
     file = write(tmp_path_factory.getbasetemp() / "utterances.csv", text.getvalue())
     check_dialogues(file, [end for end in ends if end not in blank or text.getvalue().split("\n")[end - 1] == '""'])
+
+
+TABLE = table("1,A,x,1", "2,B,y,0")
+places = st.sets(
+    st.tuples(
+        st.sampled_from(["", "sub/", "sub/sub/", "a/", "a.csv/", ".hidden/"]),
+        st.sampled_from(["a", "A", "b", "a.b", ".a", "a.csv"]),
+        st.sampled_from([".csv", ".CSV", ".jsonl", ".csv.gz", ".Jsonl.GZ", ".json", ".txt", ".csv.dvc", ".tsv", ""]),
+    ),
+    min_size=1,
+    max_size=12,
+)
+
+
+@given(places)
+@settings(max_examples=200, deadline=None)
+def test_each_file_of_a_folder_is_read_or_named_and_shares_no_group(tmp_path_factory, parts):
+    folder = tmp_path_factory.mktemp("calls")
+    written = {}
+    for where, stem, ending in sorted(parts):
+        file = folder / f"{where}{stem}{ending}"
+        if not (file.exists() or any(parent.is_file() for parent in file.parents)):
+            name = file.name.lower()
+            content = (TABLE if name.removesuffix(".gz").endswith(".csv") else JSON_ROW % "x").encode()
+            written[file] = write(file, gzip.compress(content) if name.endswith("gz") else content)
+    visible = {f for f in written if "/." not in f"/{f.relative_to(folder).as_posix()}" and f.suffix != ".dvc"}
+    try:
+        rows = read_dialogues(folder, ONE_SIZE)
+    except DataError as error:
+        if "both give the group" not in str(error):
+            assert not [f for f in visible if f.name.lower().endswith((".csv", ".jsonl", ".gz"))]
+        return
+    assert rows.used.keys() | rows.left_out.keys() == set(map(str, visible))
+    assert not rows.used.keys() & rows.left_out.keys()
+    owners = {(e.group, e.source.rpartition(":")[0]) for e in rows.examples}
+    assert len(owners) == len({group for group, _ in owners}) == rows.used.total()
+    assert len({e.category for e in rows.examples}) == len(rows.used)
