@@ -131,6 +131,10 @@ class TestTables:
             assert not rows.rejected
             assert [(e.input, e.label) for e in rows.examples] == [("A: x\nB: y", True)]
 
+    def test_rows_without_any_value_are_blank_lines(self, tmp_path):
+        rows = read_dialogues(write(tmp_path / "x.csv", table("a,A,x,1", *[",,,"] * 500, " ,,,")), ONE_SIZE)
+        assert (len(rows.examples), rows.total) == (1, 1)
+
     @pytest.mark.parametrize("header", [HEADER, "case,speaker,content,is_fraud,\n"])
     def test_a_text_with_a_comma_that_is_not_quoted_is_set_aside(self, tmp_path, header):
         rows = read_dialogues(write(tmp_path / "x.csv", table("a,A,x, 1,0", "a,A,y,0", header=header)), ONE_SIZE)
@@ -356,9 +360,9 @@ def test_each_utterance_of_a_table_is_in_a_chunk_or_set_aside(tmp_path_factory, 
     for row in [*content, ["z", "A", "x", "0"]]:
         writer.writerow(row)
         ends.append(text.getvalue().count("\n"))
-    blank = [end for end, row in zip(ends, content, strict=False) if len(row) == 1 and not row[0].strip()]
+    filled = [end for end, row in zip(ends, [*content, ["z"]], strict=True) if "".join(row).strip()]
     file = write(tmp_path_factory.getbasetemp() / "utterances.csv", text.getvalue())
-    check_dialogues(file, [end for end in ends if end not in blank or text.getvalue().split("\n")[end - 1] == '""'])
+    check_dialogues(file, filled)
 
 
 TABLE = table("1,A,x,1", "2,B,y,0")

@@ -169,7 +169,7 @@ def csv_rows(path: Path) -> Iterator[Row]:
     try:
         for cells in reader:
             start, end = end, reader.line_num
-            if not cells:
+            if not any(cell.strip() for cell in cells):  # as Excel writes rows below a table
                 continue
             if columns is None:
                 columns = cells
@@ -252,11 +252,12 @@ def add_utterance(dialogues: dict[str, Dialogue], row: dict[str, Any] | ValueErr
     for key in KEYS:
         if required(row, key) is None:
             raise ValueError(f"{key} is missing")
-    case, flagged = identifier(row, "case"), parse_label(row["is_fraud"], "is_fraud")
+    case = identifier(row, "case")
     if not case:
         raise ValueError(
             "case is blank; expected the name of the row's dialogue in every row (of merged cells: fill down)"
         )
+    flagged = parse_label(row["is_fraud"], "is_fraud")
     dialogue = dialogues.setdefault(case, Dialogue())
     if flagged and dialogue.first_flagged is None:
         dialogue.first_flagged = line
