@@ -131,6 +131,11 @@ class TestTables:
             assert not rows.rejected
             assert [(e.input, e.label) for e in rows.examples] == [("A: x\nB: y", True)]
 
+    def test_a_quote_that_never_closes_is_an_error_that_names_the_row_where_it_opens(self, tmp_path):
+        content = table("a,A,x,0", 'a,A,"he said,1', "b,B,y,0", "b,B,z,0")
+        with pytest.raises(DataError, match=r"x.csv:3: no CSV in the row that begins here: unexpected end of data"):
+            read_dialogues(write(tmp_path / "x.csv", content), ONE_SIZE)
+
     def test_rows_without_any_value_are_blank_lines(self, tmp_path):
         rows = read_dialogues(write(tmp_path / "x.csv", table("a,A,x,1", *[",,,"] * 500, " ,,,")), ONE_SIZE)
         assert (len(rows.examples), rows.total) == (1, 1)

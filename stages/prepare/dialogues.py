@@ -178,7 +178,9 @@ def csv_rows(path: Path) -> Iterator[Row]:
             raw = "".join(text[start:end]).strip("\n").encode("utf-8", errors="surrogateescape")
             yield end, parse_cells(path, end, columns, cells, raw), raw.decode("utf-8", errors="backslashreplace")
     except csv.Error as error:
-        raise DataError(f"{path}:{reader.line_num}: no CSV: {error}; quote a text that holds quotes") from None
+        raise DataError(
+            f"{path}:{end + 1}: no CSV in the row that begins here: {error}; double the quotes of a text"
+        ) from None
 
 
 def csv_lines(path: Path) -> list[str]:
