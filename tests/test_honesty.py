@@ -279,7 +279,7 @@ class TestDialogues:
         any_line = read_dialogues(tmp_path, replace(PREPARE, chunk_characters=[14], chunk_label="any_line"))
         assert [e.label for e in any_line.examples] == [True, False, False]
         sizes = read_dialogues(tmp_path, replace(PREPARE, chunk_characters=[7, 100]))
-        assert len(sizes.examples) == len({e.source for e in sizes.examples}) == 6
+        assert len(sizes.examples) == len({e.source for e in sizes.examples}) == 5  # both sizes cut the last alike
 
     def test_a_bad_line_is_set_aside_with_file_and_line(self, tmp_path):
         file = tmp_path / "x.csv"
@@ -288,7 +288,7 @@ class TestDialogues:
         )
         rows = read_dialogues(file, PREPARE)
         assert rows.examples[0].input == "甲: 一, 二"
-        assert [(row.line, row.reason[:8]) for row in rows.rejected] == [(5, "input is"), (6, "label is")]
+        assert [(row.line, row.reason[:8]) for row in rows.rejected] == [(5, "content "), (6, "is_fraud")]
 
     def test_a_missing_column_and_an_empty_folder_are_named(self, tmp_path):
         with pytest.raises(DataError, match="no .csv and no .jsonl"):

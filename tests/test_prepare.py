@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from stages import params
 from stages.metrics import BEST_F1, choose_threshold, decision_metrics
+from stages.prepare.__main__ import main as prepare_main
+from stages.prepare.__main__ import read_all, source_names
 from stages.prepare.baseline import fit_baseline, log_odds
 from stages.prepare.describe import count_leaks, describe, describe_leaks, nested
 from stages.prepare.leaks import find_leaks
@@ -72,10 +74,19 @@ BAD_ROWS = {
     b'{"label": true}': "the key input is missing",
     b'{"input": "a"}': "the key label is missing",
     b'{"input": " \\n", "label": true}': "expected a text that is not blank",
+    '{"input": "\u200b\ufeff", "label": true}'.encode(): "expected a text that is not blank",
     b'{"input": 5, "label": true}': "input is 5; expected a text",
     b'{"input": "a", "label": "maybe"}': "label is 'maybe'; expected true or false",
     b'{"input": "a", "label": 2}': "label is 2",
-    b'{"input": "a", "label": 1.0}': "label is 1.0",
+    b'{"input": "a", "label": 1.5}': "label is 1.5; expected true or false, 1 or 0",
+    b'{"input": "a", "label": NaN}': "a number that JSON does not have: 'NaN'",
+    b'{"input": "a", "label": "nan"}': "label is 'nan'",
+    b'{"Input": "a", "label": true}': "the key input is missing; found ['Input', 'label']",
+    b'{"input": "a", "label": true, "group": 3.5}': "group is 3.5; expected a text or a whole number",
+    b'{"input": "a", "label": true, "group": 1e17}': "group is 1e+17, too large to be exact",
+    b'{"input": "a", "label": true, "group": "nan"}': "group is 'nan', which programs write for a missing value",
+    b'{"input": "a", "label": true, "group": "1.38E+10"}': "group is '1.38E+10', a number that a spreadsheet shortened",
+    b'{"input": "a", "label": true}\r{"input": "b", "label": true}': "lines end in a bare carriage return",
     b'{"input": "a", "label": null}': "label is None",
     b'{"input": "a", "label": true, "label": false}': "a key stands twice",
     b'{"input": "a", "label": true, "group": ["x"]}': "group is ['x']; expected a text",
@@ -98,12 +109,19 @@ def test_a_bad_row_is_set_aside_with_its_reason_and_its_neighbours_stay(raw, lin
 def test_too_many_bad_rows_are_an_error_that_shows_ten(raw):
     rows = read_rows(raw(encode(ROWS) + b"{\n" * 12))
     with pytest.raises(DataError) as error:
-        limit_rejected(rows.rejected, rows.total, 0.5)
+        limit_rejected(rows, 0.5)
     assert str(error.value).startswith("12 of 15 rows can't be used, more than prepare.max_rejected_fraction = 0.5")
     assert str(error.value).count("raw.jsonl:") == 10
-    limit_rejected(rows.rejected, rows.total, 0.8)
-    with pytest.raises(DataError, match=r"none of the 2 rows of .*iconv -f gbk"):
-        limit_rejected(rows.rejected[:2], 2, 1.0)
+    limit_rejected(rows, 0.8)
+
+
+def test_groups_that_some_rows_lack_are_reported(raw):
+    some = read_rows(raw(encode([{"input": f"t{n}", "label": 1, "group": "" if n else "a"} for n in range(5)])))
+    assert len(some.doubts) == 1
+    assert some.doubts[0].startswith("4 of 5 rows of ")
+    assert "rows of one case may part between splits" in some.doubts[0]
+    for group in ("", "a"):
+        assert not read_rows(raw(encode([{"input": f"t{n}", "label": 1, "group": group} for n in range(5)]))).doubts
 
 
 PACKED = gzip.compress(encode(ROWS))
@@ -127,6 +145,104 @@ def test_a_missing_file_is_named():
         read_rows(Path("nowhere.jsonl"))
     with pytest.raises(DataError, match=r"tests is no file"):
         read_rows(ROOT / "tests")
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch, base_folder, changed):
+    """Writes files below data/raw and params.yaml, and works in their folder."""
+
+    def build(files: dict[str, str], values: dict) -> None:
+        for name, content in files.items():
+            (tmp_path / "data/raw" / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / "data/raw" / name).write_text(content, encoding="utf-8")
+        (tmp_path / "models").mkdir(exist_ok=True)
+        if not (tmp_path / "models/base").exists():
+            (tmp_path / "models/base").symlink_to(base_folder)
+        changed(values)  # writes params.yaml into tmp_path
+        monkeypatch.chdir(tmp_path)
+
+    return build
+
+
+ROW = '{"input": "%s", "label": true}\n'
+
+
+def test_files_of_one_name_have_sources_of_their_own(project):
+    files = {"x/a.jsonl": ROW % "1", "y/a.jsonl": ROW % "2", "a.jsonl": ROW % "3", "b.jsonl": ROW % "4"}
+    project(
+        files,
+        {
+            "datasets/sample": {"pool": [f"data/raw/{name}" for name in files]},
+            "evaluate/further_sets": {"more": "data/raw/y/a.jsonl"},
+        },
+    )
+    read = read_all(params.load())
+    assert {e.input: e.source for e in read["pool"].examples} == {
+        "1": "x/a.jsonl:1",
+        "2": "y/a.jsonl:1",
+        "3": "a.jsonl:1",
+        "4": "b.jsonl:1",
+    }
+    assert [e.source for e in read["further more"].examples] == ["y/a.jsonl:1"]
+    both = source_names(["data/raw/a.jsonl", "data/sample/a.jsonl"])
+    assert list(both.values()) == ["data/raw/a.jsonl", "data/sample/a.jsonl"]
+    assert source_names(["data/sample/pool.jsonl"]) == {"data/sample/pool.jsonl": "pool.jsonl"}
+
+
+def test_a_pool_that_lists_a_file_twice_is_refused(project, tmp_path):
+    files = {"a.jsonl": ROW % "1"}
+    project(files, {"datasets/sample": {"pool": ["data/raw/a.jsonl", "data/raw/a.jsonl"]}})
+    with pytest.raises(DataError, match="data/raw/a.jsonl and data/raw/a.jsonl, which are one file"):
+        read_all(params.load())
+    (tmp_path / "data/raw/b.jsonl").symlink_to(tmp_path / "data/raw/a.jsonl")
+    project(files, {"datasets/sample": {"pool": ["data/raw/a.jsonl", "data/raw/b.jsonl"]}})
+    with pytest.raises(DataError, match="data/raw/b.jsonl and data/raw/a.jsonl, which are one file"):
+        read_all(params.load())
+
+
+def test_the_stage_names_what_it_left_out_and_set_aside(project, capsys):
+    rows = [f"{n},A,第{n}句说的是{chr(0x4E00 + 97 * n) * 9},{n % 2}" for n in range(60)]
+    table = "\n".join(["case,speaker,content,is_fraud", *rows, ""])
+    further = "".join(ROW % f"第{n}条，{chr(0x6000 + 97 * n) * 9}" for n in range(4))
+    project(
+        {"calls/a.csv": table, "calls/b.csv": table + ",A,no case,1\n", "calls/e.json": "[]", "f.jsonl": further},
+        {
+            "datasets/sample": {"dialogues": "data/raw/calls"},
+            "evaluate/further_sets": {"more": "data/raw/f.jsonl", "same": "data/raw/g.jsonl"},
+        },
+    )
+    same = [{"input": row.split(",")[2], "label": int(row[-1])} for row in rows]
+    Path("data/raw/g.jsonl").write_bytes(encode(same))
+    prepare_main()
+    printed = capsys.readouterr().out
+    assert "prepare: 1 rows rejected, listed in data/processed/rejected.jsonl" in printed
+    assert "WARNING: 1 of 61 rows of data/raw/calls/b.csv were rejected" in printed
+    assert "WARNING: data/raw/calls/e.json was left out: its name ends in neither .csv nor .jsonl" in printed
+    assert re.search(r"WARNING: (3[3-9]|4\d) rows of same leak \(verbatim \d+, .*verbatim_in_valid \d+", printed)
+    report = json.loads(Path("metrics/data.json").read_text(encoding="utf-8"))
+    assert list(report["left_out"]) == ["data/raw/calls/e.json"]
+    assert report["rejected"] == 1
+    (rejected,) = map(json.loads, Path("data/processed/rejected.jsonl").read_text(encoding="utf-8").splitlines())
+    assert (rejected["file"], rejected["line"], rejected["row"]) == ("data/raw/calls/b.csv", 62, ",A,no case,1")
+    assert sum(report[name]["rows"] for name in ("train", "valid", "test")) == 120
+
+
+def test_every_row_of_the_inputs_is_in_a_set_or_dropped_or_rejected(project):
+    rows = [{"input": f"第{n}句{chr(0x4E00 + 97 * n) * 9}", "label": n % 3 == 0, "group": n // 4} for n in range(120)]
+    rows += [{"input": rows[0]["input"], "label": False}, {"input": "无", "label": "maybe"}]
+    values = {"conflicting_labels": "drop", "balance": ["train", "test"], "max_rows_per_unit": 2}
+    values |= {"max_rejected_fraction": 0.1}
+    project({"a.jsonl": encode(rows).decode()}, {f"prepare/{key}": value for key, value in values.items()})
+    Path("params.yaml").write_text(
+        Path("params.yaml").read_text(encoding="utf-8").replace("data/sample/pool.jsonl", "data/raw/a.jsonl"),
+        encoding="utf-8",
+    )
+    prepare_main()
+    report = json.loads(Path("metrics/data.json").read_text(encoding="utf-8"))
+    assert report["dropped"].keys() == {"conflicting", "duplicates_of_held_out", "balance", "max_rows_per_unit"}
+    assert min(report["dropped"]["conflicting"], report["dropped"]["balance"], report["rejected"]) > 0
+    kept = sum(report[name]["rows"] for name in ("train", "valid", "test"))
+    assert kept + sum(report["dropped"].values()) + report["rejected"] == len(rows)
 
 
 pools = st.lists(

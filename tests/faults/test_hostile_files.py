@@ -1,7 +1,9 @@
 """Files that no one should write, by hand and at random: each row is used, or found again where it was set aside."""
 
+import gzip
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -42,6 +44,15 @@ HOSTILE = [
     b'{"input": "x", "label": "\xe6\x98\xaf"}',
     b'{"input": "x", "label": "fraud"}',
     b'{"input": "x", "label": 1.0}',
+    b'{"input": "x", "label": 0.5}',
+    b'{"input": "x", "label": "1"}',
+    b'{"input": "x", "label": true, "group": 3.0}',
+    b'{"input": "x", "label": true, "group": 3.5}',
+    b'{"input": "x", "label": true, "group": 1e300}',
+    b'{"input": "x", "label": true, "group": "nan"}',
+    b'{"input": "x", "label": true, "group": " "}',
+    b'{"input": "x", "label": true}\r{"input": "y", "label": false}',
+    b'{"input": "x", "label": ' + b"1" * 5000 + b"}",
     b'{"input": "x", "label": []}',
     b'{"input": "x", "label": true, "label": false}',
     b'{"input": "x", "input": "y", "label": true}',
@@ -158,8 +169,11 @@ def test_files_to_judge_are_read_whole_or_refused_with_the_lines(tmp_path, count
             assert rows == sum(not blank(line) for line in lines), name
 
 
-def test_dialogues(tmp_path, counts):
-    prepare = params.load(ROOT / "params.yaml").prepare
+@pytest.mark.parametrize("ending", ["csv", "CSV.gz"])
+def test_dialogues(tmp_path, counts, ending):
+    """Each line of a table is in a chunk, or set aside, or stands in a row that quotes spread over lines, or the file
+    is refused by name."""
+    prepare = replace(params.load(ROOT / "params.yaml").prepare, chunk_characters=[1])
     rng = random.Random(3)
     header = b"case,speaker,content,is_fraud"
     good = [f"{n // 3},甲,第{n}句话,{n % 2 == 0}".encode() for n in range(6)]
@@ -170,20 +184,41 @@ def test_dialogues(tmp_path, counts):
                 rng.randint(1, len(lines)),
                 mutated(rng) if rng.random() < 0.7 else rng.choice(good)[: rng.randint(1, 9)],
             )
-        file = tmp_path / f"x{number % 2}.csv"
-        file.write_bytes(content(lines, rng))
+        file = tmp_path / f"x{number % 2}.{ending}"
+        whole = content(lines, rng)
+        file.write_bytes(gzip.compress(whole) if ending.endswith("gz") else whole)
         counts["inputs tried"] += 1
         try:
             rows = read_dialogues(file, prepare)
         except DataError as error:
             assert str(file) in str(error)  # noqa: PT017
-        else:
-            assert rows.total
+            continue
+        places = {int(e.source.rpartition("-")[2].removesuffix("/1")) for e in rows.examples}
+        places |= {row.line for row in rows.rejected}
+        spread = any(b'"' in line for line in lines)
+        lost = {n for n, line in enumerate(lines[1:], 2) if not blank(line)} - places
+        counts["rows lost"] += 0 if spread else len(lost)
+        assert spread or not lost
+        assert len(places) == rows.total
 
 
 @pytest.mark.parametrize(
     "whole",
-    [b"", b"\n\n", b"\xef\xbb\xbf", b"\x1f\x8b", b"\x1f\x8b\x08\x00garbage", b"[1, 2]", GOOD[0], b"\x00" * 9999],
+    [
+        b"",
+        b"\n\n",
+        b"\xef\xbb\xbf",
+        b"\x1f\x8b",
+        b"\x1f\x8b\x08\x00garbage",
+        b"[1, 2]",
+        GOOD[0],
+        b"\x00" * 9999,
+        b"\r".join(GOOD),
+        b"\n".join(GOOD).decode().encode("utf-16"),
+        gzip.compress(gzip.compress(GOOD[0])),
+        b"PK\x03\x04" + bytes(100),
+        b"PAR1" + bytes(100),
+    ],
 )
 def test_a_file_that_is_hostile_as_a_whole_is_refused_in_a_sentence(tmp_path, counts, base_folder, whole):
     folder = tiny_project(tmp_path / "project", base_folder)
