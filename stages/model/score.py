@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from stages import UserError, rank
 from stages.model.answer import answer_logits
+from stages.model.exactness import choose_layout
 from stages.model.shard import is_sharded
 from stages.model.share import gathered, own_share, passes_to_join
 from stages.text.batches import Collator, TokenBudgetBatches
@@ -41,6 +42,7 @@ def label_scores(
     The model is put in eval mode and left in the mode it came in. Shows a progress bar named `title`. Several processes
     score every so many-th text each, and all get all scores. A batch that does not fit in memory is halved.
     """
+    choose_layout(model, prompt)
     rows = [{"input_ids": prompt.encode(ids)} for ids in prompt.tokenize(list(own_share(texts)))]
     batches = TokenBudgetBatches([len(row["input_ids"]) for row in rows], max_tokens_per_batch)
     collate = Collator(prompt.tokenizer.pad_token_id)

@@ -12,6 +12,7 @@ from peft import PeftModel
 
 from stages.metrics import calibrated, metrics_at_fraction
 from stages.model.adapter import load_adapter
+from stages.model.exactness import choose_layout
 from stages.model.identity import require_same_base, require_whole_base
 from stages.model.load import ModelError, load_base, load_tokenizer
 from stages.model.shard import shard_blocks
@@ -80,7 +81,9 @@ def load_selected(folder: Path = SELECTED, base_folder: Path = BASE_MODEL) -> tu
     require_same_base(selected.base, base_folder)
     prompt = build_prompt(load_tokenizer(base_folder), **selected.prompt)
     method = Method(**selected.method)
-    return shard_blocks(load_adapter(load_base(method, base_folder), folder), method), prompt, selected
+    model = shard_blocks(load_adapter(load_base(method, base_folder), folder), method)
+    choose_layout(model, prompt)
+    return model, prompt, selected
 
 
 def model_card(selected: Selected) -> str:
