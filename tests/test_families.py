@@ -2,14 +2,24 @@
 each text alone, and the way that was chosen against docs/base-models.md."""
 
 import re
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
-from tests.conftest import ROOT, METHODS
+from stages.model.layout import layout_of
+from stages.model.load import load_base
+from stages.model.score import label_scores
+from tests.conftest import METHODS, ROOT
 
 CPU = torch.device("cpu")
+PAGE = (ROOT / "docs/base-models.md").read_text(encoding="utf-8")
+# Rows of its table: family, model_type, layout.
+LISTED = {
+    row[0]: row[1:] for row in re.findall(r"^\| ([^|]+?) \| `(\w+)` \| (packed|padded|equal lengths) \|", PAGE, re.M)
+}
 # Small sizes; where an architecture lacks a key, it ignores it.
 SMALL = {
     "hidden_size": 64,
@@ -176,7 +186,18 @@ FAMILIES = {
     ),
     "Nemotron": ("nemotron", {}),
     "InternLM 3": ("internlm3", {}),
-    "MiniCPM 3": ("minicpm3", {}),
+    "MiniCPM 3": (
+        "minicpm3",
+        {
+            "num_key_value_heads": 4,
+            "q_lora_rank": 16,
+            "kv_lora_rank": 16,
+            "qk_nope_head_dim": 16,
+            "qk_rope_head_dim": 8,
+            "v_head_dim": 16,
+            "head_dim": None,
+        },
+    ),
     "Seed-OSS": ("seed_oss", {}),
     "EXAONE 4": ("exaone4", {"sliding_window": 48, "layer_types": SLIDING}),
     "Apertus": ("apertus", {}),
@@ -191,22 +212,44 @@ FAMILIES = {
 }
 
 
-def tiny(family, tokenizer, **more):
+def tiny(family: str, tokenizer, folder: Path) -> Path:
+    """A folder with a random model; its weights are four times those of an untrained one, so that attention attends."""
     kind, needed = FAMILIES[family]
+    ids = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id, "bos_token_id": None}
+    settings = SMALL | {"vocab_size": len(tokenizer)} | needed
+    config = CONFIG_MAPPING[kind](**ids, **{key: value for key, value in settings.items() if value is not None})
     torch.manual_seed(1)
-    sizes = (
-        {"vocab_size": 0}
-        | SMALL
-        | {
-            "vocab_size": len(tokenizer),
-            "eos_token_id": tokenizer.eos_token_id,
-            "pad_token_id": tokenizer.pad_token_id,
-            "bos_token_id": None,
-        }
-    )
-    settings = sizes | needed | more
-    config = CONFIG_MAPPING[kind](
-        **{key: value for key, value in settings.items() if value is not None or key == "bos_token_id"}
-    )
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    return model
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.dim() == 2:
+                weight.mul_(4)
+    model.save_pretrained(folder)
+    return folder
+
+
+def plain_log_odds(folder: Path, prompt, texts: list[str]) -> np.ndarray:
+    """Of fraud, from transformers' own forward of each text alone."""
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    scores = []
+    for ids in prompt.tokenize(texts):
+        with torch.no_grad():
+            logits = model(input_ids=torch.tensor([prompt.encode(ids)])).logits[0, -1].double()
+        scores.append(float(logits[prompt.label_ids[True]] - logits[prompt.label_ids[False]]))
+    return np.array(scores)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_scores_in_company_are_transformers_own_alone(family, tokenizer, prompt, sample_texts, tmp_path):
+    texts = [sample_texts[0][:20], *sample_texts[1:5], sample_texts[5][:60]]
+    folder = tiny(family, tokenizer, tmp_path)
+    expected = plain_log_odds(folder, prompt, texts)
+    model = load_base(METHODS["lora"], folder, CPU)
+    together = label_scores(model, prompt, texts, 10_000, "together").log_odds
+    alone = [label_scores(model, prompt, [text], 10_000, "alone").log_odds[0] for text in texts]
+    rounding = 1e-5 + 5e-5 * expected.std()
+    assert expected.std() > 1e-3
+    assert together == pytest.approx(expected, abs=rounding)
+    assert alone == pytest.approx(expected, abs=rounding)
+    assert layout_of(model).value == LISTED[family][1]
+    assert FAMILIES[family][0] == LISTED[family][0]

@@ -11,9 +11,8 @@ text in company with the text alone, by the attention that transformers chose fo
 with the text in another.
 """
 
-import functools
-import math
-from collections.abc import Callable
+import contextlib
+from collections.abc import Iterator
 
 import bitsandbytes as bnb
 import torch
@@ -29,14 +28,14 @@ from stages.model.packed import attend_as_shipped, attend_packed
 from stages.text.batches import Collator
 from stages.text.prompt import Prompt
 
-# Of different lengths, the last two cut to the same: a batch of one length is compared as well.
+# Of different lengths; the last two are cut to the same, so that rows of one length are compared as well.
 TEXTS = (
     "中奖了！",
-    "您好，我是银行客服，您的账户存在异常，请将资金转入安全账户，并把收到的验证码告诉我。",
-    "Hi Anna, the meeting moved to three. Could you send me the slides before lunch? Thanks!",
-    "王女士，您的快递丢失，我们按三倍赔付，请加理赔专员的微信，下载这个软件，打开屏幕共享，我一步一步教您操作。" * 2,
-    "今天的天气真好，我们下午去公园散步吧，晚上一起在家吃饺子，妈妈说她已经把菜都买好了，等你下班。" * 2,
+    "Hi Anna, the meeting moved to three. Could you send me the slides before lunch?",
+    "您好，我是银行客服，您的账户存在异常，请马上把资金转入安全账户，并把收到的验证码告诉我，我一步一步教您操作。",
+    "今天的天气真好，我们下午去公园散步吧，晚上一起在家吃饺子，妈妈说她已经把菜都买好了，等你下班就可以开饭了。",
 )
+LONGEST = 32  # tokens of the last two
 # Keys of config.json, at any depth, beyond which a text is treated in another way.
 BOUNDS = (
     "sliding_window",
@@ -45,11 +44,10 @@ BOUNDS = (
     "original_max_position_embeddings",
     "max_position_embeddings",
 )
-# Most that a text's hidden states may differ from those of the text alone, as a share of what separates the texts: by
-# rounding, by dtype, and in int8, where bitsandbytes treats columns with outliers of the whole pass in another way.
-TOLERANCE = {torch.float32: 1e-3, torch.float16: 0.15, torch.bfloat16: 0.15}
-TOLERANCE_INT8 = 0.5
-# Most that other texts in a packed row may change: a right architecture computes the very same numbers.
+# Rounding, as a share of what separates the texts' hidden states (docs/base-models.md has the figures): differences up
+# to the first are; up to the second, if padded rows, which are right by construction, differ half as much.
+ROUNDING = {torch.float32: (1e-4, 1e-3), torch.float16: (0.03, 0.5), torch.bfloat16: (0.03, 0.5)}
+# What other texts may change in a packed row: in a right architecture nothing, to the last bit.
 LEAK = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 2e-3}
 
 
@@ -60,65 +58,88 @@ def choose_layout(model: nn.Module, prompt: Prompt) -> Layout:
         return chosen_layout(model)
     base, was_training = underlying(model), model.training
     model.eval()
-    rows = [{"input_ids": ids} for ids in checked_inputs(prompt, base.config)]
-    attend_as_shipped(base)
-    expected = alone(model, rows)
-    tried = {}
-    for layout in Layout:
-        set_layout(base, layout)
-        if layout is Layout.PACKED:
-            attend_packed(base)
-        else:
-            attend_as_shipped(base)
-        tried[layout] = differences(model, prompt, rows, expected)
-        if is_exact(base, layout, *tried[layout]):
-            break
-    else:
+    with without_outliers(base):
+        layout, tried = first_exact(model, prompt)
+    model.train(was_training)
+    if layout is None:
         raise ModelError(
             f"{architecture(base)}: a text's score depends on the texts that it is scored with, packed, padded or of "
-            f"equal length (hidden states differ by {tried[layout][0]:.1g} of what separates the texts; expected "
-            f"{tolerance(base):g} at most): choose another base model"
+            f"equal length (hidden states differ by {worst(tried, Layout.EQUAL_LENGTHS)} of what separates texts): "
+            "choose another base model"
         )
-    model.train(was_training)
+    use_layout(base, layout)
     if layout is not Layout.PACKED:
         print(slower(base, layout, tried), flush=True)
     return layout
 
 
-def is_exact(base: PreTrainedModel, layout: Layout, from_alone: float, by_company: float) -> bool:
-    """Whether differences are no more than rounding. What a packed row leaks can be as little as that in a model of 16
-    bits, so there the company's influence counts by itself."""
-    if layout is Layout.PACKED and not in_int8(base) and by_company > LEAK[output_head(base).weight.dtype]:
-        return False
-    return from_alone <= tolerance(base)
+Tried = dict[Layout, tuple[float, float]]  # from the text alone, and by the company
 
 
-def tolerance(base: PreTrainedModel) -> float:
-    return TOLERANCE_INT8 if in_int8(base) else TOLERANCE[output_head(base).weight.dtype]
+def first_exact(model: nn.Module, prompt: Prompt) -> tuple[Layout | None, Tried]:
+    """The fastest layout whose differences are rounding, and those of all that were compared."""
+    base = underlying(model)
+    small, large = ROUNDING[output_head(base).weight.dtype]
+    rows = [{"input_ids": ids} for ids in checked_inputs(prompt, base.config)]
+    attend_as_shipped(base)
+    expected = alone(model, rows)
+    tried: Tried = {}
+    for layout in Layout:
+        use_layout(base, layout)
+        tried[layout] = from_alone, by_company = differences(model, prompt, rows, expected)
+        if layout is Layout.PACKED:
+            if from_alone <= small and by_company <= LEAK[output_head(base).weight.dtype]:
+                return layout, tried
+        elif from_alone <= large:
+            packed, leak = tried[Layout.PACKED]
+            rounded = packed <= min(large, 2 * from_alone) and leak <= LEAK[output_head(base).weight.dtype]
+            return Layout.PACKED if rounded and layout is Layout.PADDED else layout, tried
+    return None, tried
 
 
-def in_int8(base: PreTrainedModel) -> bool:
-    return any(isinstance(module, bnb.nn.Linear8bitLt) for module in base.modules())
+def use_layout(base: PreTrainedModel, layout: Layout) -> None:
+    set_layout(base, layout)
+    if layout is Layout.PACKED:
+        attend_packed(base)
+    else:
+        attend_as_shipped(base)
 
 
-def slower(base: PreTrainedModel, layout: Layout, tried: dict[Layout, tuple[float, float]]) -> str:
-    found = max(tried[Layout.PACKED])
-    why = f"differ by {found:.1g} of what separates texts" if math.isfinite(found) else "are not possible"
+@contextlib.contextmanager
+def without_outliers(base: PreTrainedModel) -> Iterator[None]:
+    """Lets bitsandbytes' 8-bit layers treat all columns alike: those with outliers are found in the whole pass, so that
+    texts change one another's rounding by more than an architecture's leak."""
+    layers = [module for module in base.modules() if isinstance(module, bnb.nn.Linear8bitLt)]
+    thresholds = [layer.state.threshold for layer in layers]
+    for layer in layers:
+        layer.state.threshold = 0.0
+    try:
+        yield
+    finally:
+        for layer, threshold in zip(layers, thresholds, strict=True):
+            layer.state.threshold = threshold
+
+
+def slower(base: PreTrainedModel, layout: Layout, tried: Tried) -> str:
     how = {
         Layout.PADDED: "padded instead, a row a text",
         Layout.EQUAL_LENGTHS: "scored in a pass for each length instead, since padding changes scores, too",
     }
     return (
-        f"WARNING: {architecture(base)}: scores of texts packed into one row {why}, so texts are {how[layout]}: right, "
-        "and slower (docs/base-models.md)"
+        f"WARNING: {architecture(base)}: packed into one row, texts change one another's scores (hidden states differ "
+        f"by {worst(tried, Layout.PACKED)} of what separates texts), so they are {how[layout]}: right, and slower"
     )
+
+
+def worst(tried: Tried, layout: Layout) -> str:
+    return f"{max(tried[layout]):.1g}"
 
 
 def checked_inputs(prompt: Prompt, config: PretrainedConfig) -> list[list[int]]:
     """The model's input for each of TEXTS. Where the model treats tokens beyond a bound in another way, and texts may
     be that long, one more reaches over it."""
     short = prompt.tokenize(list(TEXTS))
-    same = min(len(short[-1]), len(short[-2]))
+    same = min(len(short[-1]), len(short[-2]), LONGEST)
     texts = [*short[:-2], short[-2][:same], short[-1][:same]]
     bound = min((bound for bound in bounds(config.to_dict()) if bound < prompt.max_length), default=0)
     if bound:
@@ -146,7 +167,8 @@ def alone(model: nn.Module, rows: list[dict[str, list[int]]]) -> torch.Tensor:
         ids = torch.tensor([row["input_ids"]])
         inputs = to_device({"input_ids": ids, "positions": torch.tensor([[ids.shape[1] - 1]])}, device)
         try:
-            found.append(before_head(model, functools.partial(padded_logits, model, inputs)))
+            with headless(model):
+                found.append(padded_logits(model, inputs)[:, -1].float())
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # architectures fail as they like
@@ -171,10 +193,8 @@ def differences(
     ]
     collate = Collator(prompt.tokenizer.pad_token_id)
     try:
-        found, other = (
-            before_head(model, functools.partial(answer_logits, model, collate(each), shared))
-            for each in (rows, others)
-        )
+        with headless(model):
+            found, other = (answer_logits(model, collate(each), shared)[:, -1].float() for each in (rows, others))
     except torch.OutOfMemoryError:
         raise
     except Exception:  # another signature, another attention: architectures fail as they like
@@ -188,15 +208,18 @@ def differences(
     return tuple(shares.tolist())
 
 
-def before_head(model: nn.Module, run: Callable[[], torch.Tensor]) -> torch.Tensor:
-    """What the output head sees, (B, H) in float32, while `run` passes through the model."""
-    seen = []
-    note = output_head(model).register_forward_hook(lambda head, inputs, output: seen.append(inputs[0][:, -1].float()))
+@contextlib.contextmanager
+def headless(model: nn.Module) -> Iterator[None]:
+    """Makes the logits the hidden states that the output head would see."""
+    head = output_head(model)
+    own = head.__dict__.get("forward")
+    head.forward = lambda hidden: hidden
     try:
-        run()
+        yield
     finally:
-        note.remove()
-    return torch.cat(seen)
+        del head.forward
+        if own is not None:
+            head.forward = own
 
 
 def first_line(error: Exception) -> str:
