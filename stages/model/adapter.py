@@ -1,5 +1,6 @@
 """Low-rank adapters (LoRA, arXiv:2106.09685) on a frozen base model."""
 
+import re
 from pathlib import Path
 from types import MethodType
 
@@ -7,19 +8,25 @@ import bitsandbytes as bnb
 import peft
 import torch
 from peft.tuners.lora import LoraLayer
+from torch import nn
 from torch.nn import functional
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
+from stages import UserError
 from stages.model.shard import is_sharded
 from stages.params import Train
+
+LINEAR = (nn.Linear, nn.Embedding, nn.Conv1d, Conv1D)  # which peft can adapt; bitsandbytes' layers are the first
 
 
 def attach_adapter(model: PreTrainedModel, train: Train) -> peft.PeftModel:
     """Adds fresh adapters in float32, B zero, so that the model's output is the base model's until it is trained.
 
     `all-linear` means the linear layers of the blocks; the output head stays as it is. The first weights follow
-    `train.seed`.
+    `train.seed`. Raises UserError for names of `train.target_modules` that the model lacks.
     """
+    require_targets(model, train.target_modules)
     torch.manual_seed(train.seed)
     config = peft.LoraConfig(
         r=train.r,
@@ -29,6 +36,27 @@ def attach_adapter(model: PreTrainedModel, train: Train) -> peft.PeftModel:
         task_type=peft.TaskType.CAUSAL_LM,
     )
     return compute_in_base_dtype(peft.get_peft_model(model, config))
+
+
+def require_targets(model: PreTrainedModel, targets: str | list[str]) -> None:
+    """Raises UserError unless each name is that of a linear layer; a string but all-linear is peft's, an expression
+    that whole names match."""
+    if targets == "all-linear":
+        return
+    linear = [name for name, module in model.named_modules() if isinstance(module, LINEAR)]
+    if isinstance(targets, str):
+        try:
+            missing = [] if any(re.fullmatch(targets, name) for name in linear) else [targets]
+        except re.error:
+            missing = [targets]
+    else:
+        missing = [name for name in targets if not any(f".{each}".endswith(f".{name}") for each in linear)]
+    if missing or not targets:
+        there = sorted({name.rpartition(".")[2] for name in linear})
+        raise UserError(
+            f"train.target_modules: {', '.join(missing) or 'no name'} matches no linear layer of "
+            f"{type(model).__name__}; expected all-linear, or a list of names among {', '.join(there)}"
+        )
 
 
 def load_adapter(model: PreTrainedModel, path: Path) -> peft.PeftModel:

@@ -48,6 +48,11 @@ def training_rows(examples: list[Example], prompt: Prompt, loss: str) -> tuple[l
 
     loss `label`: the input ends with the cue, K = 1. loss `completion`: the whole answer is asked for, cue first.
     """
+    if loss == "completion" and None in prompt.end:
+        raise UserError(
+            "train.loss is completion, and the base model's tokenizer has no eos_token to end an answer with: set "
+            "train.loss: label, or choose another base model"
+        )
     texts = prompt.tokenize([example.input for example in examples])
     rows = []
     for example, ids in zip(examples, texts, strict=True):
