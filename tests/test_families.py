@@ -1,6 +1,7 @@
 """Each family of architectures, as a two-layer random model: scores in company against transformers' own forward of
 each text alone, and the way that was chosen against docs/base-models.md."""
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -9,9 +10,19 @@ import pytest
 import torch
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
-from stages.model.layout import layout_of
-from stages.model.load import load_base
+from stages import UserError
+from stages.evaluate.generate import generate_verdicts
+from stages.model.adapter import attach_adapter, load_adapter
+from stages.model.answer import answer_logits
+from stages.model.exactness import choose_layout, use_layout
+from stages.model.layout import Layout, layout_of, underlying
+from stages.model.load import ModelError, load_base
+from stages.model.packed import attend_as_shipped
 from stages.model.score import label_scores
+from stages.params import Method
+from stages.text.batches import Collator
+from stages.text.prompt import build_prompt
+from stages.train.trainer import summed_loss
 from tests.conftest import METHODS, ROOT
 
 CPU = torch.device("cpu")
@@ -253,3 +264,141 @@ def test_scores_in_company_are_transformers_own_alone(family, tokenizer, prompt,
     assert alone == pytest.approx(expected, abs=rounding)
     assert layout_of(model).value == LISTED[family][1]
     assert FAMILIES[family][0] == LISTED[family][0]
+
+
+def rounded_loss_and_gradients(model, run):
+    """Of `run`, and of each adapter's weight."""
+    model.zero_grad()
+    loss = run()
+    loss.backward()
+    return loss.item(), {name: p.grad.clone() for name, p in model.named_parameters() if p.requires_grad}
+
+
+@pytest.mark.parametrize(
+    ("family", "layout"),
+    [
+        ("Mixtral", Layout.PACKED),
+        ("Qwen3-MoE", Layout.PACKED),
+        ("DeepSeek-V3", Layout.PACKED),
+        ("gpt-oss", Layout.PADDED),
+        ("Qwen3.5", Layout.PADDED),
+        ("Gemma 2", Layout.PADDED),
+        ("Granite 4 (hybrid)", Layout.PADDED),
+        ("Qwen3.5", Layout.EQUAL_LENGTHS),
+    ],
+)
+def test_a_step_learns_what_the_plain_forward_would(
+    family, layout, tokenizer, prompt, sample_texts, tmp_path, train_params
+):
+    """Loss and gradients of all adapters, experts' neighbours among them, are those of each text by itself."""
+    model = attach_adapter(load_base(METHODS["lora"], tiny(family, tokenizer, tmp_path), CPU), train_params)
+    for name, weight in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.1)
+    use_layout(underlying(model), layout)
+    if layout is not Layout.EQUAL_LENGTHS:
+        assert choose_layout(model, prompt) is layout
+    texts = [sample_texts[0][:20], sample_texts[1][:70], sample_texts[2][:40]]
+    ids = [prompt.encode(each) for each in prompt.tokenize(texts)]
+    labels = [[prompt.label_ids[True]], [prompt.label_ids[False]], [prompt.label_ids[True]]]
+    rows = [{"input_ids": row, "labels": label} for row, label in zip(ids, labels, strict=True)]
+    batch = Collator(tokenizer.pad_token_id)(rows)
+    found = rounded_loss_and_gradients(
+        model, lambda: summed_loss(answer_logits(model, batch, len(prompt.prefix)), torch.tensor(labels))
+    )
+    attend_as_shipped(underlying(model))
+
+    def plain():
+        logits = [model(input_ids=torch.tensor([row])).logits[0, -1] for row in ids]
+        return torch.nn.functional.cross_entropy(torch.stack(logits), torch.tensor(labels)[:, 0], reduction="sum")
+
+    expected = rounded_loss_and_gradients(model, plain)
+    assert found[0] == pytest.approx(expected[0], rel=1e-5)
+    assert len(found[1]) >= 8
+    for name, gradient in expected[1].items():
+        assert gradient.isfinite().all()
+        assert gradient.abs().max() > 0, name
+        assert torch.allclose(found[1][name], gradient, rtol=1e-3, atol=1e-4 * float(gradient.abs().max())), name
+
+
+@pytest.mark.parametrize("family", ["Qwen3.5", "Falcon-H1", "LFM2", "Jamba", "Nemotron", "gpt-oss", "Llama 4 (text)"])
+def test_16_bits_do_not_hide_a_leak(family, tokenizer, prompt, tmp_path):
+    model = load_base(Method(dtype="bfloat16"), tiny(family, tokenizer, tmp_path), CPU)
+    assert choose_layout(model, prompt) is Layout.PADDED
+
+
+@pytest.mark.parametrize("family", ["Qwen2, Qwen2.5", "Gemma 3", "Mixtral", "GLM-4"])
+@pytest.mark.parametrize("method", [Method(dtype="bfloat16"), *METHODS.values()], ids=["bfloat16", *METHODS])
+def test_rounding_is_no_leak(family, method, tokenizer, prompt, tmp_path):
+    assert choose_layout(load_base(method, tiny(family, tokenizer, tmp_path), CPU), prompt) is Layout.PACKED
+
+
+def sees_the_whole(model, dims):
+    """Makes a layer add the mean over a pass's tokens: no causal model any more."""
+    layer = model.model.layers[1]
+    layer.register_forward_pre_hook(lambda layer, args: (args[0] + args[0].mean(dims, keepdim=True), *args[1:]))
+    return model
+
+
+def test_where_padding_changes_scores_too_each_length_has_its_pass(base_folder, prompt, sample_texts, capsys):
+    model = sees_the_whole(load_base(METHODS["lora"], base_folder, CPU), 1)
+    texts = [sample_texts[0][:20], *sample_texts[1:4], sample_texts[0][:20]]
+    together = label_scores(model, prompt, texts, 10_000, "together").log_odds
+    alone = [label_scores(model, prompt, [text], 10_000, "alone").log_odds[0] for text in texts]
+    assert together == pytest.approx(alone, abs=1e-5)
+    assert "Qwen2ForCausalLM (model_type qwen2): packed into one row" in (said := capsys.readouterr().out)
+    assert "a pass for each length" in said
+    assert said.count("WARNING") == 1
+
+
+def test_what_is_never_right_is_refused_by_its_name(base_folder, prompt):
+    model = sees_the_whole(load_base(METHODS["lora"], base_folder, CPU), (0, 1))
+    with pytest.raises(ModelError, match="Qwen2ForCausalLM .model_type qwen2.: a text's score depends on the texts"):
+        choose_layout(model, prompt)
+
+
+def test_a_text_beyond_the_models_positions_is_refused(tokenizer, sample_texts, tmp_path):
+    long = build_prompt(tokenizer, "?", 3000)
+    model = load_base(METHODS["lora"], tiny("OPT", tokenizer, tmp_path), CPU)
+    with pytest.raises(ModelError, match="OPTForCausalLM .model_type opt. can't score a text"):
+        choose_layout(model, long)
+
+
+def test_generation_leaves_the_layout_as_it_was(tokenizer, prompt, sample_texts, tmp_path, train_params):
+    model = attach_adapter(load_base(METHODS["lora"], tiny("Gemma 2", tokenizer, tmp_path), CPU), train_params).eval()
+    before = label_scores(model, prompt, sample_texts[:3], 4096, "before").log_odds
+    generate_verdicts(model, prompt, sample_texts[:2], 2, 2)
+    assert label_scores(model, prompt, sample_texts[:3], 4096, "after").log_odds.tolist() == before.tolist()
+
+
+@pytest.mark.parametrize("family", ["Mixtral", "gpt-oss", "Granite 4 (hybrid)"])
+def test_adapters_of_a_mixture_of_experts_come_back_as_saved(
+    family, tokenizer, prompt, sample_texts, tmp_path, train_params
+):
+    folder = tiny(family, tokenizer, tmp_path / "base")
+    model = attach_adapter(load_base(METHODS["lora"], folder, CPU), train_params).eval()
+    for name, weight in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.1)
+    model.save_pretrained(tmp_path / "adapter")
+    again = load_adapter(load_base(METHODS["lora"], folder, CPU), tmp_path / "adapter")
+    scores = [label_scores(each, prompt, sample_texts[:4], 4096, "four").log_odds for each in (model, again)]
+    assert scores[0].tolist() == scores[1].tolist()
+
+
+@pytest.mark.parametrize(
+    ("family", "names"),
+    [("Qwen2, Qwen2.5", ["q_proj", "query"]), ("Mixtral", ["q_proj", "gate"]), ("Qwen3", "wrong.*"), ("Qwen3", "(")],
+)
+def test_target_modules_that_are_not_there_are_named(family, names, tokenizer, tmp_path, train_params):
+    model = load_base(METHODS["lora"], tiny(family, tokenizer, tmp_path), CPU)
+    wrong = re.escape(names if isinstance(names, str) else names[1])
+    with pytest.raises(UserError, match=rf"train.target_modules: {wrong} is no linear layer .* among .*q_proj"):
+        attach_adapter(model, dataclasses.replace(train_params, target_modules=names))
+
+
+def test_experts_that_stay_unquantized_are_told_of(tokenizer, prompt, tmp_path, capsys):
+    load_base(METHODS["qlora"], tiny("Mixtral", tokenizer, tmp_path), CPU)
+    assert re.search(r"WARNING: MixtralForCausalLM: \d\d% of the bytes are experts", capsys.readouterr().out)
+    load_base(METHODS["qlora"], tiny("LFM2", tokenizer, tmp_path / "conv"), CPU)
+    assert "experts" not in capsys.readouterr().out

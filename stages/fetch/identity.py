@@ -38,7 +38,7 @@ def already_fetched(model: Model, target: Path) -> dict[str, str] | None:
 
 
 def publish(weights: Path, model: Model, target: Path, staging: Path) -> dict[str, str]:
-    """Checks the weight files in `weights`, writes a record, and moves all to `target` in one step; `staging` is removed.
+    """Checks the weight files in `weights`, writes a record, and moves all to `target` in one step; removes `staging`.
 
     Returns the record: id, revision, source, license, and hashes over the weight files and over the others.
     """

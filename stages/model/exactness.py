@@ -174,7 +174,7 @@ def alone(model: nn.Module, rows: list[dict[str, list[int]]]) -> torch.Tensor:
         except Exception as error:  # architectures fail as they like
             raise ModelError(
                 f"{architecture(base)} can't score a text: {type(error).__name__}: {first_line(error)}. "
-                "Expected a causal language model that takes token ids: choose another base model"
+                "Expected a causal language model that takes token ids: choose another base model or method"
             ) from error
     return torch.cat(found)
 
