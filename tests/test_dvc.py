@@ -95,7 +95,7 @@ KNOBS = {
     "the code of select": ("stages/select/checkpoint.py", "# a comment\n", {"select"}),
     "the code of evaluate": ("stages/evaluate/compare.py", "# a comment\n", {"evaluate"}),
     "the code of predict": ("stages/predict/read.py", "# a comment\n", set()),
-    "the code of text": ("stages/text/prompt.py", "# a comment\n", {"prepare"} | AFTER_TRAIN),
+    "the code of text": ("stages/text/prompt.py", "# a comment\n", {"fetch", "prepare"} | AFTER_TRAIN),
     "the code of model": ("stages/model/load.py", "# a comment\n", {"benchmark"} | AFTER_TRAIN),
     "the code of metrics": ("stages/metrics.py", "# a comment\n", {"prepare"} | AFTER_TRAIN),
     "the code of params": ("stages/params.py", "# a comment\n", set(STAGES)),

@@ -1,6 +1,7 @@
 """Loading under each method, the hidden traps of quantized layers, and the scorer against plain arithmetic."""
 
 import dataclasses
+import json
 import shutil
 
 import bitsandbytes as bnb
@@ -19,10 +20,12 @@ from stages.model import score as score_module
 from stages.model.adapter import attach_adapter, merge_unquantized
 from stages.model.answer import answer_logits
 from stages.model.identity import require_same_base, require_whole_base
-from stages.model.load import ModelError, keep_packing, load_base
+from stages.model.load import ModelError, keep_packing, load_base, load_tokenizer
 from stages.model.score import label_scores
+from stages.params import Method
 from stages.report import write_json
 from stages.text.batches import Collator
+from stages.train.trainer import training_rows
 from tests.conftest import METHODS
 
 CPU = torch.device("cpu")
@@ -178,6 +181,57 @@ def test_a_fresh_adapter_changes_nothing_and_spares_head_and_base(
     assert all("lora_" in name for name in trained)
     assert not any("lm_head" in name for name in trained)
     assert len(trained) == 2 * 2 * 7  # A and B, two layers, seven linear layers each
+
+
+@pytest.mark.parametrize(
+    ("saved", "asked", "message"),
+    [
+        ("qlora", Method(dtype="float32"), "load_in_4bit: true.*the method has load_in_4bit: false"),
+        ("qlora", METHODS["lora-int8"], "the method has load_in_4bit: false, load_in_8bit: true"),
+        ("qlora", METHODS["qlora-dq"], "the method has bnb_4bit_use_double_quant: true"),
+        ("qlora", dataclasses.replace(METHODS["qlora"], bnb_4bit_quant_type="fp4"), 'bnb_4bit_quant_type: "fp4"'),
+        ("lora-int8", METHODS["qlora"], "load_in_8bit: true.*the method has load_in_4bit: true"),
+        ("lora-int8", METHODS["lora"], "the method has load_in_8bit: false"),
+    ],
+)
+def test_a_saved_quantization_that_is_not_the_methods_is_refused(base_folder, tmp_path, saved, asked, message):
+    load_base(METHODS[saved], base_folder, CPU).save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match=message):
+        load_base(asked, tmp_path, CPU)
+    assert load_base(METHODS[saved], tmp_path, CPU)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, "saved quantized by gptq"),
+        ({"model_type": "qwen9"}, "can't be loaded by the pinned transformers"),
+    ],
+)
+def test_a_config_that_can_not_be_used_is_a_sentence(base_folder, tmp_path, change, message):
+    shutil.copytree(base_folder, tmp_path, dirs_exist_ok=True)
+    config = json.loads((tmp_path / "config.json").read_text()) | change
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match=message):
+        load_base(METHODS["lora"], tmp_path, CPU)
+
+
+def test_a_tokenizer_that_can_not_be_used_is_a_sentence(base_folder, tmp_path):
+    shutil.copytree(base_folder, tmp_path / "markless")
+    settings = json.loads((base_folder / "tokenizer_config.json").read_text())
+    markless = {key: value for key, value in settings.items() if key not in ("eos_token", "pad_token")}
+    (tmp_path / "markless/tokenizer_config.json").write_text(json.dumps(markless))
+    with pytest.raises(ModelError, match="neither an eos_token nor a pad_token"):
+        load_tokenizer(tmp_path / "markless")
+    with pytest.raises(ModelError, match="nowhere can't be loaded"):
+        load_tokenizer(tmp_path / "nowhere")
+
+
+def test_a_completion_needs_a_token_that_ends_it(prompt):
+    endless = dataclasses.replace(prompt, end=[*prompt.end[:-1], None])
+    with pytest.raises(UserError, match="train.loss is completion.*no eos_token.*set train.loss: label"):
+        training_rows([], endless, "completion")
+    assert training_rows([], endless, "label") == ([], 0)
 
 
 def test_an_adapter_of_another_base_is_refused(base_folder, tmp_path):

@@ -80,9 +80,10 @@ def test_nothing_of_a_malicious_folder_runs(malicious, tmp_path):
 def test_a_chat_template_can_not_leave_its_sandbox(malicious, tmp_path, escape):
     folder, mark = malicious
     (folder / "chat_template.jinja").write_text(escape.replace("MARK", str(mark)) + "{{ messages[0].content }}")
-    base = fetched(folder, tmp_path)
+    with pytest.raises(FetchError, match="chat template"):
+        fetched(folder, tmp_path)
     with pytest.raises(PromptError, match="chat template"):
-        build_prompt(load_tokenizer(base), "?", 256)
+        build_prompt(load_tokenizer(folder), "?", 256)
     assert not mark.exists()
 
 

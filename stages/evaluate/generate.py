@@ -9,7 +9,8 @@ from tqdm import tqdm
 from transformers import GenerationConfig
 
 from stages import rank
-from stages.model.packed import attend_packed
+from stages.model.layout import underlying
+from stages.model.packed import attend_as_shipped
 from stages.model.shard import is_sharded
 from stages.model.share import gathered, own_share, passes_to_join
 from stages.text.prompt import Prompt
@@ -44,7 +45,8 @@ def generate_verdicts(
 
     to_join = passes_to_join(model, len(starts), device)
     numbers = torch.zeros(len(rows), dtype=torch.int64)
-    model.set_attn_implementation("sdpa")  # rows are padded here, and masked
+    attention = underlying(model).config._attn_implementation
+    attend_as_shipped(underlying(model))  # rows are padded here, and masked
     with tqdm(total=len(rows), desc="test, generation", unit="text", disable=rank() > 0) as progress:
         for start in starts:
             answers = answers_to(rows[start : start + batch_size])
@@ -53,7 +55,7 @@ def generate_verdicts(
             progress.update(len(found))
     for _ in range(to_join):  # answers, each of as many passes as the longest of all
         answers_to([{"input_ids": prompt.encode([], cue=False)}])
-    attend_packed(model)
+    model.set_attn_implementation(attention)
     return [VERDICTS[number] for number in gathered(numbers, len(texts), device).tolist()]
 
 

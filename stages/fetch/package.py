@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
+from stages.fetch.check import require_usable
 from stages.fetch.identity import FetchError
 from stages.model.identity import file_sha256
 from stages.params import Model
@@ -94,3 +95,4 @@ def convert(gguf: Path, folder: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, trust_remote_code=False)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    require_usable(folder, f"the model in {gguf.name}")

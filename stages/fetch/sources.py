@@ -9,12 +9,14 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from stages.fetch.check import require_usable
 from stages.fetch.identity import FetchError
 from stages.fetch.package import from_packages
 from stages.params import Model
 
-# Weights as safetensors, and the texts that describe model and tokenizer. No .bin, .pt, .py.
-PATTERNS = ["*.safetensors", "*.json", "merges.txt", "vocab.txt", "chat_template.jinja", "LICENSE*"]
+# The texts that describe model and tokenizer, and weights as safetensors. No .bin, .pt, .py.
+DESCRIPTIONS = ["*.json", "merges.txt", "vocab.txt", "chat_template.jinja", "LICENSE*"]
+PATTERNS = ["*.safetensors", *DESCRIPTIONS]
 
 
 def from_hub(model: Model, staging: Path) -> Path:
@@ -28,7 +30,10 @@ def from_hub(model: Model, staging: Path) -> Path:
 
     folder = staging / "snapshot"
     try:
-        snapshot_download(model.id, revision=model.revision, local_dir=folder, allow_patterns=PATTERNS)
+        for patterns in (DESCRIPTIONS, PATTERNS):  # the weights only after a look at the rest
+            snapshot_download(model.id, revision=model.revision, local_dir=folder, allow_patterns=patterns)
+            if patterns is DESCRIPTIONS:
+                require_usable(folder, model.id)
     except (HfHubHTTPError, LocalEntryNotFoundError, httpx2.HTTPError, OSError) as error:
         raise FetchError(
             f"{model.id}@{model.revision[:12]} could not be downloaded from the model hub: {error}\n"
@@ -45,7 +50,12 @@ def from_modelscope(model: Model, staging: Path) -> Path:
 
     folder = staging / "snapshot"
     try:
-        snapshot_download(model.id, revision=model.revision, local_dir=str(folder), allow_patterns=PATTERNS)
+        for patterns in (DESCRIPTIONS, PATTERNS):  # the weights only after a look at the rest
+            snapshot_download(model.id, revision=model.revision, local_dir=str(folder), allow_patterns=patterns)
+            if patterns is DESCRIPTIONS:
+                require_usable(folder, model.id)
+    except FetchError:
+        raise
     except Exception as error:  # modelscope raises many kinds, some bare
         raise FetchError(
             f"{model.id}@{model.revision} could not be downloaded from ModelScope: {error}\n"
@@ -65,6 +75,7 @@ def from_folder(model: Model, staging: Path) -> Path:
     for pattern in PATTERNS:
         for file in origin.glob(pattern):
             link_or_copy(file.resolve(), folder / file.name)
+    require_usable(folder, str(origin))
     return folder
 
 

@@ -1,5 +1,6 @@
 """Low-rank adapters (LoRA, arXiv:2106.09685) on a frozen base model."""
 
+import re
 from pathlib import Path
 from types import MethodType
 
@@ -7,28 +8,88 @@ import bitsandbytes as bnb
 import peft
 import torch
 from peft.tuners.lora import LoraLayer
+from peft.utils.transformers_weight_conversion import _MODEL_TO_CONVERSION_PATTERN, _MOE_TARGET_MODULE_MAPPING
+from torch import nn
 from torch.nn import functional
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
+from stages import UserError
 from stages.model.shard import is_sharded
 from stages.params import Train
+
+LINEAR = (nn.Linear, nn.Embedding, nn.Conv1d, Conv1D)  # which peft can adapt; bitsandbytes' layers are the first
 
 
 def attach_adapter(model: PreTrainedModel, train: Train) -> peft.PeftModel:
     """Adds fresh adapters in float32, B zero, so that the model's output is the base model's until it is trained.
 
-    `all-linear` means the linear layers of the blocks; the output head stays as it is. The first weights follow
-    `train.seed`.
+    `all-linear` means the linear layers of the blocks; the output head and experts stay as they are. The first weights
+    follow `train.seed`. Raises UserError for names of `train.target_modules` that the model lacks.
     """
+    require_targets(model, train.target_modules)
     torch.manual_seed(train.seed)
     config = peft.LoraConfig(
         r=train.r,
         lora_alpha=train.lora_alpha,
         lora_dropout=train.lora_dropout,
-        target_modules=train.target_modules,
+        target_modules=targets(model, train.target_modules),
         task_type=peft.TaskType.CAUSAL_LM,
     )
     return compute_in_base_dtype(peft.get_peft_model(model, config))
+
+
+def targets(model: PreTrainedModel, names: str | list[str]) -> str | list[str]:
+    """What peft is told to adapt: `names`, but in a mixture of experts instead of all-linear the linear layers alone.
+
+    There peft reads names such as gate_proj, of a dense or shared layer too, as those of the experts, which it would
+    adapt by matrices of their own, router included (peft/utils/transformers_weight_conversion.py).
+    """
+    experts = expert_names(model)
+    if names != "all-linear" or not experts:
+        return names
+    head = model.get_output_embeddings()
+    return [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and module is not head and not is_named(name, experts)
+    ]
+
+
+def expert_names(model: PreTrainedModel) -> list[str]:
+    """Ends of names that peft reads as those of experts, in this architecture."""
+    kind = _MODEL_TO_CONVERSION_PATTERN.get(model.config.model_type)
+    return list(_MOE_TARGET_MODULE_MAPPING.get(kind, {}))
+
+
+def is_named(name: str, ends: list[str]) -> bool:
+    return any(f".{name}".endswith(f".{end}") for end in ends)
+
+
+def require_targets(model: PreTrainedModel, names: str | list[str]) -> None:
+    """Raises UserError unless each name is that of a linear layer; a string but all-linear is peft's, an expression
+    that whole names match."""
+    if names == "all-linear":
+        return
+    experts = expert_names(model)
+    layers = [name for name, module in model.named_modules() if isinstance(module, LINEAR)]
+    linear = [name for name in layers if not is_named(name, experts)]
+    if isinstance(names, str):
+        try:
+            found = any(re.fullmatch(names, name) for name in linear)
+        except re.error:
+            found = False
+        missing = [] if found else [names]
+    else:
+        missing = [
+            name for name in names if is_named(name, experts) or not any(is_named(each, [name]) for each in linear)
+        ]
+    if missing or not names:
+        there = sorted({name.rpartition(".")[2] for name in linear})
+        raise UserError(
+            f"train.target_modules: {', '.join(missing) or 'no name'} is no linear layer of {type(model).__name__} "
+            f"that can be adapted; expected all-linear, or a list of names among {', '.join(there)}"
+        )
 
 
 def load_adapter(model: PreTrainedModel, path: Path) -> peft.PeftModel:

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from stages.model.layout import Layout, layout_of
 from stages.model.packed import has_varlen, pack
 
 LENGTH_MULTIPLE = 32  # few shapes: libraries keep something for each (on a CPU, 1.2 GB more without this)
@@ -15,10 +16,20 @@ LENGTH_MULTIPLE = 32  # few shapes: libraries keep something for each (on a CPU,
 
 def answer_logits(model: nn.Module, batch: dict[str, torch.Tensor], shared: int = 0) -> torch.Tensor:
     """One forward pass over rows (B, T), on the CPU, whose first `shared` tokens are the same; logits of shape
-    (B, K, vocabulary) at positions (B, K), those before the answer's tokens."""
-    head = getattr(model, "module", model).get_output_embeddings().weight
+    (B, K, vocabulary) at positions (B, K), those before the answer's tokens. The rows lie in the pass as the model's
+    layout says."""
+    head = output_head(model).weight
+    layout = layout_of(model)
+    if layout is Layout.PADDED:
+        return padded_logits(model, to_device(padded(batch), head.device))
+    if layout is Layout.EQUAL_LENGTHS:
+        return equal_length_logits(model, batch)
     packed = pack(batch, shared, has_varlen(head.device, head.dtype), LENGTH_MULTIPLE)
     return packed_logits(model, to_device(packed, head.device))
+
+
+def output_head(model: nn.Module) -> nn.Module:
+    return getattr(model, "module", model).get_output_embeddings()
 
 
 def to_device(packed: dict[str, Any], device: torch.device) -> dict[str, Any]:
@@ -33,20 +44,52 @@ def pinned(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     return tensor.pin_memory() if device.type == "cuda" and tensor.device.type == "cpu" else tensor
 
 
-def packed_logits(model: nn.Module, packed: dict[str, Any]) -> torch.Tensor:
-    """Logits (B, K, vocabulary) of packed texts.
+@contextlib.contextmanager
+def picking(head: nn.Module, positions: torch.Tensor) -> Iterator[None]:
+    """Lets the output head see the hidden states at `positions` (B, K) only, counted over all rows of the pass.
 
-    The output head sees the hidden states of the answers' positions only: over a vocabulary of 151,936, 16 x 427 tokens
-    of logits would take 4 GB in float32. A hook picks them, so that the model's own forward stays in charge (of
-    adapters, of checkpointing, of soft-capped logits).
+    Over a vocabulary of 151,936, 16 x 427 tokens of logits would take 4 GB in float32. A hook picks them, so that the
+    model's own forward stays in charge (of adapters, of checkpointing, of soft-capped logits).
     """
-    positions = packed["positions"][0]
-    head = getattr(model, "module", model).get_output_embeddings()
-    pick = head.register_forward_pre_hook(lambda head, hidden: (hidden[0][0][positions],))
+    pick = head.register_forward_pre_hook(lambda head, hidden: (hidden[0].flatten(0, 1)[positions],))
     try:
-        return model(**{name: value for name, value in packed.items() if name != "positions"}, use_cache=False).logits
+        yield
     finally:
         pick.remove()
+
+
+def packed_logits(model: nn.Module, packed: dict[str, Any]) -> torch.Tensor:
+    """Logits (B, K, vocabulary) of packed texts."""
+    with picking(output_head(model), packed["positions"][0]):
+        return model(**{name: value for name, value in packed.items() if name != "positions"}, use_cache=False).logits
+
+
+def padded_logits(model: nn.Module, rows: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Logits (B, K, vocabulary) of rows without position_ids, through the model as transformers ships it."""
+    first = torch.arange(len(rows["input_ids"]), device=rows["input_ids"].device) * rows["input_ids"].shape[1]
+    with picking(output_head(model), rows["positions"] + first.unsqueeze(1)):
+        return model(**{name: value for name, value in rows.items() if name != "positions"}, use_cache=False).logits
+
+
+def padded(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Rows padded on the right, and masked there. No token of a causal model sees what comes after it, so the padding
+    changes nothing, whether layers attend, convolve or carry a state."""
+    ids, positions = batch["input_ids"], batch["positions"]
+    mask = torch.arange(ids.shape[1]) <= positions[:, -1:]
+    return {"input_ids": ids, "attention_mask": mask.long(), "positions": positions}
+
+
+def equal_length_logits(model: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Logits (B, K, vocabulary), from a pass for each length, without padding."""
+    device = output_head(model).weight.device
+    lengths = batch["positions"][:, -1] + 1
+    found, order = [], []
+    for length in lengths.unique().tolist():
+        rows = (lengths == length).nonzero()[:, 0]
+        part = {"input_ids": batch["input_ids"][rows, :length], "positions": batch["positions"][rows]}
+        found.append(padded_logits(model, to_device(part, device)))
+        order.append(rows)
+    return torch.cat(found)[torch.cat(order).argsort().to(device)]
 
 
 @contextlib.contextmanager
@@ -60,7 +103,7 @@ def label_rows(model: nn.Module, label_ids: torch.Tensor, vocabulary: bool) -> I
 
     Yields whether the head does so: one that is quantized or has adapters of its own stays as it is.
     """
-    head = getattr(model, "module", model).get_output_embeddings()
+    head = output_head(model)
     if type(head) is not nn.Linear:
         yield False
         return

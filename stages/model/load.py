@@ -17,11 +17,13 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from stages import UserError, world_size
+from stages import UserError, is_main_process, world_size
 from stages.model.device import pick_device, pick_dtype
 from stages.model.packed import attend_packed
 from stages.params import Method
 from stages.paths import BASE_MODEL
+
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)  # their weights have three dimensions or more, too
 
 
 class ModelError(UserError):
@@ -32,13 +34,11 @@ def load_base(method: Method, path: Path = BASE_MODEL, device: torch.device | No
     """Loads the base model as `method` says, frozen and in eval mode, on `device` (default: the GPU if there is one);
     in the CPU's memory where its blocks are to be split over several GPUs, none of which has to have room for all.
 
-    A folder that was saved quantized keeps its own quantization.
+    A folder that was saved quantized keeps its own quantization; raises ModelError where that is not the method's.
     """
     device = device or pick_device()
     dtype = pick_dtype(method.dtype, device)
-    if not (path / "config.json").is_file():
-        raise ModelError(f"{path} holds no config.json; expected a model folder: run `dvc repro fetch`")
-    saved_quantized = "quantization_config" in json.loads((path / "config.json").read_text(encoding="utf-8"))
+    saved_quantized = is_saved_as(method, path)
     config, split = None if saved_quantized else quantization(method, dtype), is_to_be_split(method)
     if device.type == "cuda" and (saved_quantized or config):
         require_gpu_build()
@@ -56,14 +56,64 @@ def load_base(method: Method, path: Path = BASE_MODEL, device: torch.device | No
         )
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{path} can't be loaded: {error}. Run `dvc repro fetch --force` to fetch it anew") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:  # of a configuration that is not understood
+        raise ModelError(
+            f"{path} can't be loaded by the pinned transformers: {type(error).__name__}: {error}. Choose another base "
+            "model (docs/base-models.md)"
+        ) from error
     if split and config:
         quantize_when_moved(model, config)
+    if config or saved_quantized:
+        tell_of_experts(model)
     attend_packed(model)
     keep_packing(model)
     keep_head_input_contiguous(model)
     if method.residency == "dequantized" and (method.load_in_4bit or method.load_in_8bit):
         model = model.dequantize(dtype=dtype)
     return model.requires_grad_(False).eval()
+
+
+def is_saved_as(method: Method, path: Path) -> bool:
+    """Whether the folder holds quantized weights. Raises ModelError unless they are what `method` would make."""
+    if not (path / "config.json").is_file():
+        raise ModelError(f"{path} holds no config.json; expected a model folder: run `dvc repro fetch`")
+    saved = json.loads((path / "config.json").read_text(encoding="utf-8")).get("quantization_config")
+    if saved is None:
+        return False
+    bits = {key: bool(saved.get(key)) for key in ("load_in_4bit", "load_in_8bit")}
+    if saved.get("quant_method", "bitsandbytes") != "bitsandbytes" or not any(bits.values()):
+        raise ModelError(
+            f"{path} was saved quantized by {saved.get('quant_method')}; expected unquantized weights, or those of "
+            "bitsandbytes: choose the model's unquantized release"
+        )
+    defaults = {"bnb_4bit_quant_type": "fp4", "bnb_4bit_use_double_quant": False}  # BitsAndBytesConfig's own
+    kind = {key: saved.get(key, default) for key, default in defaults.items()} if bits["load_in_4bit"] else {}
+    other = {key: value for key, value in (bits | kind).items() if getattr(method, key) != value}
+    if other:
+        found = ", ".join(f"{key}: {json.dumps(value)}" for key, value in (bits | kind).items())
+        asked = ", ".join(f"{key}: {json.dumps(getattr(method, key))}" for key in other)
+        raise ModelError(
+            f"{path} was saved quantized, with {found}, and the method has {asked}; expected the same, since saved "
+            "weights stay as they are: choose a method that has it, or the model's unquantized release"
+        )
+    return True
+
+
+def tell_of_experts(model: PreTrainedModel) -> None:
+    """Warns of weights that bitsandbytes leaves as they are: experts are 3-D parameters, no linear layers."""
+    parts = [part for module in model.modules() if not isinstance(module, CONVOLUTIONS) for part in own_weights(module)]
+    experts = sum(weight.nbytes for weight in parts if weight.dim() == 3)
+    if experts and is_main_process():
+        share = experts / sum(weight.nbytes for weight in parts)
+        print(
+            f"WARNING: {type(model).__name__}: {share:.0%} of the bytes are experts, which bitsandbytes does not "
+            f"quantize: they stay in {str(model.dtype).removeprefix('torch.')}",
+            flush=True,
+        )
+
+
+def own_weights(module: nn.Module) -> list[nn.Parameter]:
+    return list(module.parameters(recurse=False))
 
 
 def is_to_be_split(method: Method) -> bool:
@@ -146,8 +196,19 @@ def decoder_layers(model: nn.Module) -> list[nn.Module]:
 
 
 def load_tokenizer(path: Path = BASE_MODEL) -> PreTrainedTokenizerBase:
-    """Loads the tokenizer; where it has no padding token, the end-of-text token pads."""
-    tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False, local_files_only=True)
+    """Loads the tokenizer; where it has no padding token, the end-of-text token pads. Raises ModelError."""
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False, local_files_only=True)
+    except Exception as error:  # tokenizers raise what they come across
+        raise ModelError(
+            f"the tokenizer in {path} can't be loaded: {type(error).__name__}: {error}. Run `dvc repro fetch --force`, "
+            "or choose another base model"
+        ) from error
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
+    if tokenizer.pad_token_id is None:
+        raise ModelError(
+            f"the tokenizer in {path} has neither an eos_token nor a pad_token; expected one to pad rows with: name "
+            "it in tokenizer_config.json, or choose another base model"
+        )
     return tokenizer

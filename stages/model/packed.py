@@ -22,7 +22,13 @@ except ImportError:
 PACKED = "packed"
 # torch before 2.12 takes fewer heads of keys without being told.
 STATES_GQA = varlen_attn is not None and "enable_gqa" in inspect.signature(varlen_attn).parameters
+# What some architectures pass to attention: soft-capped scores (Gemma 2), sinks (gpt-oss), a bias of each distance.
+NOT_PACKED = ("softcap", "s_aux", "position_bias")
 MAX_QUERIES = 512  # a text's length reaches the kernel as the next multiple, so that few values occur
+
+
+class NotPackableError(NotImplementedError):
+    """The architecture's attention is another than the packed one."""
 
 
 def pack(
@@ -97,7 +103,14 @@ def packed_attention(
     packed_back: torch.Tensor | None = None,
     **kwargs,
 ) -> tuple[torch.Tensor, None]:
-    """Attention of packed texts: query (1, H, N, D), key and value (1, H_kv, N, D) to (1, N, H, D)."""
+    """Attention of packed texts: query (1, H, N, D), key and value (1, H_kv, N, D) to (1, N, H, D).
+
+    Raises NotPackableError where the model asks for more than causal attention in a window.
+    """
+    if packed_keys is not None or packed_rows is not None:
+        asked = [name for name in NOT_PACKED if kwargs.get(name) is not None]
+        if asked:
+            raise NotPackableError(f"{type(module).__name__} asks for {', '.join(asked)}, which packed attention lacks")
     if packed_keys is not None:
         query, key, value = (tensor[0].transpose(0, 1) for tensor in (query, key, value))  # (N, H, D)
         window = (-1 if sliding_window is None else sliding_window - 1, 0)
@@ -129,7 +142,15 @@ AttentionInterface.register(PACKED, packed_attention)
 
 
 def attend_packed(model: PreTrainedModel) -> None:
+    """Replaces attention in all layers; what transformers chose for the model stays in `shipped_attention`."""
+    if model.config._attn_implementation != PACKED:
+        model.shipped_attention = model.config._attn_implementation
     model.set_attn_implementation(PACKED)
+
+
+def attend_as_shipped(model: PreTrainedModel) -> None:
+    """Gives the layers the attention back that transformers chose for the model when it was loaded."""
+    model.set_attn_implementation(getattr(model, "shipped_attention", model.config._attn_implementation))
 
 
 def has_varlen(device: torch.device, dtype: torch.dtype) -> bool:

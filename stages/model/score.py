@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from stages import UserError, rank
 from stages.model.answer import answer_logits, label_rows
+from stages.model.exactness import choose_layout
 from stages.model.shard import is_sharded
 from stages.model.share import added_up, own_share, passes_to_join
 from stages.text.batches import Collator, TokenBudgetBatches
@@ -66,6 +67,7 @@ def label_scores(
 
     Returns scores of all N texts. Raises UserError for a text that does not fit in the GPU's memory.
     """
+    choose_layout(model, prompt)
     numbers = [
         n for first in range(0, len(texts), WINDOW) for n in own_share(range(len(texts))[first : first + WINDOW])
     ]

@@ -15,6 +15,7 @@ import stages
 from stages import is_main_process
 from stages.metrics import calibrated, metrics_at_fraction
 from stages.model.adapter import load_adapter
+from stages.model.exactness import choose_layout
 from stages.model.identity import require_same_base, require_whole_base
 from stages.model.load import ModelError, load_base, load_tokenizer
 from stages.model.score import SCORING
@@ -125,7 +126,9 @@ def load_classifier(
         base_folder: the base model that it was trained on.
     """
     built = build_prompt(load_tokenizer(base_folder), **prompt, rendered=rendered)
-    return shard_blocks(load_adapter(load_base(method, base_folder), adapter), method), built
+    model = shard_blocks(load_adapter(load_base(method, base_folder), adapter), method)
+    choose_layout(model, built)
+    return model, built
 
 
 def where_it_is_made() -> str:

@@ -24,6 +24,8 @@ from stages import UserError, is_main_process, rank, wait_for_all, world_size
 from stages.metrics import BEST_F1, choose_threshold, decision_metrics, ranking_metrics
 from stages.model.answer import answer_logits, packed_logits, pinned
 from stages.model.device import peak_memory_bytes
+from stages.model.exactness import choose_layout
+from stages.model.layout import Layout, layout_of
 from stages.model.packed import has_varlen, pack
 from stages.model.score import LabelScores, label_scores
 from stages.model.shard import is_sharded
@@ -46,6 +48,11 @@ def training_rows(examples: list[Example], prompt: Prompt, loss: str) -> tuple[l
 
     loss `label`: the input ends with the cue, K = 1. loss `completion`: the whole answer is asked for, cue first.
     """
+    if loss == "completion" and None in prompt.end:
+        raise UserError(
+            "train.loss is completion, and the base model's tokenizer has no eos_token to end an answer with: set "
+            "train.loss: label, or choose another base model"
+        )
     texts = prompt.tokenize([example.input for example in examples])
     rows = []
     for example, ids in zip(examples, texts, strict=True):
@@ -181,6 +188,7 @@ class LabelTrainer(Trainer):
         if self.args.world_size > 1:
             for parameter in self.trained:  # other GPUs may draw other first weights
                 torch.distributed.broadcast(parameter.data, src=0)
+        choose_layout(model, prompt)
         model.train()  # all of it: the base model was loaded in eval mode
         self.profile = PROFILES[params.profile]
         self.captured = self.captured_passes(checkpoints_activations(params))
@@ -194,9 +202,13 @@ class LabelTrainer(Trainer):
         self.started = time.perf_counter()
 
     def captured_passes(self, checkpointing: bool) -> CapturedPasses | None:
-        """The passes as the profile has them; None for plain ones, as on a CPU and where blocks are split over GPUs."""
+        """The passes as the profile has them; None for plain ones: on a CPU, where blocks are split over GPUs, and
+        where texts are not packed."""
         random = checkpointing and self.params.lora_dropout > 0  # what is recomputed: a graph can't
-        on_gpu = self.args.device.type == "cuda" and not self.sharded
+        packed = layout_of(self.model) is Layout.PACKED
+        if not packed and self.args.device.type == "cuda" and self.profile.captured and is_main_process():
+            print("train: WARNING: without packing, train.profile compiles and captures nothing: passes are plain")
+        on_gpu = self.args.device.type == "cuda" and not self.sharded and packed
         compile_layers(self.model, on_gpu and self.profile.compiled and not checkpointing)
         if not on_gpu or not self.profile.captured or random:
             return None

@@ -1,0 +1,36 @@
+"""How the texts of a batch lie in a pass through the model; chosen once after loading (stages/model/exactness.py)."""
+
+import enum
+
+from peft import PeftModel
+from torch import nn
+from transformers import PreTrainedModel
+
+
+class Layout(enum.Enum):
+    """PACKED: one row, without padding, behind the prompt's start, which is computed once; the fastest. PADDED: a row a
+    text, padded on the right. EQUAL_LENGTHS: a row a text, without padding, in a pass for each length; the slowest."""
+
+    PACKED = "packed"
+    PADDED = "padded"
+    EQUAL_LENGTHS = "equal lengths"
+
+
+def underlying(model: nn.Module) -> PreTrainedModel:
+    """The base model below adapters and wrappers."""
+    model = getattr(model, "module", model)
+    return model.get_base_model() if isinstance(model, PeftModel) else model
+
+
+def chosen_layout(model: nn.Module) -> Layout | None:
+    """None before the choice."""
+    return getattr(underlying(model), "text_layout", None)
+
+
+def layout_of(model: nn.Module) -> Layout:
+    """The chosen layout; PACKED before the choice, as the benchmarks of packing itself have it."""
+    return chosen_layout(model) or Layout.PACKED
+
+
+def set_layout(model: nn.Module, layout: Layout) -> None:
+    underlying(model).text_layout = layout
