@@ -59,7 +59,7 @@ def main() -> None:
     dropped = {"duplicates_of_held_out": 0, "conflicting": 0}
     if chosen.dataset.drop_train_duplicates:
         sets, dropped["duplicates_of_held_out"] = drop_train_duplicates(sets, prepare)
-    if prepare.conflicting_labels == "drop":
+    if {"keep": False, "drop": True}[prepare.conflicting_labels]:
         sets, dropped["conflicting"] = drop_conflicting(sets, prepare)
     sets = {name: balance(rows, prepare.seed) if name in prepare.balance else rows for name, rows in sets.items()}
     require_both_classes(sets)

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_never
 
 from stages.params import Prepare
 from stages.prepare.read import Rejected, Rows, optional, parse_label
@@ -118,5 +118,7 @@ def is_fraud(chunk: list[Utterance], dialogue: list[Utterance], rule: str) -> bo
     flagged one."""
     if rule == "any_line":
         return any(utterance.is_fraud for utterance in chunk)
+    if rule != "from_first_line":
+        assert_never(rule)
     first = next((utterance.line for utterance in dialogue if utterance.is_fraud), None)
     return first is not None and chunk[-1].line >= first

@@ -11,7 +11,7 @@ from stages.report import read_csv
 
 def best_step(history: list[dict[str, str]], metric: str) -> int:
     """The step whose `metric` on valid is best: lowest for loss, highest for the others; the earliest of equals."""
-    sign = -1 if metric == "loss" else 1
+    sign = {"loss": -1, "average_precision": 1, "f1": 1}[metric]
     best = max(history, key=lambda row: sign * float(row[metric]))
     return int(best["step"])
 
