@@ -14,7 +14,7 @@ from pathlib import Path
 
 if sys.version_info < (3, 11) or not all(map(importlib.util.find_spec, ("torch", "transformers", "yaml"))):
     sys.exit(
-        f"error: {sys.executable} (Python {sys.version.split()[0]}) is not the project's Python, or lacks its packages: run "
+        f"error: {sys.executable} (Python {sys.version.split()[0]}) is not this project's, or lacks its packages: run "
         "`make repro`, or `source .venv/bin/activate` before dvc and python (`make install` makes .venv)"
     )
 

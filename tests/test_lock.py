@@ -49,8 +49,10 @@ def rewritten(before: bytes, stage: str, appended: bool = False) -> tuple[bytes,
     return dumps_yaml(first).encode(), dumps_yaml(data).encode()
 
 
-@pytest.mark.parametrize("appended", [False, True])
-@pytest.mark.parametrize("stage", OUTS)
+@pytest.mark.parametrize(
+    ("stage", "appended"),
+    [("prepare", False), ("train", False), ("evaluate", False), ("prepare", True), ("evaluate", True)],
+)
 def test_the_lock_of_this_project_torn_at_any_byte_is_known(stage, appended):
     before, after = rewritten(COMMITTED, stage, appended)
     assert not is_torn(before, before, OUTS)
@@ -79,7 +81,11 @@ def test_a_lock_torn_at_any_byte_is_replaced_by_the_last_whole_one(project, befo
     )
     LOCK.write_bytes(before)
     assert mend() is None
+    outs = outs_of(project / "dvc.yaml")
     for length in range(len(after)):
+        assert is_torn(after[:length], before, outs) or after[:length] == before
+        if length % 9 and after[length - 1 : length] != b"\n":
+            continue
         LOCK.write_bytes(after[:length])
         done = mend()
         assert LOCK.read_bytes() == before, length

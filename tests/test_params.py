@@ -188,8 +188,8 @@ def test_params_are_frozen():
 
 # What code branches on, and what is passed on to transformers, torch or bitsandbytes as it is.
 BRANCHED = {
-    "residency", "source", "conflicting_labels", "speakers", "chunk_label", "train_sampling_strategy", "profile", "loss",
-    "metric", "threshold", "mode",
+    "residency", "source", "conflicting_labels", "speakers", "chunk_label", "train_sampling_strategy", "profile",
+    "loss", "metric", "threshold", "mode",
 }  # fmt: skip
 PASSED_ON = {"dtype", "bnb_4bit_quant_type", "lr_scheduler_type", "optim"}
 CLASSES = (params.Method, params.Model, params.Dataset, *params.SECTIONS.values())

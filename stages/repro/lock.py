@@ -1,12 +1,14 @@
 """dvc.lock whole again after a kill.
 
-DVC rewrites dvc.lock in place when a stage has ended, so a process that is killed there leaves the start of the new file,
-often none of it. About two thirds of these starts are valid to DVC, which then reruns what they lack without a word. A copy
-of the last whole file (runs/dvc.lock, kept at the start of each stage and by `python -m stages.repro`) takes its place.
+DVC rewrites dvc.lock in place when a stage has ended, so a process that is killed there leaves the start of the new
+file, often none of it. About two thirds of these starts are valid to DVC, which then reruns what they lack without a
+word. A copy of the last whole file (runs/dvc.lock, kept at the start of each stage and by `python -m stages.repro`)
+takes its place.
 
-How a torn file is known: DVC writes the stages one after another, each with cmd, deps, params, outs in this order. So the
-start of a file lacks stages that the last whole one had, or its last stage lacks outs that dvc.yaml names for it, or the
-last line is cut. A file that git has a commit or an experiment of is whole whatever it holds: a branch, `dvc exp apply`.
+How a torn file is recognised: DVC writes the stages one after another, each with cmd, deps, params, outs in this order.
+So the start of a file lacks stages that the last whole one had, or its last stage lacks outs that dvc.yaml names for
+it, or the last line is cut. A file that a commit or an experiment holds is whole whatever it lacks: that of another
+branch, of `dvc exp apply`.
 """
 
 import contextlib
@@ -97,9 +99,8 @@ def is_torn(text: bytes, copy: bytes | None, outs: dict[str, set[str]]) -> bool:
         return True
     name, last = list(stages.items())[-1]
     written = last.get("outs") or []
-    return not all(map(is_whole_out, written[-1:])) or bool(
-        outs.get(name, set()) - {out.get("path") for out in written}
-    )
+    lacking = outs.get(name, set()) - {out.get("path") for out in written}
+    return bool(lacking) or not all(map(is_whole_out, written[-1:]))
 
 
 def is_whole_out(out: dict[str, Any]) -> bool:
@@ -142,10 +143,9 @@ def committed_lock() -> bytes | None:
 def is_committed(text: bytes) -> bool:
     """Whether a commit or an experiment holds this very dvc.lock. (One that DVC queued may hold a torn one.)"""
     blob = git("hash-object", "--stdin", input=text).decode().strip()
-    kinds = ["--branches", "--tags", "--remotes", "--exclude=refs/exps/stash", "--exclude=refs/exps/celery/*"]
-    return bool(
-        git("log", "-1", "--format=%H", f"--find-object={blob}", "HEAD", *kinds, "--glob=refs/exps", "--", str(LOCK))
-    )
+    experiments = ["--exclude=refs/exps/stash", "--exclude=refs/exps/celery/*", "--glob=refs/exps"]
+    where = ["HEAD", "--branches", "--tags", "--remotes", *experiments, "--", str(LOCK)]
+    return bool(git("log", "-1", "--format=%H", f"--find-object={blob}", *where))
 
 
 def git(*arguments: str, input: bytes = b"") -> bytes:
