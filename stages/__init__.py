@@ -46,8 +46,9 @@ def run(main: Callable[[], None], spread: bool = False) -> None:
     first alone prints. spread: the stage's work can be shared by as many processes as the environment's NPROC says."""
     if not is_main_process():
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    keep_lock()
     try:
+        require_root()
+        keep_lock()
         if spread and "WORLD_SIZE" not in os.environ:
             start_processes(os.environ.get("NPROC", "1"))
         main()
@@ -59,6 +60,15 @@ def run(main: Callable[[], None], spread: bool = False) -> None:
         if reason is None:
             raise
         sys.exit(f"error: {reason}: {error}. Make room and run `dvc repro` again; nothing else was changed")
+
+
+def require_root() -> None:
+    """Raises UserError where the working directory is not the project's root, which all paths are relative to."""
+    if not Path("params.yaml").is_file():
+        root = Path(__file__).resolve().parents[1]
+        raise UserError(
+            f"{Path.cwd()} holds no params.yaml; expected the project's root as working directory: cd {root}"
+        )
 
 
 def keep_lock() -> None:

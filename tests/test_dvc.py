@@ -73,9 +73,9 @@ def reproduce(tmp_path_factory):
 RAW = '{"input": "text", "label": true}\n'
 # One stage that reads a file of the user's; it fails where the file is missing or another.
 READER = f"""
-import pathlib
+import json, pathlib
 assert pathlib.Path("data/raw/mine.jsonl").read_text() == {RAW!r}
-pathlib.Path("metrics/data.json").write_text(pathlib.Path("params.yaml").read_text().encode().hex().join('""'))
+pathlib.Path("metrics/data.json").write_text(json.dumps({{"params": pathlib.Path("params.yaml").read_text()}}))
 """
 KINDS = {
     "in the workspace": ["dvc exp run -S prepare.seed=7"],
@@ -133,6 +133,7 @@ def test_an_experiment_without_the_users_file_says_why(reader, tmp_path, monkeyp
         stage_run(missing)
     assert "--copy-paths" not in str(here.value)
     (tmp_path / ".dvc/tmp/exps/standalone/tmp1").mkdir(parents=True)
+    (tmp_path / ".dvc/tmp/exps/standalone/tmp1/params.yaml").touch()
     monkeypatch.chdir(tmp_path / ".dvc/tmp/exps/standalone/tmp1")
     with pytest.raises(SystemExit, match=r"a folder of its own.*`dvc add`.*--copy-paths"):
         stage_run(missing)

@@ -3,7 +3,6 @@
 import copy
 import json
 import os
-import subprocess
 
 import pytest
 import yaml
@@ -206,10 +205,3 @@ def test_a_stage_keeps_the_lock_only_when_dvc_runs_it(project, monkeypatch):
     keep_lock()
     assert not LOCK_COPY.exists()
     assert os.listdir("runs") == []
-
-
-def test_the_command_says_where_to_stand(tmp_path):
-    command = ["env", f"PYTHONPATH={ROOT}", "python", "-m", "stages.repro", "--mend"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 1
-    assert "run from the project's root" in done.stderr

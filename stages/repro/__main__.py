@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-from stages import LOCK, UserError, run
+from stages import LOCK, run
 from stages.repro.lock import keep, mend
 
 SECONDS = 0.05  # between two looks at dvc.lock
@@ -25,8 +25,6 @@ def main() -> None:
     )
     parser.add_argument("--mend", action="store_true", help="mend what is torn, and run nothing")
     arguments, others = parser.parse_known_args()
-    if not Path(".dvc").is_dir():
-        raise UserError(f"{Path.cwd()} holds no .dvc folder: run from the project's root")
     if done := mend():
         print(f"repro: {done}", flush=True)
     if not arguments.mend:
