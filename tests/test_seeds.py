@@ -95,11 +95,15 @@ def test_raw_data_that_git_or_a_folder_above_holds_are_no_problem(project):
     require_queue(chosen(train="data/raw/mine.jsonl", valid="data/raw/calls/a b.csv", test="data/raw/mine.jsonl"))
 
 
-def test_a_folder_in_which_the_queue_would_hang_is_named(project, monkeypatch):
-    (project / "项目").mkdir()
-    monkeypatch.chdir(project / "项目")
-    with pytest.raises(UserError, match="项目: DVC can't run experiments of its queue in a folder"):
+@pytest.mark.parametrize(("name", "named"), [("项目", "目项"), ("a%41", "%"), ("nr#1 new", "#")])
+def test_a_folder_in_which_the_queue_would_hang_is_named(project, monkeypatch, name, named):
+    (project / name).mkdir()
+    monkeypatch.chdir(project / name)
+    with pytest.raises(UserError, match=f"{name}: DVC's queue fails or hangs .* holds {named} "):
         require_queue(chosen(pool="data/sample/pool.jsonl"))
+    (project / "with space-1.0_x").mkdir()
+    monkeypatch.chdir(project / "with space-1.0_x")
+    require_queue(chosen(pool="data/sample/pool.jsonl"))
 
 
 def test_make_seeds_looks_before_it_queues():

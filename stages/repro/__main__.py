@@ -47,7 +47,7 @@ def repro(arguments: list[str]) -> int:
             seen = now
             keep()
     keep()
-    return process.returncode
+    return process.returncode if process.returncode >= 0 else 128 - process.returncode  # as a shell reports a signal
 
 
 def state() -> tuple[int, int] | None:

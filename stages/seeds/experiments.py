@@ -12,10 +12,11 @@ from stages.params import Params
 def require_queue(chosen: Params) -> None:
     """Raises UserError where queued experiments would hang or lack raw data; DVC says neither before they run."""
     folder = Path.cwd()
-    if not str(folder).isascii():
+    strange = "".join(sorted({character for character in str(folder) if not character.isascii() or character in "%#?"}))
+    if strange:
         raise UserError(
-            f"{folder}: DVC can't run experiments of its queue in a folder whose path is not plain ASCII, and would "
-            "hang: move the project, or run `dvc exp run -S train.seed=1` and so on, one after another"
+            f"{folder}: DVC's queue fails or hangs in a folder whose path holds {strange} (not ASCII, or %, #, ?): move "
+            "the project, or run `dvc exp run -S train.seed=1` and so on, one after another"
         )
     unknown = [path for path in raw_files(chosen) if not is_known(path)]
     if unknown:
