@@ -15,8 +15,8 @@ def require_queue(chosen: Params) -> None:
     strange = "".join(sorted({character for character in str(folder) if not character.isascii() or character in "%#?"}))
     if strange:
         raise UserError(
-            f"{folder}: DVC's queue fails or hangs in a folder whose path holds {strange} (not ASCII, or %, #, ?): move "
-            "the project, or run `dvc exp run -S train.seed=1` and so on, one after another"
+            f"{folder}: DVC's queue fails or hangs in a folder whose path holds {strange} (not ASCII, or %, #, ?): "
+            "move the project, or run `dvc exp run -S train.seed=1` and so on, one after another"
         )
     unknown = [path for path in raw_files(chosen) if not is_known(path)]
     if unknown:
