@@ -146,6 +146,19 @@ def test_what_dvc_writes_beside_raw_data_reruns_nothing(reader, tmp_path):
     assert "up to date" in run(folder, "dvc", "status")
 
 
+@pytest.mark.parametrize("command", [["python", "-m", "stages.repro"], ["make", "mend"]])
+def test_a_torn_lock_is_restored_and_nothing_reruns(reader, tmp_path, command):
+    folder = Path(shutil.copytree(reader, tmp_path / "project"))
+    (folder / ".venv").mkdir()
+    (folder / ".venv/installed").touch()  # make uses the Python of the tests, and installs nothing
+    run(folder, "python", "-m", "stages.repro")
+    whole = (folder / "dvc.lock").read_bytes()
+    (folder / "dvc.lock").write_bytes(whole[: len(whole) // 2])
+    assert "the last whole one is in its place" in run(folder, *command)
+    assert (folder / "dvc.lock").read_bytes() == whole
+    assert "up to date" in run(folder, "dvc", "repro")
+
+
 @pytest.mark.parametrize("name", ["a.jsonl", "sub/a.csv", "sub/deep/a.jsonl.gz", "表.xlsx"])
 def test_git_ignores_raw_data_and_not_what_points_to_it(name):
     def ignored(path: str) -> bool:

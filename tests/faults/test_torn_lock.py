@@ -82,6 +82,24 @@ def test_a_lock_torn_by_a_kill_is_whole_again_and_nothing_recorded_reruns(
     counts["torn locks mended"] += 1
 
 
+def test_a_stage_before_one_that_comes_from_the_run_cache_does_not_rerun(reproduced, tmp_path, counts):
+    """No stage starts between the two records, so `make repro` has to make the copy itself."""
+    source, expected, lock = reproduced
+    folder = copied(source, tmp_path)
+    before = (folder / "params.yaml").read_bytes()
+    reseed(folder)
+    after = (folder / "params.yaml").read_bytes()
+    run(folder, "dvc", "repro")
+    (folder / "params.yaml").write_bytes(before)
+    assert ran(run(folder, "dvc", "repro")) == ["prepare", "evaluate"]  # train and select come from the run cache
+    (folder / "params.yaml").write_bytes(after)
+    tear(folder, *COMMANDS["make repro"], name="/dvc.lock", opening=2, length=0)
+    assert ran(run(folder, *COMMANDS["make repro"])) == ["evaluate"]
+    assert outputs(folder) == expected
+    assert (folder / "dvc.lock").read_bytes() == lock
+    counts["torn locks mended"] += 1
+
+
 @pytest.mark.parametrize("length", [0, 1, 20])
 def test_a_torn_file_of_dvcs_process_locks_is_mended(reproduced, tmp_path, counts, length):
     source, expected, _ = reproduced
