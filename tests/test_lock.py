@@ -161,6 +161,35 @@ def test_a_torn_lock_in_a_stash_is_no_proof_that_it_is_whole(project):
     assert "in its place" in mend()
 
 
+def test_a_torn_lock_that_somebody_committed_is_mended(project):
+    LOCK.write_bytes(small("1", "1"))
+    assert mend() is None
+    LOCK.write_bytes(b"")
+    commit(project)
+    assert "in its place" in mend()
+    assert LOCK.read_bytes() == small("1", "1")
+
+
+@pytest.mark.parametrize("pipeline", [None, b"", b"stages: [", b"stages:\n  one:\n    outs: 3\n", b"\xff"])
+def test_nothing_is_judged_by_a_pipeline_that_can_not_be_read(project, pipeline):
+    LOCK.write_bytes(small("1", "1"))
+    assert mend() is None
+    (project / "dvc.yaml").unlink()
+    if pipeline is not None:
+        (project / "dvc.yaml").write_bytes(pipeline)
+    LOCK.write_bytes(b"")
+    assert mend() is None
+    keep()
+    assert LOCK.read_bytes() == b""
+    assert LOCK_COPY.read_bytes() == small("1", "1")
+
+
+@pytest.mark.parametrize("outs", ["[a, b]", "{path: a}", "3", "'path'", "[[path]]"])
+def test_outs_that_dvc_never_writes_are_no_whole_lock(outs):
+    text = f"schema: '2.0'\nstages:\n  one:\n    cmd: x\n    outs: {outs}\n"
+    assert is_torn(text.encode(), None, {"one": {"a"}})
+
+
 def test_nothing_is_judged_while_dvc_is_at_work(project):
     LOCK.write_bytes(small("1", "1"))
     assert mend() is None

@@ -21,7 +21,10 @@ SECONDS = 0.05  # between two looks at dvc.lock
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m stages.repro", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m stages.repro",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument("--mend", action="store_true", help="mend what is torn, and run nothing")
     arguments, others = parser.parse_known_args()

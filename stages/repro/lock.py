@@ -51,9 +51,12 @@ def mend() -> str | None:
 
 
 def mend_lock() -> str | None:
-    text, copy = read(LOCK), read(LOCK_COPY) or committed_lock()
-    if text is None or not is_torn(text, copy, outs_of(PIPELINE)) or is_committed(text):
-        keep()
+    text, copy, outs = read(LOCK), read(LOCK_COPY) or committed_lock(), outs_of(PIPELINE)
+    if text is None or outs is None:
+        return None
+    if not is_torn(text, copy, outs) or (parse(text) and is_committed(text)):
+        if text != copy:
+            write(LOCK_COPY, text)
         return None
     write(TORN, text)
     if copy is None:
@@ -74,10 +77,11 @@ def mend_rwlock() -> str | None:
 
 
 def keep() -> None:
-    """Copies dvc.lock to runs/dvc.lock unless it is torn, or being written at this moment."""
-    text, copy = read(LOCK), read(LOCK_COPY)
-    if text is not None and text != copy and not is_torn(text, copy, outs_of(PIPELINE)):
-        write(LOCK_COPY, text)
+    """Copies dvc.lock to runs/dvc.lock unless it is torn, or being written at this moment, or the disk is full."""
+    text, copy, outs = read(LOCK), read(LOCK_COPY), outs_of(PIPELINE)
+    if text is not None and outs is not None and text != copy and not is_torn(text, copy, outs):
+        with contextlib.suppress(OSError):
+            write(LOCK_COPY, text)
 
 
 def is_torn(text: bytes, copy: bytes | None, outs: dict[str, set[str]]) -> bool:
@@ -114,21 +118,29 @@ def parse(text: bytes) -> dict[str, dict[str, Any]] | None:
     try:
         raw = yaml.load(text.decode("utf-8"), Loader=YAML)
         stages = raw["stages"]
+        outs = [out for stage in stages.values() for out in stage.get("outs") or []]
         valid = raw["schema"] == "2.0" and all("cmd" in stage for stage in stages.values())
+        valid = valid and all(isinstance(out, dict) for out in outs)
     except (ValueError, yaml.YAMLError, TypeError, KeyError, AttributeError):
         return None
     return stages if valid else None
 
 
-def outs_of(pipeline: Path) -> dict[str, set[str]]:
-    """The paths of each stage's outputs in dvc.yaml: outs, metrics and plots. None for paths that hold a variable."""
-    raw = yaml.load(pipeline.read_text(encoding="utf-8"), Loader=YAML)
-    return {name: set(paths_of(stage)) for name, stage in raw["stages"].items()}
+def outs_of(pipeline: Path) -> dict[str, set[str]] | None:
+    """Paths of each stage's outputs in dvc.yaml (outs, metrics, plots) but for those that hold a variable.
+
+    None where dvc.yaml can't be read: DVC says why.
+    """
+    try:
+        raw = yaml.load(pipeline.read_text(encoding="utf-8"), Loader=YAML)
+        return {name: set(paths_of(stage)) for name, stage in raw["stages"].items()}
+    except (OSError, ValueError, yaml.YAMLError, TypeError, KeyError, AttributeError):
+        return None
 
 
 def paths_of(stage: dict[str, Any]) -> Iterator[str]:
     for kind in ("outs", "metrics", "plots"):
-        for out in stage.get(kind, []):
+        for out in stage.get(kind) or []:
             path = out if isinstance(out, str) else next(iter(out))
             if "${" not in path:
                 yield path
