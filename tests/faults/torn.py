@@ -21,14 +21,17 @@ real = builtins.open
 
 
 class Torn:
+    encoding = "utf-8"  # a text file, for what writes YAML
+
     def __init__(self, file):
         self.file = file
 
     def __enter__(self):
         return self
 
-    def __exit__(self, *error):
-        self.end()
+    def __exit__(self, error, *_):
+        if error is None:
+            self.end()
 
     def write(self, text):
         content = text.encode()
