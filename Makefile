@@ -21,9 +21,14 @@ $(VENV)/installed: requirements.txt
 install: $(VENV)/installed  ## .venv with the pinned requirements
 
 repro: install  ## run what has changed: data, benchmark, training, selection, evaluation; NPROC=2: on two GPUs
-	dvc repro
+	python -m stages.repro
+
+mend: install  ## after a kill: puts the last whole dvc.lock back, and runs nothing
+	python -m stages.repro --mend
 
 seeds: install  ## the same run under other seeds: mean and spread, in metrics/seeds.json
+	python -m stages.repro --mend
+	python -m stages.seeds --check
 	dvc exp run --queue --set-param 'train.seed=$(SEEDS)'
 	dvc exp run --run-all
 	python -m stages.seeds
@@ -44,4 +49,4 @@ check: install  ## lint, format, tests
 	ruff format --check .
 	python -m pytest
 
-.PHONY: help install repro seeds test test-faults audit check
+.PHONY: help install repro mend seeds test test-faults audit check

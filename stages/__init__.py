@@ -3,11 +3,20 @@
 Here stands what every stage shares at its start: the environment, and how an error reaches its user.
 """
 
+import contextlib
 import errno
+import importlib.util
 import logging
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
+
+if sys.version_info < (3, 11) or not all(map(importlib.util.find_spec, ("torch", "transformers", "yaml"))):
+    sys.exit(
+        f"error: {sys.executable} (Python {sys.version.split()[0]}) is not this project's, or lacks its packages: run "
+        "`make repro`, or `source .venv/bin/activate` before dvc and python (`make install` makes .venv)"
+    )
 
 # Nothing that a run does is reported to anybody. (DVC's own switch is core.analytics in .dvc/config.)
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -15,6 +24,10 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # bitsandbytes tells of an optional kernel at every start, and of a cast at every layer of every int8 pass.
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+
+
+LOCK = Path("dvc.lock")
+LOCK_COPY = Path("runs/dvc.lock")
 
 
 class UserError(ValueError):
@@ -36,17 +49,52 @@ def run(main: Callable[[], None], spread: bool = False) -> None:
     if not is_main_process():
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     try:
+        require_root()
+        keep_lock()
         if spread and "WORLD_SIZE" not in os.environ:
             start_processes(os.environ.get("NPROC", "1"))
         main()
         leave_others()
     except UserError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {error}{where_it_ran(str(error))}")
     except Exception as error:
         reason = no_room(error)
         if reason is None:
             raise
         sys.exit(f"error: {reason}: {error}. Make room and run `dvc repro` again; nothing else was changed")
+
+
+def require_root() -> None:
+    """Raises UserError where the working directory is not the project's root, which all paths are relative to."""
+    if not Path("params.yaml").is_file():
+        root = Path(__file__).resolve().parents[1]
+        raise UserError(
+            f"{Path.cwd()} holds no params.yaml; expected the project's root as working directory: cd {root}"
+        )
+
+
+def keep_lock() -> None:
+    """Copies dvc.lock, which is whole while a stage runs: DVC rewrites it between stages, and a kill there tears it."""
+    if "DVC_STAGE" not in os.environ or not is_main_process():
+        return
+    with contextlib.suppress(OSError):
+        LOCK_COPY.parent.mkdir(exist_ok=True)
+        if LOCK.is_file():
+            written = LOCK_COPY.with_name(f".dvc.lock.{os.getpid()}")
+            written.write_bytes(LOCK.read_bytes())
+            written.replace(LOCK_COPY)
+        else:
+            LOCK_COPY.unlink(missing_ok=True)
+
+
+def where_it_ran(message: str) -> str:
+    """A hint where an experiment lacks a file in data/raw, since it runs in a folder of its own; empty otherwise."""
+    if ".dvc/tmp/exps/" not in Path.cwd().as_posix() or "data/raw/" not in message:
+        return ""
+    return (
+        ". This experiment runs in a folder of its own, which holds what git and DVC know of the project: `dvc add` "
+        "the file and `git add` the .dvc file that this writes, or start the experiment with --copy-paths and the file"
+    )
 
 
 def start_processes(number: str) -> None:

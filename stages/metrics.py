@@ -1,6 +1,8 @@
 """Metrics of a binary classifier and the decision threshold. Fraud is the positive class; a text is called fraud when
 its score is at or above the threshold. scikit-learn computes; conventions (true i, predicted j) are its own."""
 
+from typing import assert_never
+
 import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import expit
@@ -137,13 +139,15 @@ def choose_threshold(y_true: np.ndarray, y_score: np.ndarray, rule: Select) -> f
         worth = -(rule.cost["fp"] * fp + rule.cost["fn"] * fn)
         if worth.max() < -rule.cost["fn"] * tp[-1]:  # an alarm costs more than it saves: none
             return float(np.nextafter(np.max(y_score), np.inf))
-    else:
+    elif rule.threshold == "precision_at_least":
         worth = np.where(precision >= rule.min_precision - ROUNDING, tp, -1)
         if worth.max() < 0:
             raise UserError(
                 f"no threshold reaches select.min_precision {rule.min_precision} on valid (the best precision is "
                 f"{precision.max():.3f}): lower it, or choose select.threshold max_f1"
             )
+    else:
+        assert_never(rule.threshold)
     best = int(np.argmax(worth))  # the thresholds fall
     below = thresholds[best + 1] if best + 1 < len(thresholds) else min(0.0, thresholds[best])
     return float((thresholds[best] + below) / 2)

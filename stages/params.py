@@ -194,7 +194,8 @@ class Train:
         if self.train_sampling_strategy == "random" and self.max_tokens_per_batch is not None:
             yield "train_sampling_strategy random needs max_tokens_per_batch null: the number of batches must not vary"
         for key in ("eval_steps", "save_steps"):
-            if (steps := getattr(self, key)) >= 1 and steps != int(steps):
+            steps = getattr(self, key)
+            if steps is not None and steps >= 1 and steps != int(steps):
                 yield f"{key} is {steps}; expected a share below 1 or a whole number of steps"
         if isinstance(self.target_modules, list) and not all(isinstance(name, str) for name in self.target_modules):
             yield f"target_modules is {self.target_modules}; expected names, or all-linear"
@@ -264,8 +265,15 @@ class Params:
     @property
     def removes_speakers(self) -> bool:
         """Whether the model reads texts without the names of speakers; auto: where the data are dialogues in lines."""
-        rule = self.prepare.speakers
-        return rule == "remove" or (rule == "auto" and bool(self.dataset.dialogues))
+        match self.prepare.speakers:
+            case "keep":
+                return False
+            case "remove":
+                return True
+            case "auto":
+                return bool(self.dataset.dialogues)
+            case other:
+                typing.assert_never(other)
 
 
 SECTIONS = {
@@ -291,17 +299,13 @@ def load(path: Path = PARAMS_FILE) -> Params:
     prompt_section = sections["prompt"]
     for name, method in tables["method"].items():
         for section in ("train", "prompt"):
-            changes = getattr(method, section, {})
-            if changes and is_mapping(raw.get(section)):
-                merged = build(SECTIONS[section], raw[section] | changes, f"methods.{name}.{section}", problems)
-                if name == raw.get("method"):
-                    sections[section] = merged
+            changes, where = getattr(method, section, {}), f"methods.{name}.{section}"
+            if changes and name != raw.get("method"):  # it may contradict a section that it is not used with
+                build(SECTIONS[section], changes, where, problems, partial=True)
+            elif changes and is_mapping(raw.get(section)):
+                sections[section] = build(SECTIONS[section], raw[section] | changes, where, problems)
     for name in TABLES:
-        if not isinstance(raw.get(name), str) or raw[name] not in tables[name]:
-            known = ", ".join(tables[name])
-            problems.append(
-                f"{name}: found {raw.get(name)!r}; expected one of {known}{nearest(raw.get(name), tables[name])}"
-            )
+        problems += chosen_problems(name, raw.get(name), tables[name])
     for key in ("methods", "prequantized"):
         for name in getattr(sections["benchmark"], key, []):
             if not isinstance(name, str) or name not in tables["method"]:
@@ -310,6 +314,20 @@ def load(path: Path = PARAMS_FILE) -> Params:
         raise ParamsError(f"{path} has {len(problems)} problem(s):\n  " + "\n  ".join(problems))
     chosen = {f"{name}_name": raw[name] for name in TABLES} | {name: tables[name][raw[name]] for name in TABLES}
     return Params(**chosen, methods=tables["method"], prompt_section=prompt_section, **sections)
+
+
+def chosen_problems(name: str, chosen: Any, table: typing.Collection[str]) -> typing.Iterator[str]:
+    """The problem of a name that picks no entry of its table."""
+    if isinstance(chosen, str) and chosen in table:
+        return
+    known = ", ".join(table)
+    if not isinstance(chosen, str) and str(chosen) in table:
+        yield (
+            f"{name}: found {chosen!r}, which YAML reads as no text; expected a name: write it in "
+            f'quotes, here and in {TABLES[name][0]}, as in {name}: "{chosen}"'
+        )
+    else:
+        yield f"{name}: found {chosen!r}; expected one of {known}{nearest(chosen, table)}"
 
 
 def build_table(raw: Any, name: str, cls: type, problems: list[str]) -> dict[str, Any]:
@@ -332,8 +350,16 @@ def is_mapping(value: Any) -> bool:
     return isinstance(value, dict)
 
 
-def build(cls: type, raw: Any, where: str, problems: list[str]) -> Any:
-    """Builds the dataclass `cls` from a mapping, or notes in `problems` why it can't and returns None."""
+def build(cls: type, raw: Any, where: str, problems: list[str], partial: bool = False) -> Any:
+    """Builds the dataclass `cls` from a mapping, or notes in `problems` why it can't and returns None.
+
+    Args:
+        cls: the dataclass, whose method `problems` checks fields against each other.
+        raw: the mapping as read.
+        where: the mapping's place in params.yaml, for messages.
+        problems: list that takes the messages.
+        partial: keys may be missing; they are None then.
+    """
     if not isinstance(raw, dict):
         problems.append(f"{where}: found {raw!r}; expected a section of keys")
         return None
@@ -345,6 +371,8 @@ def build(cls: type, raw: Any, where: str, problems: list[str]) -> Any:
     for item in dataclasses.fields(cls):
         if item.name in raw:
             values[item.name] = check(raw[item.name], hints[item.name], item.metadata, f"{where}.{item.name}", problems)
+        elif partial:
+            values[item.name] = None
         elif item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING:
             problems.append(f"{where}.{item.name}: missing")
     if len(problems) > before:

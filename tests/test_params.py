@@ -1,10 +1,18 @@
+import ast
 import dataclasses
+import typing
 from pathlib import Path
 
 import pytest
 
 from stages import params
+from stages.fetch.sources import SOURCES
+from stages.metrics import choose_threshold
 from stages.params import ParamsError
+from stages.prepare.dialogues import Utterance, is_fraud
+from stages.select.checkpoint import best_step
+from stages.text.example import Example
+from stages.train.trainer import PROFILES, checkpoints_activations, training_rows
 
 SHIPPED = Path(__file__).parents[1] / "params.yaml"
 
@@ -108,6 +116,45 @@ def test_what_can_not_be_meant_is_said(changed, change, problem):
     assert problem in str(error.value)
 
 
+def test_an_entry_that_is_not_selected_is_checked_by_itself(changed):
+    """params.yaml's comment: random batches, with max_tokens_per_batch null."""
+    text = SHIPPED.read_text(encoding="utf-8")
+    text = text.replace("  train_sampling_strategy: group_by_length", "  train_sampling_strategy: random")
+    file = changed({})
+    file.write_text(text.replace("  max_tokens_per_batch: 2048 ", "  max_tokens_per_batch: null "), encoding="utf-8")
+    assert params.load(file).train.train_sampling_strategy == "random"
+    file.write_text(file.read_text(encoding="utf-8").replace("method: qlora ", "method: qlora-gpu "), encoding="utf-8")
+    with pytest.raises(ParamsError, match="methods.qlora-gpu.train: train_sampling_strategy random needs"):
+        params.load(file)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"learning_rat": 1}, "methods.lora.train.learning_rat: unknown key (did you mean learning_rate?)"),
+        ({"r": 0}, "methods.lora.train.r: found 0; expected at least 1"),
+        ({"loss": "lable"}, "methods.lora.train.loss: found 'lable'"),
+        ({"eval_steps": 1.9}, "methods.lora.train: eval_steps is 1.9; expected a share below 1"),
+        ({"target_modules": [1]}, "methods.lora.train: target_modules is [1]"),
+        (
+            {"train_sampling_strategy": "random", "max_tokens_per_batch": 9},
+            "methods.lora.train: train_sampling_strategy random needs",
+        ),
+    ],
+)
+def test_what_is_wrong_in_an_entry_that_is_not_selected_is_reported(changed, change, problem):
+    with pytest.raises(ParamsError) as error:
+        params.load(changed({"methods/lora/train": change}))
+    assert problem in str(error.value)
+
+
+def test_a_name_that_yaml_reads_as_a_number_is_to_be_quoted(changed):
+    entry = {"pool": "data/raw/x.jsonl"}
+    with pytest.raises(ParamsError, match=r'dataset: found 2024, which YAML reads as no text.*dataset: "2024"'):
+        params.load(changed({"dataset": 2024, "datasets/2024": entry}))
+    assert params.load(changed({"dataset": "2024", "datasets/2024": entry})).dataset_name == "2024"
+
+
 def test_a_key_written_twice_is_an_error(tmp_path):
     file = tmp_path / "params.yaml"
     file.write_text(SHIPPED.read_text(encoding="utf-8") + "\nmethod: lora\n", encoding="utf-8")
@@ -137,3 +184,72 @@ def test_a_missing_file_says_where_to_stand(tmp_path):
 def test_params_are_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         params.load(SHIPPED).train.r = 1
+
+
+# What code branches on, and what is passed on to transformers, torch or bitsandbytes as it is.
+BRANCHED = {
+    "residency", "source", "conflicting_labels", "speakers", "chunk_label", "train_sampling_strategy", "profile",
+    "loss", "metric", "threshold", "mode",
+}  # fmt: skip
+PASSED_ON = {"dtype", "bnb_4bit_quant_type", "lr_scheduler_type", "optim"}
+CLASSES = (params.Method, params.Model, params.Dataset, *params.SECTIONS.values())
+LITERALS = {
+    name: typing.get_args(hint)
+    for cls in CLASSES
+    for name, hint in typing.get_type_hints(cls).items()
+    if typing.get_origin(hint) is typing.Literal
+}
+
+
+def named_values() -> set[str]:
+    """The texts that the code compares with something, or looks up in a table."""
+    found = []
+    for file in (SHIPPED.parent / "stages").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Compare):
+                found += [node.left, *node.comparators]
+            elif isinstance(node, ast.Dict):
+                found += node.keys
+            elif isinstance(node, ast.MatchValue):
+                found.append(node.value)
+    return {node.value for node in found if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+
+
+def test_each_value_of_a_choice_has_its_branch():
+    assert LITERALS.keys() - PASSED_ON == BRANCHED  # a new choice is sorted here on purpose
+    assert {value for name in BRANCHED for value in LITERALS[name]} <= named_values()
+    assert PROFILES.keys() == set(LITERALS["profile"])
+    assert SOURCES.keys() == set(LITERALS["source"])
+
+
+def branches(prompt) -> dict:
+    """A call for each choice, with nothing but the choice left open."""
+    shipped = params.load(SHIPPED)
+    spoken = [Utterance("text", True, 1)]
+    history = [{"step": "1", "loss": "1", "average_precision": "1", "f1": "1"}]
+    example = Example("text", True, None, None, "file:1")
+
+    def threshold(rule: str) -> float:
+        return choose_threshold([True, False], [0.9, 0.1], dataclasses.replace(shipped.select, threshold=rule))
+
+    def speakers(rule: str) -> bool:
+        prepare = dataclasses.replace(shipped.prepare, speakers=rule)
+        return dataclasses.replace(shipped, prepare=prepare).removes_speakers
+
+    return {
+        "threshold": threshold,
+        "speakers": speakers,
+        "chunk_label": lambda rule: is_fraud(spoken, spoken, rule),
+        "metric": lambda metric: best_step(history, metric),
+        "loss": lambda loss: training_rows([example], prompt, loss),
+        "profile": lambda profile: checkpoints_activations(dataclasses.replace(shipped.train, profile=profile)),
+    }
+
+
+@pytest.mark.parametrize("choice", ["threshold", "speakers", "chunk_label", "metric", "loss", "profile"])
+def test_a_value_without_a_branch_is_never_taken_for_another(prompt, choice):
+    call = branches(prompt)[choice]
+    for value in LITERALS[choice]:
+        call(value)
+    with pytest.raises((AssertionError, KeyError), match="newly allowed"):
+        call("newly allowed")

@@ -1,6 +1,13 @@
+import dataclasses
+import subprocess
+
 import pytest
 
+from stages import UserError, params
+from stages.seeds.experiments import require_queue
 from stages.seeds.spread import Run, finished, same_but_for_seed, spread
+from tests.conftest import ROOT
+from tests.project import git
 
 
 def make(seed, f1, rate=1e-4):
@@ -43,3 +50,62 @@ def test_experiments_that_failed_or_still_run_do_not_count():
     shown = [edited, {**listed(make(42, 0.8)), "experiments": groups}, {"data": None}]
     runs = same_but_for_seed(list(finished(shown)), make(1, 0).params)
     assert [(run.seed, run.metrics["model"]["f1"]) for run in runs] == [(1, 0.7), (2, 0.7), (42, 0.8)]
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A git repository with data/raw and what a data set needs to be chosen."""
+    (tmp_path / "data/raw/calls").mkdir(parents=True)
+    (tmp_path / "data/raw/mine.jsonl").write_text("{}\n")
+    (tmp_path / "data/raw/calls/a b.csv").write_text("case\n")
+    git(tmp_path, "init", "--quiet")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def chosen(**entry) -> params.Params:
+    return dataclasses.replace(params.load(ROOT / "params.yaml"), dataset=params.Dataset(**entry))
+
+
+@pytest.mark.parametrize(
+    ("entry", "path"),
+    [
+        ({"pool": "data/raw/mine.jsonl"}, "data/raw/mine.jsonl"),
+        ({"pool": ["data/sample/pool.jsonl", "data/raw/mine.jsonl"]}, "data/raw/mine.jsonl"),
+        ({"dialogues": "data/raw/calls"}, "data/raw/calls"),
+    ],
+)
+def test_raw_data_that_experiments_would_not_have_are_named(project, entry, path):
+    with pytest.raises(UserError, match=f"`dvc add {path} && git add {path}.dvc`"):
+        require_queue(chosen(**entry))
+    (project / f"{path}.dvc").write_text("outs: []\n")
+    with pytest.raises(UserError, match="git add"):
+        require_queue(chosen(**entry))
+    git(project, "add", f"{path}.dvc")
+    require_queue(chosen(**entry))
+
+
+def test_raw_data_that_git_or_a_folder_above_holds_are_no_problem(project):
+    require_queue(chosen(pool="data/sample/pool.jsonl"))
+    git(project, "add", "data/raw/mine.jsonl")
+    require_queue(chosen(pool="data/raw/mine.jsonl"))
+    git(project, "rm", "--quiet", "--cached", "data/raw/mine.jsonl")
+    (project / "data/raw.dvc").write_text("outs: []\n")
+    git(project, "add", "data/raw.dvc")
+    require_queue(chosen(train="data/raw/mine.jsonl", valid="data/raw/calls/a b.csv", test="data/raw/mine.jsonl"))
+
+
+@pytest.mark.parametrize(("name", "named"), [("项目", "目项"), ("a%41", "%"), ("nr#1 new", "#")])
+def test_a_folder_in_which_the_queue_would_hang_is_named(project, monkeypatch, name, named):
+    (project / name).mkdir()
+    monkeypatch.chdir(project / name)
+    with pytest.raises(UserError, match=f"{name}: DVC's queue fails or hangs .* holds {named} "):
+        require_queue(chosen(pool="data/sample/pool.jsonl"))
+    (project / "with space-1.0_x").mkdir()
+    monkeypatch.chdir(project / "with space-1.0_x")
+    require_queue(chosen(pool="data/sample/pool.jsonl"))
+
+
+def test_make_seeds_looks_before_it_queues():
+    lines = subprocess.run(["make", "--dry-run", "seeds"], cwd=ROOT, capture_output=True, text=True).stdout
+    assert 0 < lines.index("stages.repro --mend") < lines.index("stages.seeds --check") < lines.index("--queue")

@@ -6,6 +6,8 @@ answers (evaluate.mode: generate) have none.
 python -m stages.evaluate
 """
 
+from typing import assert_never
+
 from stages import params, run
 from stages.evaluate.compare import report, slices, worst_errors
 from stages.evaluate.systems import Judge, baseline_judge, generation_judge, score_judge, zero_shot_judge
@@ -70,6 +72,8 @@ def build_judges(evaluate: Evaluate, model, prompt, selected, valid: list[Exampl
     rule = selected.threshold_rule
     if evaluate.mode == "generate":
         judges = {name: generation_judge(model, prompt, evaluate, name == "model") for name in ("model", "zero_shot")}
+    elif evaluate.mode != "score":
+        assert_never(evaluate.mode)
     else:
         judges = {
             "model": score_judge(model, prompt, evaluate, selected.temperature, selected.threshold),

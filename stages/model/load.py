@@ -68,7 +68,8 @@ def load_base(method: Method, path: Path = BASE_MODEL, device: torch.device | No
     attend_packed(model)
     keep_packing(model)
     keep_head_input_contiguous(model)
-    if method.residency == "dequantized" and (method.load_in_4bit or method.load_in_8bit):
+    unpacked = {"quantized": False, "dequantized": True, "sharded": False}[method.residency]
+    if unpacked and (method.load_in_4bit or method.load_in_8bit):
         model = model.dequantize(dtype=dtype)
     return model.requires_grad_(False).eval()
 

@@ -7,16 +7,23 @@ import argparse
 import json
 import subprocess
 
-from stages import UserError, run
+from stages import UserError, params, run
 from stages.paths import METRICS
 from stages.report import write_json
+from stages.seeds.experiments import require_queue
 from stages.seeds.spread import finished, same_but_for_seed, spread
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m stages.seeds", description=__doc__.splitlines()[0])
     parser.add_argument("--out", default=METRICS / "seeds.json", help="default: metrics/seeds.json")
+    parser.add_argument(
+        "--check", action="store_true", help="only whether queued experiments would have all that they need"
+    )
     arguments = parser.parse_args()
+    if arguments.check:
+        require_queue(params.load())
+        return
     shown = subprocess.run(["dvc", "exp", "show", "--json"], capture_output=True, text=True)
     if shown.returncode:
         raise UserError(f"`dvc exp show` failed: {shown.stderr.strip()}")

@@ -8,5 +8,5 @@ def best_row(history: list[dict[str, str]], metric: str) -> dict[str, str]:
         history: rows of metrics/plots/valid.csv.
         metric: "loss", "average_precision" or "f1".
     """
-    sign = -1 if metric == "loss" else 1
+    sign = {"loss": -1, "average_precision": 1, "f1": 1}[metric]
     return max(history, key=lambda row: sign * float(row[metric]))

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_never
 
 import numpy as np
 import torch
@@ -58,6 +58,8 @@ def training_rows(examples: list[Example], prompt: Prompt, loss: str) -> tuple[l
     for example, ids in zip(examples, texts, strict=True):
         if loss == "label":
             row = {"input_ids": prompt.encode(ids), "labels": [prompt.label_ids[example.label]]}
+        elif loss != "completion":
+            assert_never(loss)
         else:
             answer = prompt.answer(example.label)
             row = {"input_ids": prompt.encode(ids, cue=False) + answer[:-1], "labels": answer}
@@ -249,7 +251,7 @@ class LabelTrainer(Trainer):
             self.params.max_tokens_per_batch,
             self.params.per_device_train_batch_size,
             shuffle=True,
-            group_by_length=self.params.train_sampling_strategy == "group_by_length",
+            group_by_length={"group_by_length": True, "random": False}[self.params.train_sampling_strategy],
             seed=self.params.seed,
             rank=rank(),
             world=world_size(),

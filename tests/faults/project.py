@@ -1,6 +1,7 @@
 """A project of the six real stages on a tiny model, whose params make a run short."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -32,6 +33,11 @@ def tiny_project(folder: Path, base_folder: Path) -> Path:
     (folder / "params.yaml").write_text(yaml.safe_dump(raw, allow_unicode=True, sort_keys=False), encoding="utf-8")
     commit(folder)
     return folder
+
+
+def copied(project: Path, folder: Path) -> Path:
+    """The project as it is, in a folder of a test's own."""
+    return Path(shutil.copytree(project, folder / "project", symlinks=True))
 
 
 def start(folder: Path, *command: str, log: Path) -> subprocess.Popen:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.faults.project import results, start, tiny_project
+from tests.faults.project import copied, results, start, tiny_project
 from tests.project import run
 
 pytestmark = pytest.mark.faults
@@ -18,8 +18,9 @@ def reproduced(tmp_path_factory, base_folder):
 
 
 @pytest.mark.parametrize("stage", BLOCKS)
-def test_a_full_disk_is_said_and_the_run_goes_on_once_there_is_room(reproduced, counts, stage):
-    folder, expected = reproduced
+def test_a_full_disk_is_said_and_the_run_goes_on_once_there_is_room(reproduced, tmp_path, counts, stage):
+    project, expected = reproduced
+    folder = copied(project, tmp_path)
     log = folder / "runs/log"
     command = f"trap '' XFSZ; ulimit -f {BLOCKS[stage]}; exec python -m stages.{stage}"
     before = {file: file.read_bytes() for file in (folder / "models").rglob("*") if file.is_file()}
@@ -35,6 +36,6 @@ def test_a_full_disk_is_said_and_the_run_goes_on_once_there_is_room(reproduced, 
     assert "Traceback" not in printed
     assert {file: file.read_bytes() for file in before} == before
     run(folder, "dvc", "repro", "--force", "--single-item", stage)
-    run(folder, "dvc", "repro")
+    run(folder, "python", "-m", "stages.repro")
     assert results(folder) == expected
     counts["full disks survived"] += 1

@@ -1,0 +1,66 @@
+"""Runs `dvc repro` with the arguments given, by this very Python, after a dvc.lock that a kill tore is whole again.
+
+python -m stages.repro                  (or: make repro)
+python -m stages.repro --mend           only what is torn, without running a stage (or: make mend)
+python -m stages.repro --force train    all other arguments are those of `dvc repro`
+"""
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from stages import LOCK, run
+from stages.repro.lock import keep, mend
+
+SECONDS = 0.05  # between two looks at dvc.lock
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m stages.repro",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--mend", action="store_true", help="mend what is torn, and run nothing")
+    arguments, others = parser.parse_known_args()
+    if done := mend():
+        print(f"repro: {done}", flush=True)
+    if not arguments.mend:
+        sys.exit(repro(others))
+
+
+def repro(arguments: list[str]) -> int:
+    """Runs `dvc repro`, keeps a copy of each dvc.lock that it writes, and returns its status.
+
+    The stages run `python`: the folder of this one stands first on their path.
+    """
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    process = subprocess.Popen([sys.executable, "-m", "dvc", "repro", *arguments], env=os.environ | {"PATH": path})
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to DVC and the stage, too
+    signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+    seen = state()
+    while process.poll() is None:
+        time.sleep(SECONDS)
+        if (now := state()) != seen:
+            seen = now
+            keep()
+    keep()
+    return process.returncode if process.returncode >= 0 else 128 - process.returncode  # as a shell reports a signal
+
+
+def state() -> tuple[int, int] | None:
+    """What changes when dvc.lock is written."""
+    try:
+        found = LOCK.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_mtime_ns, found.st_size
+
+
+if __name__ == "__main__":
+    run(main)

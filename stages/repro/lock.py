@@ -1,0 +1,191 @@
+"""dvc.lock whole again after a kill.
+
+DVC rewrites dvc.lock in place when a stage has ended, so a process that is killed there leaves the start of the new
+file, often none of it. About two thirds of these starts are valid to DVC, which then reruns what they lack without a
+word. A copy of the last whole file (runs/dvc.lock, kept at the start of each stage and by `python -m stages.repro`)
+takes its place.
+
+How a torn file is recognised: DVC writes the stages one after another, each with cmd, deps, params, outs in this order.
+So the start of a file lacks stages that the last whole one had, or its last stage lacks outs that dvc.yaml names for
+it, or the last line is cut. A file that a commit or an experiment holds is whole whatever it lacks: that of another
+branch, of `dvc exp apply`.
+"""
+
+import contextlib
+import functools
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+import zc.lockfile
+
+from stages import LOCK, LOCK_COPY
+
+PIPELINE = Path("dvc.yaml")
+TORN = LOCK_COPY.with_name("dvc.lock.torn")  # where a torn file is put
+DVC_LOCK = Path(".dvc/tmp/lock")  # held by DVC while it writes
+RWLOCK = Path(".dvc/tmp/rwlock")  # what each DVC process reads and writes; DVC rewrites it in place, too
+RWLOCK_GUARD = Path(".dvc/tmp/rwlock.lock")
+CONFLICT = b"<<<<<<< "
+YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def mend() -> str | None:
+    """Puts the last whole dvc.lock in place of a torn one, and removes a torn .dvc/tmp/rwlock.
+
+    Returns what was done, in a sentence, or None. Does nothing while DVC is at work.
+    """
+    with contextlib.ExitStack() as stack:
+        DVC_LOCK.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            for file in (DVC_LOCK, RWLOCK_GUARD):
+                stack.callback(zc.lockfile.LockFile(str(file)).close)
+        except zc.lockfile.LockError:
+            return None
+        return " ".join(filter(None, (mend_lock(), mend_rwlock()))) or None
+
+
+def mend_lock() -> str | None:
+    text, copy, outs = read(LOCK), read(LOCK_COPY) or committed_lock(), outs_of(PIPELINE)
+    if text is None or outs is None:
+        return None
+    if not is_torn(text, copy, outs) or (parse(text) and is_committed(text)):
+        if text != copy:
+            write(LOCK_COPY, text)
+        return None
+    write(TORN, text)
+    if copy is None:
+        LOCK.unlink()
+        return f"{LOCK} was torn by a kill and there is no earlier one: all stages run. The torn file is {TORN}."
+    write(LOCK, copy)
+    return f"{LOCK} was torn by a kill; the last whole one is in its place, and the torn one is {TORN}."
+
+
+def mend_rwlock() -> str | None:
+    with contextlib.suppress(FileNotFoundError):
+        try:
+            json.loads(RWLOCK.read_bytes())
+        except ValueError:
+            RWLOCK.unlink()
+            return f"{RWLOCK} was torn by a kill and is removed."
+    return None
+
+
+def keep() -> None:
+    """Copies dvc.lock to runs/dvc.lock unless it is torn, or being written at this moment, or the disk is full."""
+    text, copy, outs = read(LOCK), read(LOCK_COPY), outs_of(PIPELINE)
+    if text is not None and outs is not None and text != copy and not is_torn(text, copy, outs):
+        with contextlib.suppress(OSError):
+            write(LOCK_COPY, text)
+
+
+def is_torn(text: bytes, copy: bytes | None, outs: dict[str, set[str]]) -> bool:
+    """Whether `text` is the start of a dvc.lock and not all of it.
+
+    Args:
+        text: bytes of dvc.lock.
+        copy: bytes of the last dvc.lock that was whole, or None.
+        outs: paths of each stage's outputs, as dvc.yaml names them.
+    """
+    if text == copy or text.startswith(CONFLICT) or b"\n" + CONFLICT in text:  # git's conflict is for the user to solve
+        return False
+    if (copy or b"").startswith(text) or not text.endswith(b"\n"):
+        return True
+    stages = parse(text)
+    if not stages:
+        return True
+    if (parse(copy or b"") or {}).keys() & outs.keys() - stages.keys():
+        return True
+    name, last = list(stages.items())[-1]
+    written = last.get("outs") or []
+    lacking = outs.get(name, set()) - {out.get("path") for out in written}
+    return bool(lacking) or not all(map(is_whole_out, written[-1:]))
+
+
+def is_whole_out(out: dict[str, Any]) -> bool:
+    """Whether an entry of `outs` has all that DVC writes of one."""
+    return {"path", "hash", "md5", "size"} <= out.keys() and ("nfiles" in out or not str(out["md5"]).endswith(".dir"))
+
+
+@functools.lru_cache(maxsize=2)
+def parse(text: bytes) -> dict[str, dict[str, Any]] | None:
+    """The stages of a dvc.lock; None where it is no such file."""
+    try:
+        raw = yaml.load(text.decode("utf-8"), Loader=YAML)
+        stages = raw["stages"]
+        outs = [out for stage in stages.values() for out in stage.get("outs") or []]
+        valid = raw["schema"] == "2.0" and all("cmd" in stage for stage in stages.values())
+        valid = valid and all(isinstance(out, dict) for out in outs)
+    except (ValueError, yaml.YAMLError, TypeError, KeyError, AttributeError):
+        return None
+    return stages if valid else None
+
+
+def outs_of(pipeline: Path) -> dict[str, set[str]] | None:
+    """Paths of each stage's outputs in dvc.yaml (outs, metrics, plots) but for those that hold a variable.
+
+    None where dvc.yaml can't be read: DVC says why.
+    """
+    try:
+        raw = yaml.load(pipeline.read_text(encoding="utf-8"), Loader=YAML)
+        return {name: set(paths_of(stage)) for name, stage in raw["stages"].items()}
+    except (OSError, ValueError, yaml.YAMLError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def paths_of(stage: dict[str, Any]) -> Iterator[str]:
+    for kind in ("outs", "metrics", "plots"):
+        for out in stage.get(kind) or []:
+            path = out if isinstance(out, str) else next(iter(out))
+            if "${" not in path:
+                yield path
+
+
+def committed_lock() -> bytes | None:
+    """dvc.lock of git's last commit."""
+    shown = git("show", f"HEAD:./{LOCK}")
+    return shown or None
+
+
+def is_committed(text: bytes) -> bool:
+    """Whether a commit or an experiment holds this very dvc.lock. (One that DVC queued may hold a torn one.)"""
+    blob = git("hash-object", "--stdin", input=text).decode().strip()
+    experiments = ["--exclude=refs/exps/stash", "--exclude=refs/exps/celery/*", "--glob=refs/exps"]
+    where = ["HEAD", "--branches", "--tags", "--remotes", *experiments, "--", str(LOCK)]
+    return bool(git("log", "-1", "--format=%H", f"--find-object={blob}", *where))
+
+
+def git(*arguments: str, input: bytes = b"") -> bytes:
+    """What a git command prints; nothing where it fails."""
+    try:
+        return subprocess.run(["git", *arguments], input=input, capture_output=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return b""
+
+
+def read(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def write(path: Path, content: bytes) -> None:
+    """Replaces the file in one step, on the disk before the name points to it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with open(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
