@@ -9,8 +9,8 @@ from stages import params
 from stages.fetch.sources import SOURCES
 from stages.metrics import choose_threshold
 from stages.params import ParamsError
-from stages.prepare.dialogues import Utterance, is_fraud
-from stages.select.checkpoint import best_step
+from stages.prepare.dialogues import Dialogue, Utterance, is_fraud
+from stages.select.checkpoint import best_row
 from stages.text.example import Example
 from stages.train.trainer import PROFILES, checkpoints_activations, training_rows
 
@@ -189,7 +189,7 @@ def test_params_are_frozen():
 # What code branches on, and what is passed on to transformers, torch or bitsandbytes as it is.
 BRANCHED = {
     "residency", "source", "conflicting_labels", "speakers", "chunk_label", "train_sampling_strategy", "profile",
-    "loss", "metric", "threshold", "mode",
+    "loss", "metric", "threshold", "mode", "truncation_side",
 }  # fmt: skip
 PASSED_ON = {"dtype", "bnb_4bit_quant_type", "lr_scheduler_type", "optim"}
 CLASSES = (params.Method, params.Model, params.Dataset, *params.SECTIONS.values())
@@ -225,7 +225,7 @@ def test_each_value_of_a_choice_has_its_branch():
 def branches(prompt) -> dict:
     """A call for each choice, with nothing but the choice left open."""
     shipped = params.load(SHIPPED)
-    spoken = [Utterance("text", True, 1)]
+    spoken = Dialogue([Utterance("text", True, 1)], first_flagged=1)
     history = [{"step": "1", "loss": "1", "average_precision": "1", "f1": "1"}]
     example = Example("text", True, None, None, "file:1")
 
@@ -239,14 +239,17 @@ def branches(prompt) -> dict:
     return {
         "threshold": threshold,
         "speakers": speakers,
-        "chunk_label": lambda rule: is_fraud(spoken, spoken, rule),
-        "metric": lambda metric: best_step(history, metric),
+        "chunk_label": lambda rule: is_fraud(spoken.utterances, spoken, rule),
+        "metric": lambda metric: best_row(history, metric),
         "loss": lambda loss: training_rows([example], prompt, loss),
+        "truncation_side": lambda side: dataclasses.replace(prompt, truncation_side=side).truncate([0] * 1000),
         "profile": lambda profile: checkpoints_activations(dataclasses.replace(shipped.train, profile=profile)),
     }
 
 
-@pytest.mark.parametrize("choice", ["threshold", "speakers", "chunk_label", "metric", "loss", "profile"])
+@pytest.mark.parametrize(
+    "choice", ["threshold", "speakers", "chunk_label", "metric", "loss", "profile", "truncation_side"]
+)
 def test_a_value_without_a_branch_is_never_taken_for_another(prompt, choice):
     call = branches(prompt)[choice]
     for value in LITERALS[choice]:

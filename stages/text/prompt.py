@@ -6,6 +6,7 @@ turn early or start the answer itself.
 """
 
 from dataclasses import dataclass
+from typing import assert_never
 
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
@@ -76,10 +77,10 @@ class Prompt:
             return text_ids[:room]
         if self.truncation_side == "left":
             return text_ids[len(text_ids) - room :]
-        if self.truncation_side == "middle":
-            kept = room - len(self.gap)
-            return text_ids[: kept - kept // 2] + self.gap + text_ids[len(text_ids) - kept // 2 :]
-        raise ValueError(f"truncation_side is {self.truncation_side!r}; expected right, left or middle")
+        if self.truncation_side != "middle":
+            assert_never(self.truncation_side)
+        kept = room - len(self.gap)
+        return text_ids[: kept - kept // 2] + self.gap + text_ids[len(text_ids) - kept // 2 :]
 
     def answer(self, label: bool) -> list[int]:
         """The whole answer: cue, label word, end."""
