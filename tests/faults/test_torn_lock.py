@@ -59,7 +59,7 @@ def places() -> list[tuple[str, int, int]]:
     commands = list(COMMANDS)
     found = []
     for number in range(TEARS):
-        length = [0, 8192, rng.randrange(14_000), rng.randrange(14_000)][number // 4 % 4]
+        length = [0, 8192, rng.randrange(10_000), rng.randrange(10_000)][number // 4 % 4]
         found.append((commands[(number + number // 4) % 2], number % 4 + 1, length))
     return found
 
