@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from stages import UserError, params, run
 from stages.model.adapter import attach_adapter, merge_unquantized
 from stages.model.identity import read_identity
-from stages.model.load import ModelError, load_base, load_tokenizer
+from stages.model.load import load_base, load_tokenizer
 from stages.model.score import SCORING, label_scores
 from stages.model.selected import Selected, load_selected, write_selected
 from stages.predict.__main__ import main
@@ -46,7 +46,8 @@ def folder(tmp_path_factory, base_folder, sample_texts) -> Path:
     """A project's folder as predict needs it: the tiny base model and a selected adapter that is no copy of it."""
     folder = tmp_path_factory.mktemp("judging")
     shutil.copytree(base_folder, folder / "models/base")
-    shutil.copyfile(ROOT / "accelerate.yaml", folder / "accelerate.yaml")
+    for name in ("accelerate.yaml", "params.yaml"):
+        shutil.copyfile(ROOT / name, folder / name)
     chosen = params.load(ROOT / "params.yaml")
     model = attach_adapter(load_base(METHODS["lora"], base_folder, torch.device("cpu")), chosen.train)
     torch.manual_seed(1)
@@ -391,17 +392,6 @@ def test_a_run_that_fails_before_it_scores_leaves_what_there_was(tmp_path, file)
     assert started.wait() == 1
     assert (tmp_path / "o.jsonl").read_bytes() == b"old"
     assert not beside(tmp_path / "o.jsonl")
-
-
-def test_another_folder_than_the_projects_is_told_from_a_project_without_a_model(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(ModelError, match=re.escape(f"{tmp_path} is not the project's folder")) as raised:
-        load_selected()
-    assert "dvc repro" not in str(raised.value)
-    assert str(ROOT) in str(raised.value)
-    (tmp_path / "dvc.yaml").write_text("")
-    with pytest.raises(ModelError, match="holds no selected model: run `dvc repro` first"):
-        load_selected()
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])

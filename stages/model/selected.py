@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from peft import PeftModel
 
-import stages
 from stages import is_main_process
 from stages.metrics import calibrated, metrics_at_fraction
 from stages.model.adapter import load_adapter
@@ -94,7 +93,7 @@ def load_selected(folder: Path = SELECTED, base_folder: Path = BASE_MODEL) -> tu
 def read_selected(folder: Path) -> Selected:
     """The record in a folder. Raises ModelError where there is none, or one of a later version."""
     if not (folder / RECORD_FILE).is_file():
-        raise ModelError(f"{folder} holds no selected model: {where_it_is_made()}")
+        raise ModelError(f"{folder} holds no selected model: run `dvc repro` first")
     raw = read_json(folder / RECORD_FILE)
     unknown = raw.keys() - {field.name for field in dataclasses.fields(Selected)}
     if unknown or raw.get("scoring", 1) > SCORING:
@@ -129,15 +128,6 @@ def load_classifier(
     model = shard_blocks(load_adapter(load_base(method, base_folder), adapter), method)
     choose_layout(model, built)
     return model, built
-
-
-def where_it_is_made() -> str:
-    """What to do where no model lies: paths are relative to the project's folder."""
-    if Path("dvc.yaml").is_file():
-        return "run `dvc repro` first"
-    project = Path(stages.__path__[0]).parent
-    found = f", such as {project}" if (project / "dvc.yaml").is_file() else ""
-    return f"{Path.cwd()} is not the project's folder (no dvc.yaml is there). Run the command in that folder{found}"
 
 
 def model_card(selected: Selected) -> str:
