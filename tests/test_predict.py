@@ -470,6 +470,17 @@ def test_of_another_input_only_the_windows_that_are_the_same_are_kept(folder, pr
     assert ("resumes after the 16 rows" in started.said) == (changed in ("row of the second window", "fewer rows"))
 
 
+def test_what_is_scored_after_a_window_that_changed_is_kept_too(folder, predict, rows, file, judged, tmp_path):
+    out = tmp_path / "o.jsonl"
+    others = rows[:SIZE] + rows_of(2 * SIZE, 100)
+    stop_at(folder, out, others, 3)
+    stopped = Started(folder, "--file", "-", "--out", out, stdin=fed([*rows[: 3 * SIZE], b"no row\n"]))
+    assert stopped.wait() == 1
+    assert "48 scored rows are kept" in stopped.said
+    assert "resumes after the 48 rows" in predict("--file", file, "--out", out).said
+    assert out.read_bytes() == judged
+
+
 @pytest.mark.parametrize("changed", ["--max-tokens-per-batch", "selected model"])
 def test_rows_of_other_settings_or_of_another_model_are_not_kept(folder, predict, file, rows, tmp_path, changed):
     out, plain = tmp_path / "o.jsonl", tmp_path / "plain.jsonl"
