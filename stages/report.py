@@ -125,8 +125,8 @@ def write_csv(path: Path, rows: Iterable[Mapping[str, Any]], columns: list[str])
 
 @dataclass(frozen=True)
 class UnixRows:
-    """Ends the rows of a csv writer in \\n. The writer quotes a bare \\r, at which readers end a row, only where its own
-    rows end in one."""
+    """Ends the rows of a csv writer in \\n. The writer quotes a bare \\r, at which readers end a row, only where its
+    own rows end in one."""
 
     file: TextIO
 

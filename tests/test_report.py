@@ -45,5 +45,7 @@ def test_csv_keeps_its_columns_and_leaves_gaps_empty(tmp_path):
 def test_a_row_stays_one_row_whatever_ends_the_lines_of_its_texts(tmp_path):
     texts = ["old\rMac", "Unix\nline", "Windows\r\nline", "\r", 'said "so"\r', "plain", "ends\r\n"]
     write_csv(tmp_path / "f.csv", ({"text": text, "n": n} for n, text in enumerate(texts)), ["text", "n"])
-    assert [(row["text"], row["n"]) for row in read_csv(tmp_path / "f.csv")] == [(t, str(n)) for n, t in enumerate(texts)]
+    assert [(row["text"], row["n"]) for row in read_csv(tmp_path / "f.csv")] == [
+        (t, str(n)) for n, t in enumerate(texts)
+    ]
     assert (tmp_path / "f.csv").read_bytes().startswith(b'text,n\n"old\rMac",0\n')

@@ -175,8 +175,8 @@ def render(tokenizer: PreTrainedTokenizerBase, instruction: str) -> dict[str, st
 def protect_marks(tokenizer: PreTrainedTokenizerBase, rendered: dict[str, str]) -> None:
     """Makes the marks of the prompt special tokens, which a text is never read as.
 
-    Some tokenizers (DeepSeek's) have marks of turns, such as <｜Assistant｜>, among the added tokens that aren't special.
-    Gemma's has line ends there: tokens of white space alone stay as they are.
+    Some tokenizers (DeepSeek's) have marks of turns among the added tokens that aren't special. Gemma's has line ends
+    there: tokens of white space alone stay as they are.
     """
     used = {*token_ids(tokenizer, rendered["before"]), *token_ids(tokenizer, rendered["after"])}
     added = [token for number, token in tokenizer.added_tokens_decoder.items() if number in used]
