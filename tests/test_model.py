@@ -243,6 +243,15 @@ def test_an_adapter_of_another_base_is_refused(base_folder, tmp_path):
         require_same_base({"id": "mine/model", "sha256": "1" * 64}, tmp_path)
 
 
+def test_an_adapter_of_the_same_weights_with_another_tokenizer_is_refused(tmp_path):
+    one = {"id": "mine/model", "sha256": "1" * 64, "others_sha256": "2" * 64}
+    write_json(tmp_path / "base.json", one)
+    require_same_base(one, tmp_path)
+    require_same_base({key: one[key] for key in ("id", "sha256")}, tmp_path)  # an old record
+    with pytest.raises(UserError, match="with another configuration or tokenizer .hash 333333333333. than .*22222"):
+        require_same_base(one | {"others_sha256": "3" * 64}, tmp_path)
+
+
 def test_a_folder_without_a_model_says_what_to_run(tmp_path):
     with pytest.raises(ModelError, match="run `dvc repro fetch`"):
         load_base(METHODS["lora"], tmp_path, CPU)
