@@ -150,7 +150,8 @@ def choose_threshold(y_true: np.ndarray, y_score: np.ndarray, rule: Select) -> f
         assert_never(rule.threshold)
     best = int(np.argmax(worth))  # the thresholds fall
     below = thresholds[best + 1] if best + 1 < len(thresholds) else min(0.0, thresholds[best])
-    return float((thresholds[best] + below) / 2)
+    middle = (thresholds[best] + below) / 2
+    return float(middle if middle > below else thresholds[best])  # of neighbouring numbers it may be the lower one
 
 
 def fraction_weights(y_true: np.ndarray, fraud_fraction: float | None) -> np.ndarray:

@@ -210,8 +210,8 @@ class Select:
     fraud_fraction: float | None = between(0.001, 0.999)
 
     def problems(self):
-        numbers = [v for v in self.cost.values() if isinstance(v, int | float) and not isinstance(v, bool) and v > 0]
-        if set(self.cost) != {"fp", "fn"} or len(numbers) < 2:
+        numbers = [v for v in self.cost.values() if isinstance(v, int | float) and not isinstance(v, bool)]
+        if set(self.cost) != {"fp", "fn"} or len([v for v in numbers if 0 < v < MAX_WHOLE]) < 2:
             yield f"cost is {self.cost}; expected numbers above 0, a false alarm (fp) and a miss (fn): {{fp: 1, fn: 5}}"
 
 
@@ -340,9 +340,11 @@ def build_table(raw: Any, name: str, cls: type, problems: list[str]) -> dict[str
         fields = {item.name for item in dataclasses.fields(cls)}
         if isinstance(value, dict) and value.keys().isdisjoint(fields) and any(map(is_mapping, value.values())):
             inner = build_table(value, f"{name}.{key}", cls, problems)
-            table |= {f"{key}.{rest}": entry for rest, entry in inner.items()}
+            built = {f"{key}.{rest}": entry for rest, entry in inner.items()}
         else:
-            table[str(key)] = build(cls, value, f"{name}.{key}", problems)
+            built = {str(key): build(cls, value, f"{name}.{key}", problems)}
+        problems += [f"{name}: {twice!r} is the name of two entries; rename one" for twice in built.keys() & table]
+        table |= built
     return table
 
 
@@ -428,6 +430,9 @@ def nearest(name: str, known: typing.Iterable) -> str:
     return f" (did you mean {match[0]}?)" if match else ""
 
 
+NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+
+
 class Yaml12Loader(yaml.SafeLoader):
     """PyYAML with numbers as YAML 1.2 reads them, and with an error for a key written twice.
 
@@ -450,10 +455,25 @@ class Yaml12Loader(yaml.SafeLoader):
             seen.add(key)
         return super().construct_mapping(node, deep)
 
+    def construct_whole(self, node):
+        value = self.construct_scalar(node).replace("_", "")
+        return int(value, 0) if value.startswith(("0o", "0x")) else int(value)
 
+
+# PyYAML reads 0512 as 330 (octal) and 1:30 as 90 (base 60); YAML 1.2, and DVC, as 512 and as a text.
+Yaml12Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag not in NUMBERS]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+Yaml12Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:int",
+    re.compile(r"^([-+]?[0-9][0-9_]*|0o[0-7]+|0x[0-9a-fA-F]+)$"),
+    list("-+0123456789"),
+)
+Yaml12Loader.add_constructor("tag:yaml.org,2002:int", Yaml12Loader.construct_whole)
 Yaml12Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$"),
+    re.compile(r"^([-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))$"),
     list("-+.0123456789"),
 )
 

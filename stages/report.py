@@ -9,6 +9,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -117,9 +118,20 @@ def read_json(path: Path) -> dict[str, Any]:
 def write_csv(path: Path, rows: Iterable[Mapping[str, Any]], columns: list[str]) -> None:
     """Writes rows under a header; a column that a row lacks is left empty."""
     with replacing(path) as file:
-        writer = csv.DictWriter(file, columns, lineterminator="\n", restval="", extrasaction="ignore")
+        writer = csv.DictWriter(UnixRows(file), columns, lineterminator="\r\n", restval="", extrasaction="ignore")
         writer.writeheader()
         writer.writerows(rows)
+
+
+@dataclass(frozen=True)
+class UnixRows:
+    """Ends the rows of a csv writer in \\n. The writer quotes a bare \\r, at which readers end a row, only where its
+    own rows end in one."""
+
+    file: TextIO
+
+    def write(self, row: str) -> None:
+        self.file.write(row.removesuffix("\r\n") + "\n")
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:

@@ -4,15 +4,21 @@ import numpy as np
 import pytest
 import torch
 
-from stages import params
+from stages import UserError, params
 from stages.evaluate.__main__ import decisions_told, tell
 from stages.evaluate.compare import FEWEST_UNITS, report, slices
 from stages.evaluate.generate import generate_verdicts, parse_verdict
 from stages.evaluate.intervals import rate_interval
-from stages.evaluate.systems import System, on_valid, scored
+from stages.evaluate.systems import System, on_valid, score_judge, scored, zero_shot_judge
+from stages.metrics import BEST_F1
+from stages.model.adapter import attach_adapter
 from stages.model.load import load_base
+from stages.model.score import LabelScores
 from stages.params import Select
-from stages.text.example import Example
+from stages.paths import CHECKPOINTS, PROCESSED, PROMPT_FILE
+from stages.report import write_json
+from stages.select.__main__ import score_valid
+from stages.text.example import Example, write_examples
 from tests.conftest import METHODS, ROOT
 
 EVALUATE = replace(
@@ -162,3 +168,38 @@ def test_what_never_happened_is_not_ruled_out(units):
     bound = 1.959964**2 / (units + 1.959964**2)
     assert rate_interval(np.zeros(3 * units, dtype=bool), rows, 100) == pytest.approx((0, bound))
     assert rate_interval(np.ones(3 * units, dtype=bool), rows, 100) == pytest.approx((1 - bound, 1))
+
+
+@pytest.mark.parametrize("adapter", [True, False])
+def test_a_text_whose_score_is_no_number_ends_the_stage(base_folder, prompt, train_params, monkeypatch, adapter):
+    """In a set of harmless texts alone no metric would stop at it: it would be a text without a false alarm."""
+
+    def overflow(model, prompt, texts, budget, title):
+        log_odds = np.where(np.array(texts) == "long", np.nan, [float(n % 2) for n in range(len(texts))])
+        return LabelScores(log_odds, np.zeros(len(texts), dtype=bool))
+
+    monkeypatch.setattr("stages.evaluate.systems.label_scores", overflow)
+    model = attach_adapter(load_base(METHODS["lora"], base_folder, torch.device("cpu")), train_params)
+    valid = [Example("a", False), Example("b", True)]
+    judge = (
+        score_judge(model, prompt, EVALUATE, 1.0, 0.5)
+        if adapter
+        else zero_shot_judge(model, prompt, EVALUATE, valid, BEST_F1)
+    )
+    harmless = [Example("short", False, source="calm:1"), Example("long", False, source="calm:2")]
+    with pytest.raises(UserError, match="calm:2: the model's score is nan; expected a number"):
+        judge("calm", harmless)
+
+
+def test_a_score_of_valid_that_is_no_number_chooses_no_threshold(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    valid = [Example("a", False, source="a:1"), Example("b", True, source="a:2")]
+    write_examples(PROCESSED / "valid.jsonl", valid)
+    write_json(CHECKPOINTS / PROMPT_FILE, {})
+    monkeypatch.setattr("stages.select.__main__.require_whole_base", lambda folder: None)
+    monkeypatch.setattr("stages.select.__main__.load_classifier", lambda *arguments: (None, None))
+    monkeypatch.setattr("stages.select.__main__.merge_unquantized", lambda model: model)
+    scores = LabelScores(np.array([0.5, np.inf]), np.zeros(2, dtype=bool))
+    monkeypatch.setattr("stages.select.__main__.label_scores", lambda *arguments: scores)
+    with pytest.raises(UserError, match="a:2: the model's score is inf; expected a number"):
+        score_valid(params.load(ROOT / "params.yaml"), tmp_path)

@@ -138,3 +138,12 @@ def test_the_fixed_threshold_is_one_half():
 
 def test_no_rows_have_no_metrics():
     assert decision_metrics([], [])["f1"] == 0
+
+
+@pytest.mark.parametrize("name", ["max_f1", "precision_at_least", "min_cost"])
+@pytest.mark.parametrize("harmless", [1 - 2**-52, 0.25, np.nextafter(1e-300, 0), 0.0])
+def test_neighbouring_numbers_are_told_apart(name, harmless):
+    """Midway between them lies one of the two: the probabilities of a sure model are as near to 1."""
+    fraud = np.nextafter(harmless, 1)
+    threshold = choose_threshold(np.array([False, True]), np.array([harmless, fraud]), rule(name))
+    assert harmless < threshold <= fraud

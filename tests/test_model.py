@@ -2,12 +2,14 @@
 
 import dataclasses
 import json
+import re
 import shutil
+from pathlib import Path
 
 import bitsandbytes as bnb
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch.nn import functional
 from transformers import AutoModelForCausalLM
 
@@ -17,7 +19,7 @@ from stages.metrics import calibrated
 from stages.model import device as device_module
 from stages.model import load as load_module
 from stages.model import score as score_module
-from stages.model.adapter import attach_adapter, merge_unquantized
+from stages.model.adapter import attach_adapter, load_adapter, merge_unquantized
 from stages.model.answer import answer_logits
 from stages.model.identity import require_same_base, require_whole_base
 from stages.model.load import ModelError, keep_packing, load_base, load_tokenizer
@@ -241,6 +243,15 @@ def test_an_adapter_of_another_base_is_refused(base_folder, tmp_path):
         require_same_base({"id": "mine/model", "sha256": "1" * 64}, tmp_path)
 
 
+def test_an_adapter_of_the_same_weights_with_another_tokenizer_is_refused(tmp_path):
+    one = {"id": "mine/model", "sha256": "1" * 64, "others_sha256": "2" * 64}
+    write_json(tmp_path / "base.json", one)
+    require_same_base(one, tmp_path)
+    require_same_base({key: one[key] for key in ("id", "sha256")}, tmp_path)  # an old record
+    with pytest.raises(UserError, match="with another configuration or tokenizer .hash 333333333333. than .*22222"):
+        require_same_base(one | {"others_sha256": "3" * 64}, tmp_path)
+
+
 def test_a_folder_without_a_model_says_what_to_run(tmp_path):
     with pytest.raises(ModelError, match="run `dvc repro fetch`"):
         load_base(METHODS["lora"], tmp_path, CPU)
@@ -374,3 +385,28 @@ def nodes(root):
             seen.add(node)
             todo += [following for following, _ in node.next_functions]
     return seen
+
+
+def adapter_in(folder: Path, base_folder: Path, train_params) -> Path:
+    attach_adapter(load_base(METHODS["lora"], base_folder, CPU), train_params).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda weights: dict(list(weights.items())[2:]), "2 of 28 weights of the adapter are missing and 0 have no"),
+        (lambda weights: {name.replace("model.layers", "text.layers"): w for name, w in weights.items()}, "28 of 28"),
+        (lambda weights: weights | {"base_model.more.weight": torch.zeros(1)}, "0 of 28 .* and 1 have no place"),
+    ],
+)
+def test_an_adapter_that_fits_in_part_is_refused(base_folder, tmp_path, train_params, change, said):
+    """peft would warn at most, and the base model would score in its place."""
+    file = adapter_in(tmp_path, base_folder, train_params) / "adapter_model.safetensors"
+    save_file(change(load_file(file)), file)
+    with pytest.raises(UserError, match=f"{re.escape(str(tmp_path))} does not fit Qwen2ForCausalLM: {said}"):
+        load_adapter(load_base(METHODS["lora"], base_folder, CPU), tmp_path)
+
+
+def test_an_adapter_that_fits_is_loaded(base_folder, tmp_path, train_params):
+    load_adapter(load_base(METHODS["lora"], base_folder, CPU), adapter_in(tmp_path, base_folder, train_params))

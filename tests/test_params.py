@@ -4,6 +4,8 @@ import typing
 from pathlib import Path
 
 import pytest
+import yaml
+from ruamel.yaml import YAML
 
 from stages import params
 from stages.fetch.sources import SOURCES
@@ -88,6 +90,8 @@ def test_numbers_as_dvc_writes_them(tmp_path, written):
         ({"dataset": "smaple"}, "(did you mean sample?)"),
         ({"datasets/sample": {"pool": "a", "test": "b"}}, "either `pool` or `dialogues`, or all of"),
         ({"select/cost": {"fp": 1}}, "numbers above 0, a false alarm (fp) and a miss (fn)"),
+        ({"select/cost": {"fp": float("inf"), "fn": 1}}, "numbers above 0, a false alarm (fp) and a miss (fn)"),
+        ({"select/cost": {"fp": 1, "fn": float("nan")}}, "numbers above 0, a false alarm (fp) and a miss (fn)"),
         ({"prepare/balance": ["dev"]}, "balance: found 'dev'; expected some of train, valid, test"),
         ({"prepare/chunk_characters": []}, "expected whole numbers above 0"),
         ({"evaluate/further_sets": {"test": "data/raw/x.jsonl"}}, "further_sets: found the name 'test'"),
@@ -159,6 +163,36 @@ def test_a_key_written_twice_is_an_error(tmp_path):
     file = tmp_path / "params.yaml"
     file.write_text(SHIPPED.read_text(encoding="utf-8") + "\nmethod: lora\n", encoding="utf-8")
     with pytest.raises(ParamsError, match="the key 'method' stands twice"):
+        params.load(file)
+
+
+@pytest.mark.parametrize("written", ["0512", "+512", "5_12", "0o1000", "0x200", "512"])
+def test_a_whole_number_is_the_one_that_dvc_reads(tmp_path, written):
+    """PyYAML alone reads 0512 as 330, an octal number."""
+    file = tmp_path / "params.yaml"
+    file.write_text(SHIPPED.read_text(encoding="utf-8").replace("max_length: 512", f"max_length: {written}"), "utf-8")
+    assert params.load(file).prompt.max_length == 512
+    assert YAML(typ="safe").load(file)["prompt"]["max_length"] == 512
+
+
+@pytest.mark.parametrize("written", ["8:32", "1:30:00", "0b1000000000"])
+def test_what_is_no_number_to_dvc_is_none(tmp_path, written):
+    file = tmp_path / "params.yaml"
+    file.write_text(SHIPPED.read_text(encoding="utf-8").replace("max_length: 512", f"max_length: {written}"), "utf-8")
+    with pytest.raises(ParamsError, match=f"prompt.max_length: found '{written}'; expected int"):
+        params.load(file)
+
+
+@pytest.mark.parametrize("first", [{"a": {"b": {}}, "a.b": {}}, {"a.b": {}, "a": {"b": {}}}, {"2024": {}, 2024: {}}])
+def test_two_entries_of_one_name_are_an_error(changed, first):
+    entries = {
+        name: {"b": {"pool": "data/raw/x"}} if "b" in entry else {"pool": "data/raw/y"} for name, entry in first.items()
+    }
+    file = changed({})
+    raw = params.read_yaml(file)
+    raw["datasets"] |= entries
+    file.write_text(yaml.safe_dump(raw, allow_unicode=True), encoding="utf-8")
+    with pytest.raises(ParamsError, match="datasets: '(a.b|2024)' is the name of two entries; rename one"):
         params.load(file)
 
 

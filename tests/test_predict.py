@@ -27,10 +27,10 @@ from stages import UserError, params, run
 from stages.model.adapter import attach_adapter, merge_unquantized
 from stages.model.identity import read_identity
 from stages.model.load import load_base, load_tokenizer
-from stages.model.score import SCORING, label_scores
+from stages.model.score import SCORING, label_scores, require_finite
 from stages.model.selected import Selected, load_selected, write_selected
 from stages.predict.__main__ import main
-from stages.predict.judge import Window, require_finite, write_window
+from stages.predict.judge import Window, sources, write_window
 from stages.predict.output import PartialFile, Stream
 from stages.predict.read import parse_row
 from stages.report import read_json, replacing, write_json
@@ -379,6 +379,7 @@ def test_the_input_is_not_overwritten(folder, file, alias):
 @pytest.mark.parametrize("out", ["a-file/o.jsonl", ".", "/proc/nowhere/o.jsonl", "/proc/version/o", "n" * 300])
 def test_an_output_that_can_not_be_written_is_told_before_the_model_is_loaded(tmp_path, file, out):
     """There is no model here: that would be the next error."""
+    (tmp_path / "params.yaml").touch()
     (tmp_path / "a-file").write_bytes(b"")
     started = Started(tmp_path, "--file", file, "--out", out)
     assert started.wait() == 1
@@ -387,6 +388,7 @@ def test_an_output_that_can_not_be_written_is_told_before_the_model_is_loaded(tm
 
 
 def test_a_run_that_fails_before_it_scores_leaves_what_there_was(tmp_path, file):
+    (tmp_path / "params.yaml").touch()
     (tmp_path / "o.jsonl").write_bytes(b"old")
     started = Started(tmp_path, "--file", file, "--out", tmp_path / "o.jsonl")
     assert started.wait() == 1
@@ -457,6 +459,17 @@ def test_of_another_input_only_the_windows_that_are_the_same_are_kept(folder, pr
     assert ("resumes after the 16 rows" in started.said) == (changed in ("row of the second window", "fewer rows"))
 
 
+def test_what_is_scored_after_a_window_that_changed_is_kept_too(folder, predict, rows, file, judged, tmp_path):
+    out = tmp_path / "o.jsonl"
+    others = rows[:SIZE] + rows_of(2 * SIZE, 100)
+    stop_at(folder, out, others, 3)
+    stopped = Started(folder, "--file", "-", "--out", out, stdin=fed([*rows[: 3 * SIZE], b"no row\n"]))
+    assert stopped.wait() == 1
+    assert "48 scored rows are kept" in stopped.said
+    assert "resumes after the 48 rows" in predict("--file", file, "--out", out).said
+    assert out.read_bytes() == judged
+
+
 @pytest.mark.parametrize("changed", ["--max-tokens-per-batch", "selected model"])
 def test_rows_of_other_settings_or_of_another_model_are_not_kept(folder, predict, file, rows, tmp_path, changed):
     out, plain = tmp_path / "o.jsonl", tmp_path / "plain.jsonl"
@@ -521,6 +534,7 @@ def test_a_bad_row_of_a_pipe_ends_it_and_mended_it_resumes(folder, predict, judg
 
 def test_a_file_with_bad_rows_is_refused_before_anything_is_scored(tmp_path, rows):
     """There is no model here: that would be the next error."""
+    (tmp_path / "params.yaml").touch()
     bad = [b'{"input": ""}\n'] * 12
     (tmp_path / "new.jsonl").write_bytes(b"".join([*rows, *bad]))
     started = Started(tmp_path, "--file", tmp_path / "new.jsonl", "--out", tmp_path / "o.jsonl")
@@ -563,9 +577,10 @@ def test_two_probabilities_beside_the_threshold_are_told_apart(tmp_path):
 
 
 def test_a_score_that_is_no_number_is_no_verdict():
+    lines = sources(Path("new.jsonl"), Window("0", [], [3, 4]), 2)
     with pytest.raises(UserError, match="new.jsonl, line 4: the model's score is nan; expected a number"):
-        require_finite(np.array([0.5, np.nan]), [3, 4], Path("new.jsonl"))
-    require_finite(np.array([0.5, -700.0]), [3, 4], Path("new.jsonl"))
+        require_finite(np.array([0.5, np.nan]), lines)
+    require_finite(np.array([0.5, -700.0]), lines)
 
 
 def test_a_file_that_loses_rows_while_it_is_read_is_no_result(folder, file, rows, tmp_path, monkeypatch):

@@ -20,7 +20,7 @@ from stages.prepare.leaks import find_leaks
 from stages.prepare.read import limit_rejected, read_rows
 from stages.prepare.shortcuts import find_shortcuts
 from stages.prepare.split import drop_train_duplicates, require_both_classes, split_pool
-from stages.text.example import Example
+from stages.text.example import Example, read_examples
 from stages.text.jsonl import DataError
 from tests.conftest import ROOT
 
@@ -243,6 +243,27 @@ def test_every_row_of_the_inputs_is_in_a_set_or_dropped_or_rejected(project):
     assert min(report["dropped"]["conflicting"], report["dropped"]["balance"], report["rejected"]) > 0
     kept = sum(report[name]["rows"] for name in ("train", "valid", "test"))
     assert kept + sum(report["dropped"].values()) + report["rejected"] == len(rows)
+
+
+def test_train_without_a_class_after_max_rows_per_unit_is_refused(project):
+    """Of three cases with one fraud in 41 rows each, the rows that are drawn hold no fraud."""
+    files = {
+        f"{name}.jsonl": encode(
+            [
+                {"input": f"{name}{chr(0x4E00 + 131 * n + at) * 9}", "label": n % 41 == 0, "group": f"{name} {n // 41}"}
+                for n in range(123)
+            ]
+        ).decode()
+        for at, name in enumerate(("train", "valid", "test"))
+    }
+    entry = {name: f"data/raw/{name}.jsonl" for name in ("train", "valid", "test")}
+    project(files, {"datasets/sample": entry})
+    prepare_main()  # no feature, such as a mark or a length, tells these texts apart
+    assert "first" not in json.loads(Path("metrics/data.json").read_text(encoding="utf-8"))["shortcuts"]
+    project(files, {"datasets/sample": entry, "prepare/max_rows_per_unit": 1})
+    with pytest.raises(DataError, match="train has 0 fraud and 3 other rows; expected some of both"):
+        prepare_main()
+    assert len(read_examples(Path("data/processed/train.jsonl"))) == 123
 
 
 pools = st.lists(

@@ -40,3 +40,12 @@ def test_csv_keeps_its_columns_and_leaves_gaps_empty(tmp_path):
     write_csv(tmp_path / "f.csv", [{"step": 1, "loss": 0.5, "other": 1}, {"step": 2}], ["step", "loss"])
     assert (tmp_path / "f.csv").read_bytes() == b"step,loss\n1,0.5\n2,\n"
     assert read_csv(tmp_path / "f.csv")[1] == {"step": "2", "loss": ""}
+
+
+def test_a_row_stays_one_row_whatever_ends_the_lines_of_its_texts(tmp_path):
+    texts = ["old\rMac", "Unix\nline", "Windows\r\nline", "\r", 'said "so"\r', "plain", "ends\r\n"]
+    write_csv(tmp_path / "f.csv", ({"text": text, "n": n} for n, text in enumerate(texts)), ["text", "n"])
+    assert [(row["text"], row["n"]) for row in read_csv(tmp_path / "f.csv")] == [
+        (t, str(n)) for n, t in enumerate(texts)
+    ]
+    assert (tmp_path / "f.csv").read_bytes().startswith(b'text,n\n"old\rMac",0\n')

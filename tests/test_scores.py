@@ -195,6 +195,17 @@ def test_a_prompt_that_tells_the_date_is_the_trainings_in_every_later_stage(date
     assert again.prefix == prompt.prefix
 
 
+@pytest.mark.parametrize(
+    "change", [{"threshold": float("nan")}, {"temperature": 0.0}, {"temperature": -1.0}, {"temperature": float("inf")}]
+)
+def test_a_record_whose_numbers_decide_nothing_is_refused(base_folder, prompt, tmp_path, change):
+    """Every text would get the same verdict, or the opposite one."""
+    values = dataclasses.asdict(record(base_folder, prompt)) | change
+    (tmp_path / RECORD_FILE).write_text(json.dumps(values), encoding="utf-8")
+    with pytest.raises(ModelError, match="threshold is .* and temperature .*; expected numbers"):
+        read_selected(tmp_path)
+
+
 def test_an_earlier_selection_is_recognised_and_a_later_one_refused(base_folder, prompt, tmp_path, capsys):
     values = dataclasses.asdict(record(base_folder, prompt))
     for key in ("rendered", "scoring", "max_tokens_per_batch"):  # as written before

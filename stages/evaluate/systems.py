@@ -18,7 +18,7 @@ from stages.metrics import (
     probability_metrics,
     score_metrics,
 )
-from stages.model.score import label_scores
+from stages.model.score import label_scores, require_finite
 from stages.params import Evaluate, Select
 from stages.report import read_csv
 from stages.text.example import Example
@@ -80,6 +80,7 @@ def score_judge(model: PeftModel, prompt: Prompt, params: Evaluate, temperature:
         start = time.perf_counter()
         scores = label_scores(model, prompt, [row.input for row in examples], params.max_tokens_per_batch, name)
         seconds = time.perf_counter() - start
+        require_finite(scores.log_odds, [f"{name}: {row.source}" for row in examples])
         return scored(scores.log_odds, temperature, threshold, seconds, int(scores.truncated.sum()))
 
     return judge
@@ -90,6 +91,7 @@ def zero_shot_judge(model: PeftModel, prompt: Prompt, params: Evaluate, valid: l
     texts = [row.input for row in valid]
     with model.disable_adapter():
         scores = label_scores(model, prompt, texts, params.max_tokens_per_batch, "valid, zero-shot")
+    require_finite(scores.log_odds, [f"valid, zero-shot: {row.source}" for row in valid])
     decide = score_judge(model, prompt, params, *on_valid(valid, scores.log_odds, rule))
 
     def judge(name: str, examples: list[Example]) -> System:

@@ -9,6 +9,7 @@ import peft
 import torch
 from peft.tuners.lora import LoraLayer
 from peft.utils.transformers_weight_conversion import _MODEL_TO_CONVERSION_PATTERN, _MOE_TARGET_MODULE_MAPPING
+from safetensors import safe_open
 from torch import nn
 from torch.nn import functional
 from transformers import PreTrainedModel
@@ -93,8 +94,21 @@ def require_targets(model: PreTrainedModel, names: str | list[str]) -> None:
 
 
 def load_adapter(model: PreTrainedModel, path: Path) -> peft.PeftModel:
-    """Puts a trained adapter on the base model, for scoring; weights from safetensors only."""
+    """Puts a trained adapter on the base model, for scoring; weights from safetensors only.
+
+    Raises UserError unless each weight of the file has its place and each place its weight: peft leaves a place
+    without a weight at an adapter that changes nothing, and ignores a weight without a place.
+    """
     adapted = peft.PeftModel.from_pretrained(model, path, is_trainable=False, use_safetensors=True)
+    with safe_open(path / "adapter_model.safetensors", framework="pt") as file:
+        found = set(file.keys())
+    expected = peft.get_peft_model_state_dict(adapted).keys()
+    if found != expected:
+        raise UserError(
+            f"{path} does not fit {type(model).__name__}: {len(expected - found)} of {len(expected)} weights of the "
+            f"adapter are missing and {len(found - expected)} have no place, such as {min(expected ^ found)}; expected "
+            "the adapter of this base model, by the pinned transformers and peft: run `dvc repro`"
+        )
     return compute_in_base_dtype(adapted).eval()
 
 

@@ -54,10 +54,18 @@ def require_whole_base(base_folder: Path) -> None:
 
 
 def require_same_base(trained_on: dict[str, str], base_folder: Path) -> None:
-    """Raises UserError unless `base_folder` holds the weights that the adapter was trained on."""
+    """Raises UserError unless `base_folder` holds the weights that the adapter was trained on, and the same
+    configuration and tokenizer, by which they read a text."""
     present = read_identity(base_folder)
     if trained_on["sha256"] != present["sha256"]:
         raise UserError(
             f"the adapter was trained on {trained_on['id']} (weights {trained_on['sha256'][:12]}), but {base_folder} "
             f"holds {present['id']} (weights {present['sha256'][:12]}): select that model in params.yaml"
+        )
+    others = present.get("others_sha256", "")
+    if trained_on.get("others_sha256", others) != others:
+        raise UserError(
+            f"the adapter was trained on {trained_on['id']} with another configuration or tokenizer (hash "
+            f"{trained_on['others_sha256'][:12]}) than {base_folder} holds ({others[:12]}), which would read texts in "
+            "another way: fetch the model that it was trained on, or train anew by `dvc repro`"
         )

@@ -89,6 +89,21 @@ def label_scores(
     return LabelScores(log_odds, truncated > 0, np.stack(log_probability, axis=1) if vocabulary else None)
 
 
+def require_finite(log_odds: np.ndarray, sources: Sequence[str]) -> None:
+    """Raises UserError where a score is no number: compared with a threshold, it would be no fraud.
+
+    Args:
+        log_odds: scores of N texts.
+        sources: where each of them stands.
+    """
+    bad = np.flatnonzero(~np.isfinite(log_odds))
+    if len(bad):
+        raise UserError(
+            f"{sources[bad[0]]}: the model's score is {log_odds[bad[0]]}; expected a number. The method's dtype may "
+            "not hold the model's activations: train with dtype bfloat16 or float32"
+        )
+
+
 def windows(numbers: Iterable[int]) -> Iterator[list[int]]:
     """The row numbers, which rise, by the window that they lie in."""
     return (list(window) for _, window in itertools.groupby(numbers, key=lambda number: number // WINDOW))

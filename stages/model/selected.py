@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import shutil
 import sys
 from dataclasses import dataclass
@@ -102,6 +103,11 @@ def read_selected(folder: Path) -> Selected:
             f"unknown keys: {', '.join(sorted(unknown)) or 'none'}): use that version, or run `dvc repro select`"
         )
     selected = Selected(**raw)
+    if not (math.isfinite(selected.threshold) and 0 < selected.temperature < math.inf):
+        raise ModelError(
+            f"{folder / RECORD_FILE}: threshold is {selected.threshold} and temperature {selected.temperature}; "
+            "expected numbers, the temperature above 0: run `dvc repro --force --single-item select`"
+        )
     if selected.scoring < SCORING:
         print(
             f"WARNING: the threshold in {folder} was chosen on scores of an earlier arithmetic (version "

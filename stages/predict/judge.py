@@ -9,11 +9,11 @@ import numpy as np
 from tqdm import tqdm
 
 import stages
-from stages import UserError, rank, world_size
+from stages import rank, world_size
 from stages.model.adapter import merge_unquantized
 from stages.model.device import environment, pick_device
 from stages.model.identity import files_sha256
-from stages.model.score import WINDOW, label_scores
+from stages.model.score import WINDOW, label_scores, require_finite
 from stages.model.selected import load_selected
 from stages.model.share import from_first
 from stages.paths import SELECTED
@@ -67,7 +67,7 @@ def judge(path: Path, out: Output | None, total: int | None, max_tokens_per_batc
         for window, texts in for_all(new):
             texts = [selected.as_read(text) for text in texts]
             scores = label_scores(model, prompt, texts, max_tokens_per_batch, "")
-            require_finite(scores.log_odds, window.numbers if window else [], path)
+            require_finite(scores.log_odds, sources(path, window, len(texts)))
             if out:
                 probability = selected.probability(scores.log_odds)
                 done = write_window(out, window, probability, selected.threshold, int(scores.truncated.sum()))
@@ -101,15 +101,9 @@ def write_window(out: Output, window: Window, probability: np.ndarray, threshold
     return done
 
 
-def require_finite(log_odds: np.ndarray, numbers: list[int], path: Path) -> None:
-    """Raises UserError where a score is no number: compared with a threshold, it would be no fraud."""
-    bad = np.flatnonzero(~np.isfinite(log_odds))
-    if len(bad):
-        where = f", line {numbers[bad[0]]}" if numbers else ""
-        raise UserError(
-            f"{name_of(path)}{where}: the model's score is {log_odds[bad[0]]}; expected a number. The method's dtype "
-            "may not hold the model's activations: train with dtype bfloat16 or float32"
-        )
+def sources(path: Path, window: Window | None, rows: int) -> list[str]:
+    """Where each row of a window stands; all processes but the first don't know the line."""
+    return [f"{name_of(path)}, line {number}" for number in window.numbers] if window else [name_of(path)] * rows
 
 
 def settings(max_tokens_per_batch: int) -> dict[str, str]:

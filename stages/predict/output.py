@@ -91,6 +91,7 @@ class PartialFile:
         self.log_path = target.with_name(f".{target.name}.partial.log")
         self.earlier: list[Judged] = []  # windows of a run that ended midway, not yet reached
         self.position = self.rows = 0  # bytes and rows of the windows up to here
+        self.log_end = 0  # bytes of the log up to here
         self.header = b""
         target.parent.mkdir(parents=True, exist_ok=True)
         self.handle = self.open_locked()
@@ -145,6 +146,7 @@ class PartialFile:
         os.ftruncate(self.log, 0)
         os.lseek(self.log, 0, os.SEEK_SET)
         write_all(self.log, self.header + b"".join(line_of(window) for window in self.earlier))
+        self.log_end = len(self.header)
         os.fsync(self.log)
 
     def kept(self, input_sha256: str) -> Judged | None:
@@ -153,11 +155,18 @@ class PartialFile:
             window = self.earlier.pop(0)
             self.position += window.bytes
             self.rows += window.rows
+            self.log_end += len(line_of(window))
             return window
         if self.earlier:
             print(f"predict: after row {self.rows} the input is not that of the earlier run: scored anew from there")
+            self.cut_log()
         self.earlier = []
         return None
+
+    def cut_log(self) -> None:
+        """Leaves in the log the windows up to here, so that those which are written next follow them."""
+        os.ftruncate(self.log, self.log_end)
+        os.lseek(self.log, self.log_end, os.SEEK_SET)
 
     def write(self, rows: bytes, window: Judged) -> None:
         """Puts a window on the disk: rows first, then the line of the log that makes them count."""

@@ -74,6 +74,7 @@ def main() -> None:
         rows_before = len(sets["train"])
         sets["train"] = limit_units(sets["train"], prepare.max_rows_per_unit, prepare.seed)
         dropped["max_rows_per_unit"] = rows_before - len(sets["train"])
+        require_both_classes({"train": sets["train"]})
 
     for name, rows in sets.items():
         write_examples((FURTHER if name in further else PROCESSED) / f"{name}.jsonl", rows)
@@ -183,8 +184,8 @@ def tell(report: dict, raw: Rows, prepare: Prepare) -> None:
         if leaking:
             counts = ", ".join(f"{kind} {rows}" for kind, rows in leakage.items() if rows and kind != "clean")
             print(f"prepare: WARNING: {leaking} rows of {name} leak ({counts}), listed in {PROCESSED / 'leaks.csv'}")
-    first = report["shortcuts"]["first"]
-    if first["of_the_way"] >= prepare.shortcut_warning:
+    first = report["shortcuts"].get("first")  # no feature tells texts apart where all are alike
+    if first and first["of_the_way"] >= prepare.shortcut_warning:
         always = report["shortcuts"]["always_fraud_f1"]
         print(
             f"prepare: WARNING: {first['feature']!r} {first['fraud_if']}, and nothing else, gives F1 {first['f1']:.3f} "

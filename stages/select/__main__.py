@@ -15,7 +15,7 @@ from stages import params, run
 from stages.metrics import calibrated, choose_threshold, fit_temperature, metrics_at_fraction, score_metrics
 from stages.model.adapter import merge_unquantized
 from stages.model.identity import read_identity, require_whole_base
-from stages.model.score import SCORING, label_scores
+from stages.model.score import SCORING, label_scores, require_finite
 from stages.model.selected import Selected, load_classifier, write_selected
 from stages.params import Params
 from stages.paths import BASE_MODEL, CHECKPOINTS, METRICS, PLOTS, PROCESSED, PROMPT_FILE, SELECTED
@@ -67,6 +67,7 @@ def score_valid(chosen: Params, checkpoint: Path) -> tuple[np.ndarray, np.ndarra
     examples = read_examples(PROCESSED / "valid.jsonl")
     texts = [example.input for example in examples]
     scores = label_scores(model, prompt, texts, chosen.evaluate.max_tokens_per_batch, "valid")
+    require_finite(scores.log_odds, [example.source for example in examples])
     return np.array([example.label for example in examples]), scores.log_odds
 
 

@@ -108,6 +108,7 @@ def build_prompt(
     Raises PromptError if the label words aren't one token each, or if the instruction leaves no room for a text.
     """
     rendered = rendered or render(tokenizer, instruction)
+    protect_marks(tokenizer, rendered)
     cue = token_ids(tokenizer, CUE)
     prompt = Prompt(
         tokenizer=tokenizer,
@@ -169,6 +170,21 @@ def render(tokenizer: PreTrainedTokenizerBase, instruction: str) -> dict[str, st
         raise PromptError("the chat template of the base model does not repeat the user's text once and unchanged")
     before, after = whole.split(PLACEHOLDER)
     return {"before": before, "after": after}
+
+
+def protect_marks(tokenizer: PreTrainedTokenizerBase, rendered: dict[str, str]) -> None:
+    """Makes the marks of the prompt special tokens, which a text is never read as.
+
+    Some tokenizers (DeepSeek's) have marks of turns among the added tokens that aren't special. Gemma's has line ends
+    there: tokens of white space alone stay as they are.
+    """
+    used = {*token_ids(tokenizer, rendered["before"]), *token_ids(tokenizer, rendered["after"])}
+    added = [token for number, token in tokenizer.added_tokens_decoder.items() if number in used]
+    marks = [token for token in added if not token.special and token.content.strip()]
+    for token in marks:
+        token.special = True
+    if marks:
+        tokenizer.add_tokens(marks, special_tokens=True)
 
 
 def token_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
