@@ -114,7 +114,7 @@ def test_the_check_is_a_command_that_fails_in_a_sentence(project):
     command = ["env", f"PYTHONPATH={ROOT}", sys.executable, "-m", "stages.seeds", "--check"]
     done = subprocess.run(command, cwd=project / "项目", capture_output=True, text=True)
     assert done.returncode == 1
-    assert done.stderr.startswith(f"error: {project / '项目'}: DVC's queue fails or hangs in a folder whose path holds ")
+    assert done.stderr.startswith(f"error: {project / '项目'}: DVC's queue fails or hangs in a folder whose path ")
 
 
 def test_make_seeds_looks_before_it_queues():
