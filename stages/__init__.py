@@ -56,7 +56,7 @@ def run(main: Callable[[], None], spread: bool = False) -> None:
         main()
         leave_others()
     except UserError as error:
-        sys.exit(f"error: {error}{where_it_ran(str(error))}")
+        sys.exit(f"error: {error}")
     except Exception as error:
         reason = no_room(error)
         if reason is None:
@@ -85,16 +85,6 @@ def keep_lock() -> None:
             written.replace(LOCK_COPY)
         else:
             LOCK_COPY.unlink(missing_ok=True)
-
-
-def where_it_ran(message: str) -> str:
-    """A hint where an experiment lacks a file in data/raw, since it runs in a folder of its own; empty otherwise."""
-    if ".dvc/tmp/exps/" not in Path.cwd().as_posix() or "data/raw/" not in message:
-        return ""
-    return (
-        ". This experiment runs in a folder of its own, which holds what git and DVC know of the project: `dvc add` "
-        "the file and `git add` the .dvc file that this writes, or start the experiment with --copy-paths and the file"
-    )
 
 
 def start_processes(number: str) -> None:

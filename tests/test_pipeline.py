@@ -18,6 +18,7 @@ def project(tmp_path_factory, base_folder):
     raw = params.read_yaml(folder / "params.yaml")
     raw["models"]["tiny"] = {"source": "folder", "path": str(base_folder)}
     raw["model"] = "tiny"
+    raw["prompt"]["max_length"] = 150  # so that some texts are cut
     raw["train"] |= {"num_train_epochs": 1, "per_device_train_batch_size": 32, "eval_steps": 0.5, "learning_rate": 1e-2}
     raw["benchmark"] |= {
         "repeats": 1,
@@ -96,6 +97,20 @@ def test_all_six_stages_run_and_write_what_others_build_on(reproduced):
     assert metrics["data"]["shortcuts"]["first"].keys() >= {"feature", "f1"}
     assert 0 < metrics["data"]["baseline"]["f1"] <= 1
     assert metrics["evaluate"]["model"]["average_precision"] != metrics["evaluate"]["zero_shot"]["average_precision"]
+
+
+def test_each_stage_that_cuts_texts_says_how_many(reproduced):
+    project, printed = reproduced
+    told = dict(re.findall(r"^(\w+): WARNING: (\d+ of \d+) texts of (?:train|test) \(.*max_length", printed, re.M))
+    data, train, evaluate = (read_json(project / f"metrics/{name}.json") for name in ("data", "train", "evaluate"))
+    counts = {
+        "prepare": data["test"]["tokens"]["over_max_length"],
+        "train": train["facts"]["rows_truncated"],
+        "evaluate": evaluate["size"]["rows_truncated"],
+    }
+    assert min(counts.values()) > 0
+    rows = {name: data["train" if name == "train" else "test"]["rows"] for name in counts}
+    assert told == {name: f"{count} of {rows[name]}" for name, count in counts.items()}
 
 
 def test_predictions_stand_in_the_order_of_test_and_give_the_metrics(reproduced):

@@ -174,7 +174,9 @@ def test_a_file_that_an_experiments_copy_lacks_is_to_be_added(tmp_path, monkeypa
     copy = tmp_path / ".dvc/tmp/exps/tmpabc"
     copy.mkdir(parents=True)
     monkeypatch.chdir(copy)
-    with pytest.raises(DataError, match=r"without the files that git ignores. Run `dvc add data/raw/x.jsonl` and"):
+    with pytest.raises(
+        DataError, match=r"without the files that git ignores. Run `dvc add data/raw/x.jsonl` and.*--copy-paths"
+    ):
         list(lines(Path("data/raw/x.jsonl")))
 
 

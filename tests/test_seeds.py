@@ -1,5 +1,7 @@
 import dataclasses
+import shutil
 import subprocess
+import sys
 
 import pytest
 
@@ -104,6 +106,15 @@ def test_a_folder_in_which_the_queue_would_hang_is_named(project, monkeypatch, n
     (project / "with space-1.0_x").mkdir()
     monkeypatch.chdir(project / "with space-1.0_x")
     require_queue(chosen(pool="data/sample/pool.jsonl"))
+
+
+def test_the_check_is_a_command_that_fails_in_a_sentence(project):
+    (project / "项目").mkdir()
+    shutil.copyfile(ROOT / "params.yaml", project / "项目/params.yaml")
+    command = ["env", f"PYTHONPATH={ROOT}", sys.executable, "-m", "stages.seeds", "--check"]
+    done = subprocess.run(command, cwd=project / "项目", capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: {project / '项目'}: DVC's queue fails or hangs in a folder whose path ")
 
 
 def test_make_seeds_looks_before_it_queues():

@@ -1,7 +1,7 @@
 """The logits that decide: those of the answer's tokens, and no others."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -116,10 +116,17 @@ def label_rows(model: nn.Module, label_ids: torch.Tensor, vocabulary: bool) -> I
             return rows
         return torch.cat([functional.linear(hidden, head.weight, head.bias).float(), rows.float()], dim=-1)
 
+    with computing(head, forward):
+        yield True
+
+
+@contextlib.contextmanager
+def computing(head: nn.Module, forward: Callable[[torch.Tensor], torch.Tensor]) -> Iterator[None]:
+    """Makes the output head compute `forward` instead of its own."""
     own = head.__dict__.get("forward")  # where a library has put one on the module
     head.forward = forward
     try:
-        yield True
+        yield
     finally:
         del head.forward
         if own is not None:

@@ -21,7 +21,7 @@ from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from stages import world_size
-from stages.model.answer import answer_logits, output_head, padded_logits, to_device
+from stages.model.answer import answer_logits, computing, output_head, padded_logits, to_device
 from stages.model.layout import Layout, chosen_layout, set_layout, underlying
 from stages.model.load import ModelError
 from stages.model.packed import attend_as_shipped, attend_packed
@@ -237,15 +237,8 @@ def differences(
 @contextlib.contextmanager
 def headless(model: nn.Module) -> Iterator[None]:
     """Makes the logits the hidden states that the output head would see."""
-    head = output_head(model)
-    own = head.__dict__.get("forward")
-    head.forward = lambda hidden: hidden
-    try:
+    with computing(output_head(model), lambda hidden: hidden):
         yield
-    finally:
-        del head.forward
-        if own is not None:
-            head.forward = own
 
 
 def first_line(error: Exception) -> str:

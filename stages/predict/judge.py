@@ -18,8 +18,8 @@ from stages.model.selected import load_selected
 from stages.model.share import from_first
 from stages.paths import SELECTED
 from stages.predict.output import Judged, Output, writing
-from stages.predict.read import Row, digest, empty, name_of, parse_window, windows
-from stages.text.jsonl import DataError
+from stages.predict.read import Row, digest, empty, parse_window, windows
+from stages.text.jsonl import DataError, name_of
 from stages.text.prompt import report_truncated
 
 

@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 from stages.model.score import WINDOW
-from stages.text.jsonl import STANDARD_INPUT, DataError, input_text, lines, parse_object, require_encodable
+from stages.text.jsonl import STANDARD_INPUT, DataError, input_text, lines, name_of, parse_object, require_encodable
 
 SHOWN = 10
 SPACE = re.compile(r"[ \t\r]*")
@@ -118,7 +118,3 @@ def parse_window(path: Path, window: Lines) -> list[Row]:
 def digest(window: Lines) -> str:
     """sha256 of a window's lines; blank lines and line ends don't count."""
     return hashlib.sha256(b"\n".join(line for _, line in window)).hexdigest()
-
-
-def name_of(path: Path) -> str:
-    return "standard input" if path == STANDARD_INPUT else str(path)

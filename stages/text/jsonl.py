@@ -82,7 +82,7 @@ def lines(path: Path) -> Iterator[tuple[int, bytes]]:
     removed from the start of any line: joined files hold several.
     Raises DataError if the file is missing, a folder, a damaged gzip file, or no text in UTF-8 by its first bytes.
     """
-    name = "standard input" if path == STANDARD_INPUT else path
+    name = name_of(path)
     try:
         with opened(path) as file:
             for number, line in enumerate(file, 1):
@@ -97,6 +97,11 @@ def lines(path: Path) -> Iterator[tuple[int, bytes]]:
         raise DataError(f"{name} is no file that can be read ({error}): {what_to_do(path)}") from None
 
 
+def name_of(path: Path) -> str:
+    """The input as messages name it."""
+    return "standard input" if path == STANDARD_INPUT else str(path)
+
+
 def what_to_do(path: Path) -> str:
     """What helps where a file can't be read."""
     if "\0" not in str(path) and Path(f"{path}.dvc").is_file():
@@ -104,7 +109,8 @@ def what_to_do(path: Path) -> str:
     if DVC_COPIES in Path.cwd().as_posix():
         return (
             "`dvc exp run --queue` and `--temp` work in a copy of the project without the files that git ignores. Run "
-            f"`dvc add {path}` and commit {path}.dvc, or leave these options out"
+            f"`dvc add {path}` and `git add {path}.dvc`, or leave these options out, or copy the file there too with "
+            f"`--copy-paths {path}`"
         )
     return "put one there, or name another"
 
