@@ -163,9 +163,18 @@ def fraction_weights(y_true: np.ndarray, fraud_fraction: float | None) -> np.nda
     return np.where(y_true, fraud_fraction / share, (1 - fraud_fraction) / (1 - share))
 
 
-def metrics_at_fraction(y_true: np.ndarray, y_score: np.ndarray, threshold: float, fraud_fraction: float | None):
+def metrics_at_fraction(
+    y_true: np.ndarray, y_score: np.ndarray, threshold: float, fraud_fraction: float | None, log_odds: np.ndarray
+) -> dict[str, float]:
     """Precision, recall, F1 and average precision as if that share of the texts were fraud (None: as they are), and
-    the share. What is promised on one set is held against another by these: precision hangs on the share."""
+    the share. What is promised on one set is held against another by these: precision hangs on the share.
+
+    Args:
+        y_true, y_score: labels (bool) and probabilities of shape (n_samples,).
+        threshold: of the probability.
+        fraud_fraction: the share.
+        log_odds: what the probabilities were made of, to rank by, as in score_metrics.
+    """
     weights = fraction_weights(y_true, fraud_fraction)
     precision, recall, f1, _ = precision_recall_fscore_support(
         y_true, np.asarray(y_score) >= threshold, average="binary", zero_division=0, sample_weight=weights
@@ -174,6 +183,6 @@ def metrics_at_fraction(y_true: np.ndarray, y_score: np.ndarray, threshold: floa
         "precision": float(precision),
         "recall": float(recall),
         "f1": float(f1),
-        "average_precision": float(average_precision_score(y_true, y_score, sample_weight=weights)),
+        "average_precision": float(average_precision_score(y_true, log_odds, sample_weight=weights)),
         "fraud_fraction": float(np.mean(y_true)) if fraud_fraction is None else fraud_fraction,
     }

@@ -53,7 +53,22 @@ class TestBlankCases:
             limit_rejected(only, 1.0)
 
     @pytest.mark.parametrize(
-        "case", ["", " ", "\u3000", "\u200b", "nan", "NaN", "None", "<NA>", "NULL", "#N/A", "1.38E+10"]
+        "case",
+        [
+            "",
+            " ",
+            "\u3000",
+            "\u200b",
+            "nan",
+            "NaN",
+            "None",
+            "<NA>",
+            "NULL",
+            "#N/A",
+            "#DIV/0!",
+            "1.38E+10",
+            '"1,38E+10"',
+        ],
     )
     def test_what_stands_for_no_case_in_an_export_is_set_aside(self, tmp_path, case):
         rows = read_dialogues(write(tmp_path / "x.csv", table(f"{case},A,x,true", f"{case},B,y,false")), PREPARE)
@@ -120,6 +135,20 @@ class TestLabels:
         assert [(e.input, e.label) for e in rows.examples] == [("A: x\nA: y", True)]
         assert reasons(rows) == [(3, "content is ''; expected a text that is not blank")]
 
+    @pytest.mark.parametrize("lacking", ['"speaker": "B", "content": null', '"speaker": "B"', '"content": "pay"'])
+    def test_and_though_its_text_or_its_speaker_is_missing(self, tmp_path, lacking):
+        """pandas writes null where a cell is blank, and other programs leave the key out."""
+        row = '{"case": "a", "speaker": "A", "content": "%s", "is_fraud": 0}\n'
+        content = row % "x" + f'{{"case": "a", {lacking}, "is_fraud": 1}}\n' + row % "y"
+        rows = read_dialogues(write(tmp_path / "x.jsonl", content), ONE_SIZE)
+        assert [(e.input, e.label) for e in rows.examples] == [("A: x\nA: y", True)]
+        assert [line for line, _ in reasons(rows)] == [2]
+
+    def test_a_speaker_of_null_is_a_blank_one(self, tmp_path):
+        row = '{"case": "a", "speaker": null, "content": "x", "is_fraud": 1}\n'
+        rows = read_dialogues(write(tmp_path / "x.jsonl", row), ONE_SIZE)
+        assert [(e.input, e.label) for e in rows.examples] == [("x", True)]
+
 
 class TestTables:
     def test_pandas_index_and_excels_blank_columns_are_no_values(self, tmp_path):
@@ -146,6 +175,11 @@ class TestTables:
         assert [e.input for e in rows.examples] == ["A: y"]
         assert reasons(rows) == [(2, "more columns than the header names: quote a text that holds a comma")]
 
+    def test_a_comma_in_a_text_is_no_label_where_the_label_is_blank(self, tmp_path):
+        rows = read_dialogues(write(tmp_path / "x.csv", table("a,A,I owe you, 1,", "a,A,y,0")), ONE_SIZE)
+        assert [(e.input, e.label) for e in rows.examples] == [("A: y", False)]
+        assert reasons(rows) == [(2, "more columns than the header names: quote a text that holds a comma")]
+
     @pytest.mark.parametrize(
         ("header", "found"),
         [
@@ -167,6 +201,12 @@ class TestTables:
         for joined in (one + one, b"\xef\xbb\xbf" + one + b"\xef\xbb\xbf" + one):
             with pytest.raises(DataError, match=r"x.csv:4: the header comes again, so files were joined"):
                 read_dialogues(write(tmp_path / "x.csv", joined), PREPARE)
+
+    @pytest.mark.parametrize("header", ["Case,Speaker,Content,Is_fraud", "speaker,case,content,is_fraud,note"])
+    def test_so_are_tables_with_headers_of_two_kinds(self, tmp_path, header):
+        content = table("1,A,x,1") + f"{header}\n1,B,y,0,\n"
+        with pytest.raises(DataError, match=r"x.csv:3: the header comes again, so files were joined"):
+            read_dialogues(write(tmp_path / "x.csv", content), PREPARE)
 
     def test_a_case_that_resumes_after_another_one_is_reported(self, tmp_path):
         rows = read_dialogues(write(tmp_path / "x.csv", table("1,A,x,1", "2,B,y,0", "1,A,z,0", "1,A,w,0")), ONE_SIZE)

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import CONFIG_MAPPING, AutoModelForCausalLM
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM, Qwen2Config
 
 from stages import UserError
 from stages.evaluate.generate import generate_verdicts
 from stages.model.adapter import attach_adapter, load_adapter
 from stages.model.answer import answer_logits
-from stages.model.exactness import choose_layout, use_layout
+from stages.model.exactness import checked_inputs, choose_layout, use_layout
 from stages.model.layout import Layout, layout_of, underlying
 from stages.model.load import ModelError, load_base
 from stages.model.packed import attend_as_shipped
@@ -402,3 +402,11 @@ def test_experts_that_stay_unquantized_are_told_of(tokenizer, prompt, tmp_path, 
     assert re.search(r"WARNING: MixtralForCausalLM: \d\d% of the bytes are experts", capsys.readouterr().out)
     load_base(METHODS["qlora"], tiny("LFM2", tokenizer, tmp_path / "conv"), CPU)
     assert "experts" not in capsys.readouterr().out
+
+
+def test_a_text_beyond_every_bound_of_the_model_is_compared(prompt):
+    config = Qwen2Config(sliding_window=40, use_sliding_window=True, max_position_embeddings=200)
+    lengths = [len(ids) for ids in checked_inputs(prompt, config)]
+    assert 200 < max(lengths) <= prompt.max_length
+    config.max_position_embeddings = prompt.max_length  # no text is longer
+    assert 40 < max(len(ids) for ids in checked_inputs(prompt, config)) < 200

@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
-from sklearn.metrics import average_precision_score, brier_score_loss, f1_score, roc_auc_score
+from sklearn.metrics import average_precision_score, brier_score_loss, f1_score, precision_recall_curve, roc_auc_score
 
 from stages import params
 from stages.evaluate.compare import report, slices
 from stages.evaluate.intervals import bootstrap, interval, weighted_metrics
 from stages.evaluate.systems import System, scored
+from stages.evaluate.tables import write_plots
+from stages.metrics import metrics_at_fraction
 from stages.prepare.__main__ import main as prepare_main
 from stages.prepare.baseline import fit_baseline, log_odds
 from stages.prepare.dialogues import read_dialogues
@@ -23,6 +25,7 @@ from stages.prepare.leaks import find_leaks
 from stages.prepare.overlap import SHINGLE, find_alike, normalize
 from stages.prepare.shortcuts import find_shortcuts
 from stages.prepare.split import balance, drop_conflicting, limit_units, split_pool
+from stages.report import read_csv
 from stages.text.example import Example
 from stages.text.jsonl import DataError
 from stages.text.speakers import remove_speakers
@@ -388,13 +391,20 @@ def test_a_set_of_one_class_has_decisions_but_no_order():
     assert "average_precision" not in whole["model"]
 
 
-def test_a_low_temperature_does_not_blur_the_order():
+def test_a_low_temperature_does_not_blur_the_order(tmp_path):
     log_odds = np.array([50.0, 60.0, 70.0, 80.0])
     y_true = np.array([False, True, False, True])
     system = scored(log_odds, 0.2, 0.5)
     assert len(set(system.y_score)) == 1  # expit is 1.0 for all
     assert system.metrics(y_true)["roc_auc"] == 0.75
     assert weighted_metrics(system, y_true, np.ones((1, 4)))["roc_auc"][0] == 0.75
+    precision = system.metrics(y_true)["average_precision"]
+    assert metrics_at_fraction(y_true, system.y_score, 0.5, None, log_odds)["average_precision"] == precision
+    rows = [Example("a", bool(label), category="c") for label in y_true]
+    sliced = [row for row in slices("test", rows, {"model": system}) if row["by"] == "category"]
+    assert [(row["roc_auc"], row["average_precision"]) for row in sliced] == [(0.75, precision)]
+    write_plots(tmp_path, rows, {"model": system})
+    assert len(read_csv(tmp_path / "precision_recall/model.csv")) == len(precision_recall_curve(y_true, log_odds)[0])
 
 
 def test_few_units_have_no_intervals_and_a_resample_of_one_class_does_not_count():

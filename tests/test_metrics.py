@@ -105,10 +105,10 @@ def test_a_share_of_fraud_is_as_if_the_others_stood_there_more_often(rows, times
         assert decided["fp"] + 5 * decided["fn"] == pytest.approx(same["fp"] + 5 * same["fn"])
     else:
         assert decided["recall"] == same["recall"]
-    told = metrics_at_fraction(y_true, y_score, threshold, weighted.fraud_fraction)
+    told = metrics_at_fraction(y_true, y_score, threshold, weighted.fraud_fraction, y_score)
     for metric in ("precision", "recall", "f1", "average_precision"):
         assert told[metric] == pytest.approx(same[metric])
-    untouched = metrics_at_fraction(y_true, y_score, threshold, None)
+    untouched = metrics_at_fraction(y_true, y_score, threshold, None, y_score)
     assert untouched["precision"] == score_metrics(y_true, y_score, threshold)["precision"]
     assert untouched["fraud_fraction"] == y_true.mean()
 

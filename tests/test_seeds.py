@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from stages import UserError, params
+from stages.seeds.__main__ import main
 from stages.seeds.experiments import require_queue
 from stages.seeds.spread import Run, finished, same_but_for_seed, spread
 from tests.conftest import ROOT
@@ -120,3 +121,12 @@ def test_the_check_is_a_command_that_fails_in_a_sentence(project):
 def test_make_seeds_looks_before_it_queues():
     lines = subprocess.run(["make", "--dry-run", "seeds"], cwd=ROOT, capture_output=True, text=True).stdout
     assert 0 < lines.index("stages.repro --mend") < lines.index("stages.seeds --check") < lines.index("--queue")
+
+
+@pytest.mark.parametrize("arguments", [[], ["--check"]])
+def test_a_method_that_keeps_one_seed_has_no_spread(changed, tmp_path, monkeypatch, arguments):
+    changed({"methods/qlora/train": {"seed": 7}})
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["seeds", *arguments])
+    with pytest.raises(UserError, match="methods.qlora.train.seed is 7 and replaces train.seed"):
+        main()

@@ -14,6 +14,7 @@ from stages.params import Train
 from stages.report import read_csv
 from stages.text.batches import Collator
 from stages.text.example import Example
+from stages.train.__main__ import report_replaced
 from stages.train.callbacks import split_history, write_history
 from stages.train.states import States
 from stages.train.trainer import LabelTrainer, cut, training_arguments, training_rows
@@ -185,3 +186,10 @@ def test_training_stops_when_valid_gets_no_better(base_folder, prompt, examples,
     trainer = trainer_for(base_folder, prompt, examples, train, tmp_path)
     trainer.train()
     assert [row["step"] for row in valid_history(trainer)] == [4, 8, 12]
+
+
+def test_what_a_method_puts_in_the_place_of_params_is_said(changed, capsys):
+    report_replaced(params.load(changed({"method": "qlora-gpu"})))
+    assert "train: train.learning_rate is 0.0004, by methods.qlora-gpu.train\n" in capsys.readouterr().out
+    report_replaced(params.load(changed({"method": "qlora"})))
+    assert not capsys.readouterr().out

@@ -44,7 +44,7 @@ def main() -> None:
         report_truncated("evaluate", name, truncated, len(examples), prompt.truncation_side)
         labels = [row.label for row in examples]
         if not systems["model"].written and len(set(labels)) == 2:
-            kept[name] = selected.at_promised_fraction(labels, systems["model"].y_score)
+            kept[name] = selected.at_promised_fraction(labels, systems["model"].log_odds)
         sliced += slices(name, examples, systems)
         errors += worst_errors(name, examples, systems, evaluate.errors_listed)
         write_predictions(PREDICTIONS / f"{name}.csv", examples, systems)

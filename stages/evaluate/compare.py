@@ -81,7 +81,7 @@ def slices(name: str, examples: list[Example], systems: dict[str, System]) -> It
             metrics = decision_metrics(y_true, part.y_pred)
             metrics |= dict.fromkeys(undefined_metrics(metrics))
             if not part.written and 0 < y_true.sum() < len(y_true):
-                metrics |= ranking_metrics(y_true, part.y_score)
+                metrics |= ranking_metrics(y_true, part.log_odds)
             whole = {"set": name, "by": by, "value": value, "system": system, "rows": len(y_true)}
             yield whole | {"fraud": int(y_true.sum())} | metrics
 

@@ -52,7 +52,8 @@ def write_plots(folder: Path, test: list[Example], systems: dict[str, System]) -
     ]
     write_csv(folder / "confusion.csv", decided, ["actual", "predicted"])
     for name, system in systems.items():
-        precision, recall, _ = precision_recall_curve(y_true, np.nan_to_num(system.y_score))
+        order = np.nan_to_num(system.y_score) if system.written else system.log_odds
+        precision, recall, _ = precision_recall_curve(y_true, order)
         keep = np.unique(np.linspace(0, len(recall) - 1, CURVE_POINTS).round().astype(int))
         write_points(folder / f"precision_recall/{name}.csv", ("recall", "precision"), recall[keep], precision[keep])
         chosen = decision_metrics(y_true, system.y_pred)

@@ -164,11 +164,11 @@ def worst(tried: Tried, layout: Layout) -> str:
 
 def checked_inputs(prompt: Prompt, config: PretrainedConfig) -> list[list[int]]:
     """The model's input for each of TEXTS. Where the model treats tokens beyond a bound in another way, and texts may
-    be that long, one more reaches over it."""
+    be that long, one more reaches over it; where there are several bounds, over all of them."""
     short = prompt.tokenize(list(TEXTS))
     same = min(len(short[-1]), len(short[-2]), LONGEST)
     texts = [*short[:-2], short[-2][:same], short[-1][:same]]
-    bound = min((bound for bound in bounds(config.to_dict()) if bound < prompt.max_length), default=0)
+    bound = max((bound for bound in bounds(config.to_dict()) if bound < prompt.max_length), default=0)
     if bound:
         over = min(prompt.room, bound + same)
         texts.append((short[-2] * (over // len(short[-2]) + 1))[:over])

@@ -62,9 +62,10 @@ class Selected:
         """Of fraud, shape (n,)."""
         return calibrated(log_odds, self.temperature)
 
-    def at_promised_fraction(self, y_true: np.ndarray, probability: np.ndarray) -> dict[str, float]:
+    def at_promised_fraction(self, y_true: np.ndarray, log_odds: np.ndarray) -> dict[str, float]:
         """What became of the promise on another set, at the share of fraud that it was made for."""
-        return metrics_at_fraction(y_true, probability, self.threshold, self.promised["fraud_fraction"])
+        share = self.promised["fraud_fraction"]
+        return metrics_at_fraction(y_true, self.probability(log_odds), self.threshold, share, log_odds)
 
     @property
     def threshold_rule(self) -> Select:

@@ -210,7 +210,7 @@ def parse_cells(path: Path, line: int, columns: list[str], cells: list[str], raw
         cells: values of the row.
         raw: bytes of the row.
     """
-    if cells == columns:
+    if {*KEYS} <= {cell.strip().lower() for cell in cells}:
         raise DataError(
             f"{path}:{line}: the header comes again, so files were joined here, and cases of one name would be mixed: "
             "give each file by itself, in a folder"
@@ -222,7 +222,7 @@ def parse_cells(path: Path, line: int, columns: list[str], cells: list[str], raw
     if spans_rows(raw.decode("utf-8"), columns):
         return ValueError("a quote that opens in one row closes in a later one: double the quotes of a text")
     named = max(number for number, name in enumerate(columns, 1) if name.strip())
-    if any(cell.strip() for cell in cells[named:]):
+    if len(cells) > len(columns) or any(cell.strip() for cell in cells[named:]):
         return ValueError("more columns than the header names: quote a text that holds a comma")
     return dict(zip(columns, cells, strict=False))
 
@@ -251,18 +251,17 @@ def add_utterance(dialogues: dict[str, Dialogue], row: dict[str, Any] | ValueErr
     """
     if isinstance(row, ValueError):
         raise row
-    for key in KEYS:
-        if required(row, key) is None:
-            raise ValueError(f"{key} is missing")
+    required(row, "case")
     case = identifier(row, "case")
     if not case:
         raise ValueError(
             "case is blank; expected the name of the row's dialogue in every row (of merged cells: fill down)"
         )
-    flagged = parse_label(row["is_fraud"], "is_fraud")
+    flagged = parse_label(required(row, "is_fraud"), "is_fraud")
     dialogue = dialogues.setdefault(case, Dialogue())
     if flagged and dialogue.first_flagged is None:
         dialogue.first_flagged = line
+    required(row, "speaker")
     speaker, content = (" ".join(text.split()) for text in (optional(row, "speaker"), input_text(row, "content")))
     dialogue.utterances.append(Utterance(f"{speaker}: {content}" if speaker else content, flagged, line))
     return case

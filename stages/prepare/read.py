@@ -23,8 +23,9 @@ from stages.text.jsonl import (
 
 LABELS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
 # What pandas and Excel write where a value is missing or could not be computed.
-MISSING = {"nan", "NaN", "NaT", "None", "<NA>", "null", "NULL", "#N/A", "#REF!", "#NAME?", "#VALUE!"}
-SHORTENED = re.compile(r"\d(\.\d+)?[Ee]\+\d+")  # Excel's 1.38E+10, in which different long numbers look the same
+MISSING = {"nan", "NaN", "NaT", "None", "<NA>", "null", "NULL", "N/A", "undefined"}
+MISSING |= {"#N/A", "#REF!", "#NAME?", "#VALUE!", "#DIV/0!", "#NUM!", "#NULL!"}
+SHORTENED = re.compile(r"\d([.,]\d+)?[Ee]\+\d+")  # Excel's 1.38E+10, in which different long numbers look the same
 EXACT = 2**53  # whole numbers below it are exact in a float
 SHOWN = 10
 # The start of a reason, and what to do where it is that of a whole file.

@@ -21,8 +21,14 @@ def main() -> None:
         "--check", action="store_true", help="only whether queued experiments would have all that they need"
     )
     arguments = parser.parse_args()
+    chosen = params.load()
+    if "seed" in chosen.method.train:
+        raise UserError(
+            f"methods.{chosen.method_name}.train.seed is {chosen.method.train['seed']} and replaces train.seed, so "
+            "that all runs would be the same one; expected no seed there: remove it"
+        )
     if arguments.check:
-        require_queue(params.load())
+        require_queue(chosen)
         return
     shown = subprocess.run(["dvc", "exp", "show", "--json"], capture_output=True, text=True)
     if shown.returncode:

@@ -34,7 +34,7 @@ def main() -> None:
     probability = calibrated(log_odds, temperature)
     threshold = choose_threshold(y_true, probability, chosen.select)
     valid = {"loss": float(best["loss"]), **score_metrics(y_true, probability, threshold, log_odds)}
-    promised = metrics_at_fraction(y_true, probability, threshold, chosen.select.fraud_fraction)
+    promised = metrics_at_fraction(y_true, probability, threshold, chosen.select.fraud_fraction, log_odds)
     selected = Selected(
         step=step,
         threshold=threshold,

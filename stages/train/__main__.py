@@ -28,6 +28,7 @@ from stages.train.trainer import LabelTrainer, training_arguments, training_rows
 
 def main() -> None:
     chosen = params.load()
+    report_replaced(chosen)
     device = pick_device()
     require_whole_base(BASE_MODEL)
     trainings = RUNS / "train"
@@ -39,6 +40,13 @@ def main() -> None:
         if state is None or not read_json(state / PROGRESS_FILE)["finished"]:
             state = train(chosen, device, states, state)
         publish(state, states.folder / CHECKPOINTS.name, device)
+
+
+def report_replaced(chosen: Params) -> None:
+    """Prints what the method puts in the place of keys of params.yaml's sections: there, they do nothing."""
+    for section, values in (("train", chosen.method.train), ("prompt", chosen.method.prompt)):
+        for key, value in values.items():
+            print(f"train: {section}.{key} is {value!r}, by methods.{chosen.method_name}.{section}")
 
 
 def train(chosen: Params, device: torch.device, states: States, state: Path | None) -> Path:
