@@ -22,6 +22,8 @@ from stages.predict.read import Row, digest, empty, parse_window, windows
 from stages.text.jsonl import DataError, name_of
 from stages.text.prompt import report_truncated
 
+CODE = ("*.py", "model/*.py", "text/*.py", "predict/*.py")  # that a score and a probability come from
+
 
 @dataclass(frozen=True)
 class Window:
@@ -108,7 +110,8 @@ def sources(path: Path, window: Window | None, rows: int) -> list[str]:
 
 def settings(max_tokens_per_batch: int) -> dict[str, str]:
     """All that a score depends on but its text: rows are resumed only where none of it changed."""
-    code = sorted(file for room in ("model", "text", "predict") for file in Path(stages.__path__[0], room).glob("*.py"))
+    package = Path(stages.__file__).parent
+    code = sorted(file for pattern in CODE for file in package.glob(pattern))
     return {
         "selected model": files_sha256(sorted(file for file in SELECTED.iterdir() if file.is_file())),
         "code": files_sha256(code),
