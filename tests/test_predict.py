@@ -31,6 +31,7 @@ from stages.model.score import SCORING, label_scores, require_finite
 from stages.model.selected import Selected, load_selected, write_selected
 from stages.predict.__main__ import main
 from stages.predict.judge import Window, sources, write_window
+from stages.predict.judge import settings as made_with
 from stages.predict.output import PartialFile, Stream
 from stages.predict.read import parse_row
 from stages.report import read_json, replacing, write_json
@@ -486,6 +487,21 @@ def test_rows_of_other_settings_or_of_another_model_are_not_kept(folder, predict
         record.write_bytes(before)
     assert f"was scored with a different {changed}: all rows are scored anew" in started.said
     assert out.read_bytes() == plain.read_bytes()
+
+
+def test_the_code_that_a_probability_comes_from_is_a_setting(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(folder)
+    package = Path(shutil.copytree(ROOT / "stages", tmp_path / "stages", ignore=shutil.ignore_patterns("__pycache__")))
+    monkeypatch.setattr("stages.__file__", str(package / "__init__.py"))
+    before = made_with(4096)
+    for name in ("metrics.py", "model/score.py", "text/prompt.py", "predict/read.py"):
+        with (package / name).open("a") as file:
+            file.write("# changed")
+        after = made_with(4096)
+        assert {key for key in before if before[key] != after[key]} == {"code"}
+        before = after
+    (package / "evaluate/compare.py").write_text("# changed")
+    assert made_with(4096) == before
 
 
 @pytest.mark.parametrize("damage", ["rows cut", "rows changed", "log cut", "log changed", "no log", "no rows"])

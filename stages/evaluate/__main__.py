@@ -69,6 +69,13 @@ def main() -> None:
 
 
 def build_judges(evaluate: Evaluate, model, prompt, selected, valid: list[Example]) -> dict[str, Judge]:
+    """The systems to compare.
+
+    Args:
+        evaluate: the section of that name.
+        model, prompt, selected: as load_selected gives them.
+        valid: rows on which the other systems' temperature and threshold are chosen.
+    """
     rule = selected.threshold_rule
     if evaluate.mode == "generate":
         judges = {name: generation_judge(model, prompt, evaluate, name == "model") for name in ("model", "zero_shot")}

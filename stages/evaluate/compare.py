@@ -62,8 +62,15 @@ def part_report(examples: list[Example], systems: dict[str, System], samples: in
 
 
 def rate_bounds(system: System, y_true: np.ndarray, units: np.ndarray, samples: int) -> dict[str, float]:
-    """Intervals of rates that need one class only: false_alarms_per_1000 of the harmless texts, and where there are
-    none, recall. Of fewer than FEWEST_UNITS units none."""
+    """Interval of the rate that needs one class only: false_alarms_per_1000 of the harmless texts, or recall where
+    there are none. Empty for fewer than FEWEST_UNITS units.
+
+    Args:
+        system: the classifier's output on a set.
+        y_true: bool of shape (n,).
+        units: of shape (n,), which unit each text belongs to.
+        samples: how many resamples the bootstrap draws.
+    """
     name, rows, scale = ("recall", y_true, 1) if y_true.all() else ("false_alarms_per_1000", ~y_true, 1000)
     if len(set(units[rows].tolist())) < FEWEST_UNITS:
         return {}

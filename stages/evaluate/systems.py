@@ -138,7 +138,13 @@ def scored(
     seconds: float | None = None,
     truncated: int | None = None,
 ) -> System:
-    """A system by the log-odds (n,) of a set, calibrated by the temperature; the rest as in System."""
+    """A system by its scores of a set.
+
+    Args:
+        log_odds: of fraud, shape (n,).
+        temperature: divides them, for probabilities.
+        threshold, seconds, truncated: as in System.
+    """
     return System(calibrated(log_odds, temperature), threshold, log_odds, seconds, truncated)
 
 

@@ -30,10 +30,7 @@ def from_hub(model: Model, staging: Path) -> Path:
 
     folder = staging / "snapshot"
     try:
-        for patterns in (DESCRIPTIONS, PATTERNS):  # the weights only after a look at the rest
-            snapshot_download(model.id, revision=model.revision, local_dir=folder, allow_patterns=patterns)
-            if patterns is DESCRIPTIONS:
-                require_usable(folder, model.id)
+        download_checked(snapshot_download, model, folder)
     except (HfHubHTTPError, LocalEntryNotFoundError, httpx2.HTTPError, OSError) as error:
         raise FetchError(
             f"{model.id}@{model.revision[:12]} could not be downloaded from the model hub: {error}\n"
@@ -50,10 +47,7 @@ def from_modelscope(model: Model, staging: Path) -> Path:
 
     folder = staging / "snapshot"
     try:
-        for patterns in (DESCRIPTIONS, PATTERNS):  # the weights only after a look at the rest
-            snapshot_download(model.id, revision=model.revision, local_dir=str(folder), allow_patterns=patterns)
-            if patterns is DESCRIPTIONS:
-                require_usable(folder, model.id)
+        download_checked(snapshot_download, model, folder)
     except FetchError:
         raise
     except Exception as error:  # modelscope raises many kinds, some bare
@@ -62,6 +56,14 @@ def from_modelscope(model: Model, staging: Path) -> Path:
             "Files that arrived whole are kept; `dvc repro` goes on from there."
         ) from error
     return folder
+
+
+def download_checked(download: Callable[..., str], model: Model, folder: Path) -> None:
+    """Downloads the descriptions and, if they are those of a usable model, the weights."""
+    where = {"revision": model.revision, "local_dir": str(folder)}
+    download(model.id, allow_patterns=DESCRIPTIONS, **where)
+    require_usable(folder, model.id)
+    download(model.id, allow_patterns=PATTERNS, **where)
 
 
 def from_folder(model: Model, staging: Path) -> Path:

@@ -210,8 +210,15 @@ def alone(model: nn.Module, rows: list[dict[str, list[int]]]) -> torch.Tensor:
 def differences(
     model: nn.Module, prompt: Prompt, rows: list[dict[str, list[int]]], expected: torch.Tensor
 ) -> tuple[float, float]:
-    """How much a text's hidden states in company differ from `expected`, and how much they change with the company, as
-    shares of what separates the texts; infinity where the architecture doesn't take this layout."""
+    """How much a text's hidden states in company differ from those alone, and how much they change with the company, as
+    shares of what separates the texts; infinity where the architecture doesn't take this layout.
+
+    Args:
+        model: in the layout that is tried.
+        prompt: whose prefix all rows begin with.
+        rows: model input of B texts.
+        expected: hidden states of each text alone, shape (B, H).
+    """
     shared = len(prompt.prefix)
     # The even rows in reverse behind the prompt's start: the odd ones, each behind an even one, should not notice.
     others = [

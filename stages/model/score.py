@@ -156,8 +156,14 @@ def score_batches(
 
 
 def scores_of(logits: torch.Tensor, words: torch.Tensor, has_rows: bool, vocabulary: bool) -> torch.Tensor:
-    """Log-odds (B, 1) and, with `vocabulary`, log-probabilities of the label words, (B, 3) in all, of logits as
-    `label_rows` gives them: the label words' rows last, if has_rows says so."""
+    """Log-odds (B, 1) or, with `vocabulary`, log-odds and the label words' log-probabilities (B, 3).
+
+    Args:
+        logits: of shape (B, ...), as the head gives them under `label_rows`.
+        words: ids (2,) of the label words, false first.
+        has_rows: whether the last two columns are the label words' rows.
+        vocabulary: whether log-probabilities are wanted.
+    """
     labels = logits[:, -2:] if has_rows else logits.index_select(1, words)
     log_odds = labels[:, 1:] - labels[:, :1]
     if not vocabulary:

@@ -23,7 +23,7 @@ from stages.model.shard import shard_blocks
 from stages.params import Method, Select
 from stages.paths import BASE_MODEL, SELECTED
 from stages.report import read_json, replacing_folder, write_json
-from stages.text.prompt import CUE, LABEL_WORDS, Prompt, build_prompt
+from stages.text.prompt import CUE, LABEL_WORDS, LOST, Prompt, build_prompt
 from stages.text.speakers import remove_speakers
 
 RECORD_FILE = "selected.json"
@@ -158,7 +158,7 @@ Judges whether a text is fraud. The prompt below ends with `{CUE}`; the next tok
 | loaded as | {selected.method_name}: {json.dumps(selected.method, ensure_ascii=False, sort_keys=True)} |
 | instruction | {selected.prompt["instruction"]} |
 | names of speakers in front of lines | {"removed first" if selected.speakers_removed else "left in"} |
-| texts are cut at | {selected.prompt["max_length"]} tokens with the prompt, on the {side} side |
+| texts are cut at | {selected.prompt["max_length"]} tokens with the prompt: a longer one loses its {LOST[side]} |
 | data set | {selected.dataset_name} |
 | checkpoint | step {selected.step}, by {selected.select["metric"]} on valid |
 | share of fraud that the threshold is for | {promised["fraud_fraction"]:.1%} |

@@ -22,6 +22,8 @@ from stages.predict.read import Row, digest, empty, parse_window, windows
 from stages.text.jsonl import DataError, name_of
 from stages.text.prompt import report_truncated
 
+CODE = ("*.py", "model/*.py", "text/*.py", "predict/*.py")  # that a score and a probability come from
+
 
 @dataclass(frozen=True)
 class Window:
@@ -79,7 +81,14 @@ def judge(path: Path, out: Output | None, total: int | None, max_tokens_per_batc
 
 
 def finish(path: Path, out: Output, counts: Counts, total: int | None) -> None:
-    """Makes the output whole and reports it. Raises DataError where there were no rows, or fewer than at the start."""
+    """Makes the output whole and reports it. Raises DataError where there were no rows, or fewer than at the start.
+
+    Args:
+        path: the input.
+        out: where the rows went.
+        counts: of all windows.
+        total: how many rows the input held before, None if that was not counted.
+    """
     if not counts.rows:
         raise empty(path)
     if total is not None and counts.rows < total:
@@ -90,8 +99,16 @@ def finish(path: Path, out: Output, counts: Counts, total: int | None) -> None:
 
 
 def write_window(out: Output, window: Window, probability: np.ndarray, threshold: float, cut: int) -> Judged:
-    """Writes the rows of a window, whose probabilities are of shape (n_rows,), with all their digits: a label is what
-    comparing the printed probability with the threshold gives."""
+    """Writes the rows of a window with all digits: a label is what comparing the printed probability with the threshold
+    gives.
+
+    Args:
+        out: where the rows go.
+        window: the rows.
+        probability: of fraud, shape (n_rows,).
+        threshold: from which on a text is called fraud.
+        cut: how many of the texts were cut.
+    """
     label = (probability >= threshold).tolist()
     rows = "".join(map(Row.judged, window.rows, label, probability.tolist())).encode()
     output_sha256 = hashlib.sha256(rows).hexdigest()
@@ -108,7 +125,8 @@ def sources(path: Path, window: Window | None, rows: int) -> list[str]:
 
 def settings(max_tokens_per_batch: int) -> dict[str, str]:
     """All that a score depends on but its text: rows are resumed only where none of it changed."""
-    code = sorted(file for room in ("model", "text", "predict") for file in Path(stages.__path__[0], room).glob("*.py"))
+    package = Path(stages.__file__).parent
+    code = sorted(file for pattern in CODE for file in package.glob(pattern))
     return {
         "selected model": files_sha256(sorted(file for file in SELECTED.iterdir() if file.is_file())),
         "code": files_sha256(code),
@@ -120,7 +138,13 @@ def settings(max_tokens_per_batch: int) -> dict[str, str]:
 
 
 def new_windows(path: Path, out: Output, counts: Counts, progress: tqdm) -> Iterator[Window]:
-    """The windows that are to be scored; those of an earlier run are counted and passed over."""
+    """The windows that are to be scored; those of an earlier run are counted and passed over.
+
+    Args:
+        path: the input.
+        out: knows which windows were kept.
+        counts, progress: take the kept ones.
+    """
     kept = 0
     for lines in windows(path):
         input_sha256 = digest(lines)

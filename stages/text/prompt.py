@@ -20,6 +20,7 @@ ANSWER_END = "}"
 PLAIN_TEMPLATE = "{instruction}\n\n{text}\n\n"
 PLACEHOLDER = "⟦text⟧"
 BETWEEN = "\n\n"  # repetitions of a text
+LOST = {"right": "end", "left": "beginning", "middle": "middle"}  # of a long text, by prompt.truncation_side
 GAP = " … "  # for what is cut out of the middle of a text
 
 
@@ -141,10 +142,9 @@ def report_truncated(stage: str, name: str, truncated: int, total: int, side: st
         side: prompt.truncation_side.
     """
     if truncated:
-        lost = {"right": "end", "left": "beginning", "middle": "middle"}[side]
         print(
             f"{stage}: WARNING: {truncated} of {total} texts of {name} ({truncated / total:.1%}) are longer than "
-            f"prompt.max_length allows and lose their {lost} (prompt.truncation_side {side})"
+            f"prompt.max_length allows and lose their {LOST[side]} (prompt.truncation_side {side})"
         )
 
 
