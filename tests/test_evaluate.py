@@ -203,3 +203,16 @@ def test_a_score_of_valid_that_is_no_number_chooses_no_threshold(tmp_path, monke
     monkeypatch.setattr("stages.select.__main__.label_scores", lambda *arguments: scores)
     with pytest.raises(UserError, match="a:2: the model's score is inf; expected a number"):
         score_valid(params.load(ROOT / "params.yaml"), tmp_path)
+
+
+@pytest.mark.parametrize("labels", [[False] * 40, [True, False] * 20])
+def test_answers_that_can_not_be_read_are_no_silent_calm(labels, capsys):
+    """In a set of harmless texts they would be 0.0 false alarms."""
+    examples, systems = set_of(labels, [0.0] * 40)
+    systems |= {"model": System(np.array([np.nan] * 30 + [0.0] * 10), 0.5)}
+    whole = report(examples, systems, EVALUATE)
+    assert whole["model"]["unparsable"] == 30
+    tell("calm", whole)
+    said = capsys.readouterr().out
+    assert "evaluate: WARNING: calm: model: 30 of 40 answers could not be read, and count as no alarm\n" in said
+    assert said.count("WARNING") == 1

@@ -92,6 +92,11 @@ def build_judges(evaluate: Evaluate, model, prompt, selected, valid: list[Exampl
 def tell(name: str, part: dict) -> None:
     for system in ("model", "zero_shot", "baseline", "always_fraud"):
         print(f"evaluate: {name}: {system}: {decisions_told(part[system])}")
+        if unparsable := part[system].get("unparsable"):
+            print(
+                f"evaluate: WARNING: {name}: {system}: {unparsable} of {part['size']['rows']} answers could not be "
+                "read, and count as no alarm"
+            )
     difference = part.get("difference", {})
     if "average_precision_low" in difference:
         value, low, high = (difference[f"average_precision{end}"] for end in ("", "_low", "_high"))

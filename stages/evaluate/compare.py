@@ -44,7 +44,7 @@ def part_report(examples: list[Example], systems: dict[str, System], samples: in
     always = decision_metrics(y_true, np.ones(len(y_true), dtype=bool))
     if y_true.all() or not y_true.any():
         decisions = {
-            name: decision_metrics(y_true, system.y_pred) | rate_bounds(system, y_true, units, samples)
+            name: system.decisions(y_true) | rate_bounds(system, y_true, units, samples)
             for name, system in systems.items()
         }
         return {"size": size, "always_fraud": always, **decisions}

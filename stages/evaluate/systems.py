@@ -58,12 +58,17 @@ class System:
         return calibrated(self.log_odds, 1)
 
     def metrics(self, y_true: np.ndarray) -> dict[str, float]:
-        """Metrics over all rows; *_before: without the temperature. Of written answers, how many could not be read."""
+        """Metrics over all rows; *_before: without the temperature."""
         speed = {"samples_per_second": len(y_true) / self.seconds} if self.seconds else {}
         if self.written:
-            return {**decision_metrics(y_true, self.y_pred), "unparsable": int(np.isnan(self.y_score).sum()), **speed}
+            return {**self.decisions(y_true), **speed}
         before = {f"{name}_before": value for name, value in probability_metrics(y_true, self.uncalibrated).items()}
         return {**score_metrics(y_true, self.y_score, self.threshold, self.log_odds), **before, **speed}
+
+    def decisions(self, y_true: np.ndarray) -> dict[str, float]:
+        """Metrics of the decisions alone. Of written answers, how many could not be read."""
+        unparsable = {"unparsable": int(np.isnan(self.y_score).sum())} if self.written else {}
+        return {**decision_metrics(y_true, self.y_pred), **unparsable}
 
     def rows(self, keep: np.ndarray) -> "System":
         """The same classifier on some of the rows, a mask."""
