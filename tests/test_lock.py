@@ -3,7 +3,10 @@
 import copy
 import json
 import os
+import subprocess
+import time
 
+import psutil
 import pytest
 import yaml
 import zc.lockfile
@@ -234,3 +237,17 @@ def test_a_stage_keeps_the_lock_only_when_dvc_runs_it(project, monkeypatch):
     keep_lock()
     assert not LOCK_COPY.exists()
     assert os.listdir("runs") == []
+
+
+def test_what_a_killed_dvc_held_is_let_go_though_nobody_waited_for_it(project):
+    """A zombie exists, so DVC takes it for a process at work: "is busy"."""
+    zombie = subprocess.Popen(["true"])
+    while psutil.Process(zombie.pid).status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.01)
+    holders = {number: {"pid": number, "cmd": "dvc"} for number in (zombie.pid, os.getpid())}
+    held = {"read": {"a": list(holders.values()), "b": [holders[zombie.pid]]}, "write": {"c": holders[zombie.pid]}}
+    RWLOCK.parent.mkdir(parents=True, exist_ok=True)
+    RWLOCK.write_text(json.dumps(held))
+    assert mend() is None
+    assert json.loads(RWLOCK.read_text()) == {"read": {"a": [holders[os.getpid()]]}, "write": {}}
+    zombie.wait()

@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import yaml
 import zc.lockfile
 
@@ -67,13 +68,40 @@ def mend_lock() -> str | None:
 
 
 def mend_rwlock() -> str | None:
-    with contextlib.suppress(FileNotFoundError):
-        try:
-            json.loads(RWLOCK.read_bytes())
-        except ValueError:
-            RWLOCK.unlink()
-            return f"{RWLOCK} was torn by a kill and is removed."
+    """Removes a torn .dvc/tmp/rwlock, and from a whole one what processes that are gone hold.
+
+    DVC drops a process that does not exist, but not a zombie: that of a killed DVC whose new parent does not wait for
+    it, as the first process of many containers. Every later run would end with "is busy".
+    """
+    try:
+        held = json.loads(RWLOCK.read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        RWLOCK.unlink()
+        return f"{RWLOCK} was torn by a kill and is removed."
+    left = without_gone(held)
+    if left != held:
+        write(RWLOCK, json.dumps(left).encode())
     return None
+
+
+def without_gone(held: dict[str, dict]) -> dict[str, dict]:
+    """What is left of a rwlock, {"read": {path: [holder, ...]}, "write": {path: holder}}, without holders that are gone."""
+    read = {
+        path: [each for each in holders if not is_gone(each["pid"])] for path, holders in held.get("read", {}).items()
+    }
+    return {
+        "read": {path: holders for path, holders in read.items() if holders},
+        "write": {path: holder for path, holder in held.get("write", {}).items() if not is_gone(holder["pid"])},
+    }
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+    except psutil.NoSuchProcess:
+        return True
 
 
 def keep() -> None:
