@@ -87,12 +87,14 @@ def mend_rwlock() -> str | None:
 
 
 def without_gone(held: dict[str, dict]) -> dict[str, dict]:
-    """What is left of a rwlock, {"read": {path: [holder, ...]}, "write": {path: holder}}, without holders that are gone."""
-    read = {
-        path: [each for each in holders if not is_gone(each["pid"])] for path, holders in held.get("read", {}).items()
-    }
+    """What is left of a rwlock without holders that are gone.
+
+    held: {"read": {path: [holder, ...]}, "write": {path: holder}}, as DVC writes it; a holder has the key pid.
+    """
+    read = held.get("read", {}).items()
+    left = {path: [holder for holder in holders if not is_gone(holder["pid"])] for path, holders in read}
     return {
-        "read": {path: holders for path, holders in read.items() if holders},
+        "read": {path: holders for path, holders in left.items() if holders},
         "write": {path: holder for path, holder in held.get("write", {}).items() if not is_gone(holder["pid"])},
     }
 
