@@ -107,7 +107,7 @@ class Started:
             os.dup2(empty if stdin is None else stdin, 0)
             os.dup2(self.written if stdout is None else stdout, 1)
             os.dup2(self.errors, 2)
-            os.closerange(3, 256)
+            os.closerange(3, os.sysconf("SC_OPEN_MAX"))  # a pipe that feeds this process ends when all have closed it
             sys.stdin, sys.stdout, sys.stderr = (os.fdopen(fd, mode, closefd=False) for fd, mode in enumerate("rww"))
             os.chdir(folder)
             sys.argv = ["predict", *map(str, arguments)]
@@ -124,6 +124,10 @@ class Started:
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(status)
+
+    def __del__(self):
+        os.close(self.written)
+        os.close(self.errors)
 
     @property
     def out(self) -> bytes:
