@@ -69,7 +69,7 @@ def test_the_losses_are_the_same(project, two):
     scores = [sorted(folder.glob("models/checkpoints/*/valid_scores.csv")) for folder in (project, two)]
     assert len(scores[0]) == len(scores[1]) == 2
     for paths in zip(*scores, strict=True):
-        one, other = ([float(row["log_p_true"]) for row in read_csv(path)] for path in paths)
+        one, other = ([float(row["log_odds"]) for row in read_csv(path)] for path in paths)
         assert other == pytest.approx(one, abs=1e-3, rel=0)
     state = next(iter(two.glob("runs/train/*/state-*")))
     assert {file.name for file in state.glob("rng_state*")} == {"rng_state_0.pth", "rng_state_1.pth"}  # two there were
