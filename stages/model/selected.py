@@ -35,7 +35,7 @@ class Selected:
     """The record of a selected model. threshold: of the calibrated probability of fraud; temperature: divides the
     log-odds before they become that; valid: metrics there; promised: those as if select.fraud_fraction of the texts
     were fraud; speakers_removed: whether texts are read without the names in front of lines; rendered: the prompt as
-    text, `before` and `after` the user's, None in records of scoring 1; scoring, max_tokens_per_batch: how valid was
+    text, `before` and `after` the user's, None in records of before 0.3; scoring, max_tokens_per_batch: how valid was
     scored, so that others score alike."""
 
     step: int
