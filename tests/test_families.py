@@ -44,6 +44,19 @@ SMALL = {
 }
 EXPERTS = {"moe_intermediate_size": 48, "num_experts_per_tok": 2}
 STATE = {"mamba_d_state": 16, "mamba_n_heads": 8, "mamba_d_head": 16, "mamba_n_groups": 1, "mamba_d_conv": 4}
+LATENT = EXPERTS | {
+    "n_routed_experts": 4,
+    "first_k_dense_replace": 1,
+    "kv_lora_rank": 16,
+    "q_lora_rank": 16,
+    "qk_nope_head_dim": 16,
+    "qk_rope_head_dim": 8,
+    "v_head_dim": 16,
+    "n_group": 1,
+    "topk_group": 1,
+    "head_dim": 8,
+    "num_key_value_heads": 4,
+}
 SLIDING = ["sliding_attention", "full_attention"]
 # Row of the page: model_type, and what its config needs beside SMALL.
 FAMILIES = {
@@ -119,40 +132,8 @@ FAMILIES = {
         "glm4_moe",
         EXPERTS | {"n_routed_experts": 4, "first_k_dense_replace": 1, "n_group": 1, "topk_group": 1},
     ),
-    "DeepSeek-V2": (
-        "deepseek_v2",
-        EXPERTS
-        | {
-            "n_routed_experts": 4,
-            "first_k_dense_replace": 1,
-            "kv_lora_rank": 16,
-            "q_lora_rank": 16,
-            "qk_nope_head_dim": 16,
-            "qk_rope_head_dim": 8,
-            "v_head_dim": 16,
-            "n_group": 1,
-            "topk_group": 1,
-            "head_dim": 8,
-            "num_key_value_heads": 4,
-        },
-    ),
-    "DeepSeek-V3": (
-        "deepseek_v3",
-        EXPERTS
-        | {
-            "n_routed_experts": 4,
-            "first_k_dense_replace": 1,
-            "kv_lora_rank": 16,
-            "q_lora_rank": 16,
-            "qk_nope_head_dim": 16,
-            "qk_rope_head_dim": 8,
-            "v_head_dim": 16,
-            "n_group": 1,
-            "topk_group": 1,
-            "head_dim": 8,
-            "num_key_value_heads": 4,
-        },
-    ),
+    "DeepSeek-V2": ("deepseek_v2", LATENT),
+    "DeepSeek-V3": ("deepseek_v3", LATENT),
     "gpt-oss": ("gpt_oss", {"num_local_experts": 4, "sliding_window": 48, "layer_types": SLIDING}),
     "Granite": ("granite", {}),
     "Granite-MoE": ("granitemoe", {"num_local_experts": 4}),
