@@ -23,11 +23,13 @@ install: $(VENV)/installed  ## .venv with the pinned requirements
 repro: install  ## run what has changed: data, benchmark, training, selection, evaluation; NPROC=2: on two GPUs
 	python -m stages.repro
 
-mend: install  ## after a kill: puts the last whole dvc.lock back, and runs nothing
-	python -m stages.repro --mend
+repair: install  ## after a kill: puts the last whole dvc.lock back, and runs nothing
+	python -m stages.repro --repair
+
+mend: repair
 
 seeds: install  ## the same run under other seeds: mean and spread, in metrics/seeds.json
-	python -m stages.repro --mend
+	python -m stages.repro --repair
 	python -m stages.seeds --check
 	dvc exp run --queue --set-param 'train.seed=$(SEEDS)'
 	dvc exp run --run-all
@@ -38,11 +40,11 @@ test: install  ## all tests
 
 test-faults: install  ## ten minutes of kills, full disks, torn states and hostile files
 	python -m pytest -m faults
-	python -m pytest tests/test_resume.py
+	python -m pytest tests/pipeline/test_resume.py
 
 audit: install  ## known holes in the packages (asks the registry), and risky code
 	$(VENV)/bin/python -m pip install --quiet bandit==1.9.4 pip-audit==2.10.1
-	bandit --quiet --configfile pyproject.toml --recursive stages
+	bandit --quiet --configfile pyproject.toml --recursive stages benchmarks tools
 	pip-audit --requirement requirements.txt
 
 check: install  ## lint, format, tests
@@ -50,4 +52,4 @@ check: install  ## lint, format, tests
 	ruff format --check .
 	python -m pytest
 
-.PHONY: help install repro mend seeds test test-faults audit check
+.PHONY: help install repro repair mend seeds test test-faults audit check

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import yaml
 
-from stages import UserError
+from stages.errors import UserError
 
 PARAMS_FILE = Path("params.yaml")
 MAX_SEED = 2**32 - 1  # numpy's

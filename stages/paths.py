@@ -14,3 +14,5 @@ PREDICTIONS = Path("data/predictions")
 METRICS = Path("metrics")
 PLOTS = METRICS / "plots"
 RUNS = Path("runs")  # working files, known to neither git nor DVC
+LOCK = Path("dvc.lock")
+LOCK_COPY = RUNS / "dvc.lock"  # the last whole one

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from stages import params
-from stages.fetch.identity import publish
+from stages.fetch.publish import publish
 from stages.params import Method, Model, Train
 from stages.text.prompt import build_prompt
 

@@ -6,11 +6,12 @@ python -m stages.benchmark
 import tempfile
 from pathlib import Path
 
-from stages import params, run
+from stages import params
+from stages.artifacts import write_csv, write_json
 from stages.benchmark.measure import measure_apart, run_apart
+from stages.command import run
 from stages.model.device import environment, pick_device
 from stages.paths import BASE_MODEL, METRICS, PLOTS, RUNS
-from stages.report import write_csv, write_json
 
 COLUMNS = ["method", "weight_megabytes", "peak_megabytes", "load_seconds_cold", "load_seconds_warm"]
 

@@ -16,13 +16,15 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel
 
-from stages import UserError, params, run
+from stages import params
+from stages.artifacts import read_json, write_json
 from stages.benchmark.weights import drop_page_cache, file_bytes, quantization_error, weight_bytes
+from stages.command import run
+from stages.errors import UserError
 from stages.model.device import memory_bytes, peak_memory_bytes, pick_device, reset_peak_memory, synchronize
 from stages.model.load import load_base
 from stages.params import Benchmark, Method
 from stages.paths import BASE_MODEL
-from stages.report import read_json, write_json
 
 
 def measure_apart(method: str, folder: Path) -> dict:

@@ -5,7 +5,8 @@ python -m stages.benchmark.prequantize METHOD FOLDER   (the benchmark stage call
 
 import sys
 
-from stages import params, run
+from stages import params
+from stages.command import run
 from stages.model.load import load_base
 
 

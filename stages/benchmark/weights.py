@@ -10,7 +10,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.integrations.bitsandbytes import dequantize_bnb_weight
 
-from stages import UserError
+from stages.errors import UserError
 
 
 def weight_bytes(model: nn.Module) -> int:

@@ -8,16 +8,23 @@ python -m stages.evaluate
 
 from typing import assert_never
 
-from stages import params, run
+from stages import params
+from stages.artifacts import write_csv, write_json
+from stages.classifier.trained import load_selected
+from stages.command import run
 from stages.evaluate.compare import report, slices, worst_errors
-from stages.evaluate.systems import Judge, baseline_judge, generation_judge, score_judge, zero_shot_judge
+from stages.evaluate.predictors import (
+    Predictor,
+    baseline_predictor,
+    generation_predictor,
+    scoring_predictor,
+    zero_shot_predictor,
+)
 from stages.evaluate.tables import ERROR_COLUMNS, SLICE_COLUMNS, write_plots, write_predictions
-from stages.model.adapter import merge_unquantized
 from stages.model.device import environment, pick_device
-from stages.model.selected import load_selected
+from stages.model.lora import merge_unquantized
 from stages.params import Evaluate
 from stages.paths import BASELINE, FURTHER, METRICS, PLOTS, PREDICTIONS, PROCESSED
-from stages.report import write_csv, write_json
 from stages.text.example import Example, read_examples
 from stages.text.prompt import report_truncated
 
@@ -28,15 +35,15 @@ def main() -> None:
     sets |= {name: read_examples(FURTHER / f"{name}.jsonl") for name in sorted(evaluate.further_sets)}
     valid = read_examples(PROCESSED / "valid.jsonl")
     model, prompt, selected = load_selected()
-    judges = build_judges(evaluate, model, prompt, selected, valid)
-    zero_shot = {name: judges["zero_shot"](name, examples) for name, examples in sets.items()}
+    predictors = build_predictors(evaluate, model, prompt, selected, valid)
+    zero_shot = {name: predictors["zero_shot"](name, examples) for name, examples in sets.items()}
     merge_unquantized(model)  # from here on there is no base model without the adapter
 
     reports, kept, sliced, errors = {}, {}, [], []
     for name, examples in sets.items():
         systems = {
-            system: zero_shot[name] if system == "zero_shot" else judge(name, examples)
-            for system, judge in judges.items()
+            system: zero_shot[name] if system == "zero_shot" else predict(name, examples)
+            for system, predict in predictors.items()
         }
         reports[name] = report(examples, systems, evaluate)
         truncated = systems["model"].truncated
@@ -68,7 +75,7 @@ def main() -> None:
         print(f"evaluate: {name}: {shares}, each with {metrics['fraud_fraction']:.0%} fraud")
 
 
-def build_judges(evaluate: Evaluate, model, prompt, selected, valid: list[Example]) -> dict[str, Judge]:
+def build_predictors(evaluate: Evaluate, model, prompt, selected, valid: list[Example]) -> dict[str, Predictor]:
     """The systems to compare.
 
     Args:
@@ -78,15 +85,17 @@ def build_judges(evaluate: Evaluate, model, prompt, selected, valid: list[Exampl
     """
     rule = selected.threshold_rule
     if evaluate.mode == "generate":
-        judges = {name: generation_judge(model, prompt, evaluate, name == "model") for name in ("model", "zero_shot")}
+        predictors = {
+            name: generation_predictor(model, prompt, evaluate, name == "model") for name in ("model", "zero_shot")
+        }
     elif evaluate.mode != "score":
         assert_never(evaluate.mode)
     else:
-        judges = {
-            "model": score_judge(model, prompt, evaluate, selected.temperature, selected.threshold),
-            "zero_shot": zero_shot_judge(model, prompt, evaluate, valid, rule),
+        predictors = {
+            "model": scoring_predictor(model, prompt, evaluate, selected.temperature, selected.threshold),
+            "zero_shot": zero_shot_predictor(model, prompt, evaluate, valid, rule),
         }
-    return judges | {"baseline": baseline_judge(BASELINE, valid, rule)}
+    return predictors | {"baseline": baseline_predictor(BASELINE, valid, rule)}
 
 
 def tell(name: str, part: dict) -> None:
@@ -125,4 +134,4 @@ def with_bounds(decided: dict, key: str, digits: int) -> str:
 
 
 if __name__ == "__main__":
-    run(main, spread=True)
+    run(main, distributed=True)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from stages.evaluate.intervals import bootstrap, rate_interval, with_intervals
-from stages.evaluate.systems import System
+from stages.evaluate.predictors import Predictions
 from stages.metrics import decision_metrics, ranking_metrics, undefined_metrics
 from stages.params import Evaluate
 from stages.text.example import Example
@@ -16,7 +16,7 @@ FEWEST_UNITS = 5  # of fewer a bootstrap says nothing: no intervals
 COMPARED = ("average_precision", "roc_auc", "f1", "precision", "recall")
 
 
-def report(examples: list[Example], systems: dict[str, System], params: Evaluate) -> dict[str, Any]:
+def report(examples: list[Example], systems: dict[str, Predictions], params: Evaluate) -> dict[str, Any]:
     """All rows; `clean`: those that don't stand in train or valid; `leaking`: the others; `without_categories`: those
     of other categories than the ones named. A part that is all or nothing is left out."""
     leaks = np.array([bool(example.leak) for example in examples])
@@ -34,7 +34,7 @@ def report(examples: list[Example], systems: dict[str, System], params: Evaluate
     }
 
 
-def part_report(examples: list[Example], systems: dict[str, System], samples: int) -> dict[str, Any]:
+def part_report(examples: list[Example], systems: dict[str, Predictions], samples: int) -> dict[str, Any]:
     """rows; a system: metrics with intervals, where there are units enough; difference: model less baseline, of equal
     resamples. A set of one class has decisions only: false alarms if its texts are harmless, recall if they are fraud.
     """
@@ -61,7 +61,7 @@ def part_report(examples: list[Example], systems: dict[str, System], samples: in
     return {"size": size, "always_fraud": always, **metrics, "difference": difference}
 
 
-def rate_bounds(system: System, y_true: np.ndarray, units: np.ndarray, samples: int) -> dict[str, float]:
+def rate_bounds(system: Predictions, y_true: np.ndarray, units: np.ndarray, samples: int) -> dict[str, float]:
     """Interval of the rate that needs one class only: false_alarms_per_1000 of the harmless texts, or recall where
     there are none. Empty for fewer than FEWEST_UNITS units.
 
@@ -78,7 +78,7 @@ def rate_bounds(system: System, y_true: np.ndarray, units: np.ndarray, samples: 
     return {f"{name}_low": scale * low, f"{name}_high": scale * high}
 
 
-def slices(name: str, examples: list[Example], systems: dict[str, System]) -> Iterator[dict[str, Any]]:
+def slices(name: str, examples: list[Example], systems: dict[str, Predictions]) -> Iterator[dict[str, Any]]:
     """Metrics of each system on the rows of each category, length band, source file and kind of leak; one that these
     rows don't define is None."""
     for by, value, keep in groups(examples):
@@ -117,7 +117,7 @@ def length_band(characters: int) -> str:
 
 
 def worst_errors(
-    name: str, examples: list[Example], systems: dict[str, System], listed: int
+    name: str, examples: list[Example], systems: dict[str, Predictions], listed: int
 ) -> Iterator[dict[str, Any]]:
     """The model's false alarms and misses of which it was surest, `listed` of each at most."""
     model, baseline = systems["model"], systems["baseline"]

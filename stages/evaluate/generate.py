@@ -8,11 +8,10 @@ from peft import PeftModel
 from tqdm import tqdm
 from transformers import GenerationConfig
 
-from stages import rank
+from stages.distributed import all_gather_rows, local_shard, rank
+from stages.model.fsdp import is_sharded, passes_to_join
 from stages.model.layout import underlying
-from stages.model.packed import attend_as_shipped
-from stages.model.shard import is_sharded
-from stages.model.share import gathered, own_share, passes_to_join
+from stages.model.packed_attention import attend_as_shipped
 from stages.text.prompt import Prompt
 
 WORDS = {"true": True, "false": False}
@@ -28,7 +27,7 @@ def generate_verdicts(
     Several processes answer every so many-th text each, and all get all answers. The base model's own generation
     settings (sampling, a repetition penalty that the words of the prompt would trigger) are left aside.
     """
-    rows = [{"input_ids": prompt.encode(ids, cue=False)} for ids in prompt.tokenize(list(own_share(texts)))]
+    rows = [{"input_ids": prompt.encode(ids, answer_prefix=False)} for ids in prompt.tokenize(list(local_shard(texts)))]
     device = next(model.parameters()).device
     greedy = GenerationConfig(
         max_new_tokens=max_new_tokens,
@@ -54,9 +53,9 @@ def generate_verdicts(
             numbers[start : start + len(found)] = torch.tensor(found)
             progress.update(len(found))
     for _ in range(to_join):  # answers, each of as many passes as the longest of all
-        answers_to([{"input_ids": prompt.encode([], cue=False)}])
+        answers_to([{"input_ids": prompt.encode([], answer_prefix=False)}])
     model.set_attn_implementation(attention)
-    return [VERDICTS[number] for number in gathered(numbers, len(texts), device).tolist()]
+    return [VERDICTS[number] for number in all_gather_rows(numbers, len(texts), device).tolist()]
 
 
 def parse_verdict(answer: str) -> bool | None:

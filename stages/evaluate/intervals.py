@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 from scipy.stats import binomtest
 
-from stages.evaluate.systems import System
+from stages.evaluate.predictors import Predictions
 from stages.metrics import CALIBRATION_BINS, PRECISIONS, calibration_bins
 
 LEVEL = 95  # percent of the resamples that an interval holds
@@ -27,8 +27,8 @@ def resampled_weights(units: np.ndarray, samples: int, seed: int) -> Iterator[np
         yield drawn[:, unit].astype(np.float64)
 
 
-def weighted_metrics(system: System, y_true: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
-    """System.metrics under row weights (samples, n_rows): each of shape (samples,), NaN where a class has no weight."""
+def weighted_metrics(system: Predictions, y_true: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
+    """Predictions.metrics under row weights (samples, n_rows): each (samples,), NaN where a class has no weight."""
     with np.errstate(invalid="ignore", divide="ignore"):
         predicted = weights * system.y_pred
         tp, flagged, positive = predicted @ y_true, predicted.sum(axis=1), weights @ y_true
@@ -78,7 +78,7 @@ def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
 
 
 def bootstrap(
-    systems: dict[str, System], y_true: np.ndarray, units: np.ndarray, samples: int, seed: int = 0
+    systems: dict[str, Predictions], y_true: np.ndarray, units: np.ndarray, samples: int, seed: int = 0
 ) -> dict[str, dict[str, np.ndarray]]:
     """Metrics of each system in each resample, shape (samples,)."""
     blocks: dict[str, list[dict[str, np.ndarray]]] = {name: [] for name in systems}

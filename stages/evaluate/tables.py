@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from sklearn.metrics import precision_recall_curve
 
-from stages.evaluate.systems import System
+from stages.artifacts import write_csv
+from stages.evaluate.predictors import Predictions
 from stages.metrics import calibration_bins, decision_metrics
-from stages.report import write_csv
 from stages.text.example import Example
 
 CLASS_NAMES = {True: "fraud", False: "not fraud"}
@@ -19,7 +19,7 @@ SLICE_COLUMNS = ["set", "by", "value", "system", "rows", "fraud", "tp", "fp", "f
 SLICE_COLUMNS += ["false_alarms_per_1000", "average_precision", "roc_auc"]
 
 
-def write_predictions(path: Path, test: list[Example], systems: dict[str, System]) -> None:
+def write_predictions(path: Path, test: list[Example], systems: dict[str, Predictions]) -> None:
     """A row a text of test, in order: where it came from, its label, and each system's score and decision."""
     rows = []
     for index, example in enumerate(test):
@@ -41,7 +41,7 @@ def write_predictions(path: Path, test: list[Example], systems: dict[str, System
     write_csv(path, rows, list(rows[0]))
 
 
-def write_plots(folder: Path, test: list[Example], systems: dict[str, System]) -> None:
+def write_plots(folder: Path, test: list[Example], systems: dict[str, Predictions]) -> None:
     """Of the model the confusion matrix, the recall a category, and how true its probabilities are; of each system the
     precision-recall curve, with the chosen threshold as the corner of two lines."""
     y_true = np.array([example.label for example in test])

@@ -3,8 +3,9 @@
 python -m stages.fetch
 """
 
-from stages import params, run
-from stages.fetch.identity import already_fetched, publish, staging_folder
+from stages import params
+from stages.command import run
+from stages.fetch.publish import already_fetched, publish, staging_folder
 from stages.fetch.sources import SOURCES
 from stages.paths import BASE_MODEL
 

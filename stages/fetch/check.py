@@ -8,7 +8,7 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from stages.fetch.identity import FetchError
+from stages.fetch.publish import FetchError
 from stages.text.prompt import PromptError, build_prompt
 
 # How transformers names classes that end in an output head over the next token.

@@ -14,8 +14,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 from stages.fetch.check import require_usable
-from stages.fetch.identity import FetchError
-from stages.model.identity import file_sha256
+from stages.fetch.publish import FetchError
+from stages.model.provenance import file_sha256
 from stages.params import Model
 
 GGUF_FILE = "model.gguf"

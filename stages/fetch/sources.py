@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from stages.fetch.check import require_usable
-from stages.fetch.identity import FetchError
 from stages.fetch.package import from_packages
+from stages.fetch.publish import FetchError
 from stages.params import Model
 
 # The texts that describe model and tokenizer, and weights as safetensors. No .bin, .pt, .py.

@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 from accelerate import PartialState
 
-from stages import UserError, world_size
+from stages.distributed import world_size
+from stages.errors import UserError
 
 LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "scikit-learn")
 

@@ -20,12 +20,12 @@ import torch.distributed
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 
-from stages import world_size
-from stages.model.answer import answer_logits, computing, output_head, padded_logits, to_device
+from stages.distributed import world_size
+from stages.model.forward import completion_logits, computing, output_head, padded_logits, to_device
 from stages.model.layout import Layout, chosen_layout, set_layout, underlying
 from stages.model.load import ModelError
-from stages.model.packed import attend_as_shipped, attend_packed
-from stages.text.batches import Collator
+from stages.model.packed_attention import attend_as_shipped, attend_packed
+from stages.text.batching import Collator
 from stages.text.prompt import Prompt
 
 # Of different lengths; the last two are cut to the same, so that rows of one length are compared as well.
@@ -228,7 +228,7 @@ def differences(
     collate = Collator(prompt.tokenizer.pad_token_id)
     try:
         with headless(model):
-            found, other = (answer_logits(model, collate(each), shared)[:, -1].float() for each in (rows, others))
+            found, other = (completion_logits(model, collate(each), shared)[:, -1].float() for each in (rows, others))
     except torch.OutOfMemoryError:
         raise
     except Exception:  # another signature, another attention: architectures fail as they like

@@ -17,9 +17,10 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from stages import UserError, is_main_process, world_size
+from stages.distributed import is_main_process, world_size
+from stages.errors import UserError
 from stages.model.device import pick_device, pick_dtype
-from stages.model.packed import attend_packed
+from stages.model.packed_attention import attend_packed
 from stages.params import Method
 from stages.paths import BASE_MODEL
 
@@ -39,7 +40,7 @@ def load_base(method: Method, path: Path = BASE_MODEL, device: torch.device | No
     device = device or pick_device()
     dtype = pick_dtype(method.dtype, device)
     saved_quantized = is_saved_as(method, path)
-    config, split = None if saved_quantized else quantization(method, dtype), is_to_be_split(method)
+    config, split = None if saved_quantized else quantization(method, dtype), is_to_be_sharded(method)
     if device.type == "cuda" and (saved_quantized or config):
         require_gpu_build()
     transformers_logging.set_verbosity_error()
@@ -117,7 +118,7 @@ def own_weights(module: nn.Module) -> list[nn.Parameter]:
     return list(module.parameters(recurse=False))
 
 
-def is_to_be_split(method: Method) -> bool:
+def is_to_be_sharded(method: Method) -> bool:
     """Whether the blocks go to several processes, a part of each block to each."""
     return method.residency == "sharded" and world_size() > 1
 

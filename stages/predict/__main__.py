@@ -12,11 +12,13 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from stages import UserError, is_main_process, run
-from stages.predict.judge import judge
+from stages.command import run
+from stages.data.jsonl import STANDARD_INPUT
+from stages.distributed import is_main_process
+from stages.errors import UserError
+from stages.predict.classify import classify
 from stages.predict.output import STANDARD_OUTPUT, Output, open_output
 from stages.predict.read import count_rows, is_stream
-from stages.text.jsonl import STANDARD_INPUT
 
 
 def main() -> None:
@@ -27,7 +29,7 @@ def main() -> None:
         if is_main_process():
             total = None if is_stream(arguments.file) else count_rows(arguments.file)
             out = open_output(arguments.out)
-        judge(arguments.file, out, total, arguments.max_tokens_per_batch)
+        classify(arguments.file, out, total, arguments.max_tokens_per_batch)
     except BrokenPipeError:  # whoever read the rows has seen enough
         sys.exit(128 + signal.SIGPIPE)
     except UserError as error:
@@ -92,4 +94,4 @@ def end(reading: int, output: Callable[[], Output | None]) -> None:
 
 
 if __name__ == "__main__":
-    run(main, spread=True)
+    run(main, distributed=True)

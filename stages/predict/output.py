@@ -19,16 +19,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from stages import UserError
-from stages.model.score import WINDOW
-from stages.report import flush
+from stages.artifacts import flush
+from stages.errors import UserError
+from stages.model.scoring import WINDOW
 
 STANDARD_OUTPUT = Path("-")
 LINKS_FOLLOWED = 40  # as many as Linux follows
 
 
 @dataclass(frozen=True)
-class Judged:
+class WindowRecord:
     """A window that was scored. input_sha256: of its lines; output_sha256, bytes: of its judged rows; cut: how many
     texts were longer than the prompt has room for."""
 
@@ -46,8 +46,8 @@ class Output(Protocol):
     name: str
 
     def resume(self, made_with: Mapping[str, str]) -> None: ...
-    def kept(self, input_sha256: str) -> Judged | None: ...
-    def write(self, rows: bytes, window: Judged) -> None: ...
+    def kept(self, input_sha256: str) -> WindowRecord | None: ...
+    def write(self, rows: bytes, window: WindowRecord) -> None: ...
     def finish(self) -> None: ...
     def remove_empty(self) -> None: ...
     def close(self) -> None: ...
@@ -63,10 +63,10 @@ class Stream:
     def resume(self, made_with: Mapping[str, str]) -> None:
         """Does nothing: the rows that were written are not ours to read."""
 
-    def kept(self, input_sha256: str) -> Judged | None:
+    def kept(self, input_sha256: str) -> WindowRecord | None:
         return None
 
-    def write(self, rows: bytes, window: Judged) -> None:
+    def write(self, rows: bytes, window: WindowRecord) -> None:
         write_all(self.handle, rows)
 
     def finish(self) -> None:
@@ -89,7 +89,7 @@ class PartialFile:
         self.target, self.name = target, str(target)
         self.path = target.with_name(f".{target.name}.partial")
         self.log_path = target.with_name(f".{target.name}.partial.log")
-        self.earlier: list[Judged] = []  # windows of a run that ended midway, not yet reached
+        self.earlier: list[WindowRecord] = []  # windows of a run that ended midway, not yet reached
         self.position = self.rows = 0  # bytes and rows of the windows up to here
         self.log_end = 0  # bytes of the log up to here
         self.header = b""
@@ -128,13 +128,13 @@ class PartialFile:
         self.earlier = [] if changed else list(self.whole_windows(lines[1:]))
         self.write_log()
 
-    def whole_windows(self, lines: list[bytes]) -> Iterator[Judged]:
+    def whole_windows(self, lines: list[bytes]) -> Iterator[WindowRecord]:
         """The windows of the log whose rows are in the partial file, byte for byte."""
         with open(self.handle, "rb", closefd=False) as file:
             file.seek(0)
             for line in lines:
                 try:
-                    window = Judged(**json_object(line))
+                    window = WindowRecord(**json_object(line))
                 except TypeError:  # a line that predict did not write
                     return
                 if hashlib.sha256(file.read(window.bytes)).hexdigest() != window.output_sha256:
@@ -149,7 +149,7 @@ class PartialFile:
         self.log_end = len(self.header)
         os.fsync(self.log)
 
-    def kept(self, input_sha256: str) -> Judged | None:
+    def kept(self, input_sha256: str) -> WindowRecord | None:
         """The next window of an earlier run, if it was made of this input; if not, none that follows counts."""
         if self.earlier and self.earlier[0].input_sha256 == input_sha256:
             window = self.earlier.pop(0)
@@ -168,7 +168,7 @@ class PartialFile:
         os.ftruncate(self.log, self.log_end)
         os.lseek(self.log, self.log_end, os.SEEK_SET)
 
-    def write(self, rows: bytes, window: Judged) -> None:
+    def write(self, rows: bytes, window: WindowRecord) -> None:
         """Puts a window on the disk: rows first, then the line of the log that makes them count."""
         os.ftruncate(self.handle, self.position)
         os.lseek(self.handle, self.position, os.SEEK_SET)
@@ -286,7 +286,7 @@ def write_all(handle: int, content: bytes) -> None:
             select.select([], [handle], [])
 
 
-def line_of(window: Judged) -> bytes:
+def line_of(window: WindowRecord) -> bytes:
     return json.dumps(asdict(window)).encode() + b"\n"
 
 

@@ -1,4 +1,4 @@
-"""The rows to judge, in windows; all values but the two that are added stay as they were written."""
+"""The rows to classify, in windows; all values but the two that are added stay as they were written."""
 
 import hashlib
 import json
@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from stages.model.score import WINDOW
-from stages.text.jsonl import STANDARD_INPUT, DataError, input_text, lines, name_of, parse_object, require_encodable
+from stages.data.jsonl import STANDARD_INPUT, DataError, input_text, lines, name_of, parse_object, require_encodable
+from stages.model.scoring import WINDOW
 
 SHOWN = 10
 SPACE = re.compile(r"[ \t\r]*")
@@ -20,7 +20,7 @@ Lines = list[tuple[int, bytes]]  # the number and the bytes of each line that is
 
 @dataclass(frozen=True)
 class Row:
-    """A row to judge. members: key, and key and value as they are written, so that 1.10 stays 1.10."""
+    """A row to classify. members: key, and key and value as they are written, so that 1.10 stays 1.10."""
 
     text: str
     members: list[tuple[str, str, str]]
@@ -79,7 +79,7 @@ def count_rows(path: Path) -> int:
             shown += [f"  {path}:{number}: {error}"] if bad <= SHOWN else []
     if bad:
         listed = "\n".join(shown)
-        raise DataError(f"{bad} of {bad + good} rows hold no text to judge:\n{listed}\nMend them first.")
+        raise DataError(f"{bad} of {bad + good} rows hold no text to classify:\n{listed}\nMend them first.")
     if not good:
         raise empty(path)
     return good

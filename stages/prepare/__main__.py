@@ -8,7 +8,11 @@ import dataclasses
 from collections import Counter
 from pathlib import Path
 
-from stages import params, run
+from stages import params
+from stages.artifacts import write_csv, write_json
+from stages.command import run
+from stages.data.jsonl import DataError
+from stages.data.speakers import remove_speakers
 from stages.metrics import BEST_F1, calibrated, choose_threshold, score_metrics
 from stages.params import Params, Prepare
 from stages.paths import BASE_MODEL, BASELINE, FURTHER, METRICS, PLOTS, PROCESSED
@@ -34,10 +38,7 @@ from stages.prepare.split import (
     require_both_classes,
     split_pool,
 )
-from stages.report import write_csv, write_json
 from stages.text.example import Example, write_examples
-from stages.text.jsonl import DataError
-from stages.text.speakers import remove_speakers
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
 from sklearn.pipeline import Pipeline, make_pipeline
 
-from stages.report import write_csv
+from stages.artifacts import write_csv
 from stages.text.example import Example
 
 FOLDS = 3

@@ -8,10 +8,10 @@ import numpy as np
 from sklearn.metrics import f1_score
 from tokenizers import Tokenizer
 
-from stages import UserError
+from stages.errors import UserError
 from stages.prepare.leaks import KINDS, Leak, Sets
-from stages.prepare.overlap import normalize
 from stages.prepare.shortcuts import Shortcut
+from stages.prepare.similar import normalize
 from stages.text.example import Example
 
 LENGTH_BINS = 40

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, assert_never
 
+from stages.data.jsonl import DataError, input_text, lines, parse_object, require_encodable, required, shorten
 from stages.params import Prepare
 from stages.prepare.read import LABELS, Rejected, Rows, identifier, optional, parse_label
 from stages.text.example import Example
-from stages.text.jsonl import DataError, input_text, lines, parse_object, require_encodable, required, shorten
 
 KEYS = ("case", "speaker", "content", "is_fraud")
 ENDING = re.compile(r"\.(csv|jsonl)(\.gz)?$", re.IGNORECASE)

@@ -8,7 +8,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from stages.params import Prepare
-from stages.prepare.overlap import Alike, find_alike
+from stages.prepare.similar import SimilarPairs, find_alike
 from stages.text.example import Example
 
 KINDS = ("verbatim", "near", "contained", "case")  # the strongest first; case: of one group, in splits of one's own
@@ -29,12 +29,12 @@ class Leak:
     containment: float
 
 
-def alike_rows(examples: list[Example], params: Prepare) -> Alike:
+def alike_rows(examples: list[Example], params: Prepare) -> SimilarPairs:
     texts = [example.input for example in examples]
     return find_alike(texts, params.near_duplicate, params.containment, params.contained_characters)
 
 
-def unit_numbers(examples: list[Example], alike: Alike) -> list[int]:
+def unit_numbers(examples: list[Example], alike: SimilarPairs) -> list[int]:
     """A number a row, shape (n_rows,); equal for rows that a chain of equal groups and alike texts connects."""
     groups: dict[str, int] = {}
     rows = len(examples)
@@ -87,7 +87,7 @@ def find_leaks(sets: Sets, params: Prepare) -> tuple[Sets, list[Leak]]:
     return {name: [e for e, s in zip(marked, of_set, strict=True) if s == n] for n, name in enumerate(names)}, leaks
 
 
-def leaks_between(alike: Alike, here: np.ndarray, there: np.ndarray, params: Prepare) -> list[tuple]:
+def leaks_between(alike: SimilarPairs, here: np.ndarray, there: np.ndarray, params: Prepare) -> list[tuple]:
     """(row, kind, row there, Jaccard index, containment) of the rows `here` (a mask), the best match a kind."""
     first_there = {}  # text to row
     for row in np.flatnonzero(there)[::-1]:
@@ -114,7 +114,7 @@ def leaks_between(alike: Alike, here: np.ndarray, there: np.ndarray, params: Pre
     return found
 
 
-def conflicting(examples: list[Example], alike: Alike) -> np.ndarray:
+def conflicting(examples: list[Example], alike: SimilarPairs) -> np.ndarray:
     """Bool of shape (n_rows,): whether the row's text stands with both labels."""
     labels: dict[int, set[bool]] = defaultdict(set)
     for text, example in zip(alike.text.tolist(), examples, strict=True):

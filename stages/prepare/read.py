@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from stages.report import replacing
-from stages.text.example import Example
-from stages.text.jsonl import (
+from stages.artifacts import replacing
+from stages.data.jsonl import (
     DataError,
     input_text,
     is_visible,
@@ -20,6 +19,7 @@ from stages.text.jsonl import (
     required,
     shorten,
 )
+from stages.text.example import Example
 
 LABELS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
 # What pandas and Excel write where a value is missing or could not be computed.

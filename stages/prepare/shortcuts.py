@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.metrics import f1_score, mutual_info_score
 
+from stages.data.speakers import SPEAKER
 from stages.text.example import Example
-from stages.text.speakers import SPEAKER
 
 SHOWN = 10
 FREQUENT = 0.01  # share of train from which a value counts as a feature

@@ -6,10 +6,10 @@ from collections import Counter
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
 
+from stages.data.jsonl import DataError
 from stages.params import Prepare
 from stages.prepare.leaks import alike_rows, conflicting, unit_numbers
 from stages.text.example import Example
-from stages.text.jsonl import DataError
 
 # A split's share is a whole number of folds: steps of 0.05, coarser where units or rows of a class are fewer.
 FOLDS = 20

@@ -1,7 +1,7 @@
 """Runs `dvc repro` with the arguments given, by this very Python, after a dvc.lock that a kill tore is whole again.
 
 python -m stages.repro                  (or: make repro)
-python -m stages.repro --mend           only what is torn, without running a stage (or: make mend)
+python -m stages.repro --repair           only what is torn, without running a stage (or: make repair)
 python -m stages.repro --force train    all other arguments are those of `dvc repro`
 """
 
@@ -13,8 +13,9 @@ import sys
 import time
 from pathlib import Path
 
-from stages import LOCK, run
-from stages.repro.lock import keep, mend
+from stages.command import run
+from stages.paths import LOCK
+from stages.repro.lock import keep, repair
 
 SECONDS = 0.05  # between two looks at dvc.lock
 
@@ -26,11 +27,11 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--mend", action="store_true", help="mend what is torn, and run nothing")
+    parser.add_argument("--repair", action="store_true", help="repair what is torn, and run nothing")
     arguments, others = parser.parse_known_args()
-    if done := mend():
+    if done := repair():
         print(f"repro: {done}", flush=True)
-    if not arguments.mend:
+    if not arguments.repair:
         sys.exit(repro(others))
 
 

@@ -25,7 +25,7 @@ import psutil
 import yaml
 import zc.lockfile
 
-from stages import LOCK, LOCK_COPY
+from stages.paths import LOCK, LOCK_COPY
 
 PIPELINE = Path("dvc.yaml")
 TORN = LOCK_COPY.with_name("dvc.lock.torn")  # where a torn file is put
@@ -36,7 +36,7 @@ CONFLICT = b"<<<<<<< "
 YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-def mend() -> str | None:
+def repair() -> str | None:
     """Puts the last whole dvc.lock in place of a torn one, and removes a torn .dvc/tmp/rwlock.
 
     Returns what was done, in a sentence, or None. Does nothing while DVC is at work.
@@ -48,10 +48,10 @@ def mend() -> str | None:
                 stack.callback(zc.lockfile.LockFile(str(file)).close)
         except zc.lockfile.LockError:
             return None
-        return " ".join(filter(None, (mend_lock(), mend_rwlock()))) or None
+        return " ".join(filter(None, (repair_lock(), repair_rwlock()))) or None
 
 
-def mend_lock() -> str | None:
+def repair_lock() -> str | None:
     text, copy, outs = read(LOCK), read(LOCK_COPY) or committed_lock(), outs_of(PIPELINE)
     if text is None or outs is None:
         return None
@@ -67,7 +67,7 @@ def mend_lock() -> str | None:
     return f"{LOCK} was torn by a kill; the last whole one is in its place, and the torn one is {TORN}."
 
 
-def mend_rwlock() -> str | None:
+def repair_rwlock() -> str | None:
     """Removes a torn .dvc/tmp/rwlock, and from a whole one what processes that are gone hold.
 
     DVC drops a process that does not exist, but not a zombie: that of a killed DVC whose new parent does not wait for

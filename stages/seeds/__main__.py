@@ -7,11 +7,13 @@ import argparse
 import json
 import subprocess
 
-from stages import UserError, params, run
+from stages import params
+from stages.artifacts import write_json
+from stages.command import run
+from stages.errors import UserError
 from stages.paths import METRICS
-from stages.report import write_json
 from stages.seeds.experiments import require_queue
-from stages.seeds.spread import finished, same_but_for_seed, spread
+from stages.seeds.statistics import finished, same_but_for_seed, spread
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from stages import UserError
+from stages.errors import UserError
 from stages.params import Params
 
 

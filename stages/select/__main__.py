@@ -11,15 +11,17 @@ from pathlib import Path
 
 import numpy as np
 
-from stages import params, run
+from stages import params
+from stages.artifacts import read_csv, read_json, write_json
+from stages.classifier.card import model_card
+from stages.classifier.trained import TrainedClassifier, load_classifier, write_classifier
+from stages.command import run
 from stages.metrics import calibrated, choose_threshold, fit_temperature, metrics_at_fraction, score_metrics
-from stages.model.adapter import merge_unquantized
-from stages.model.identity import read_identity, require_whole_base
-from stages.model.score import SCORING, label_scores, require_finite
-from stages.model.selected import Selected, load_classifier, write_selected
+from stages.model.lora import merge_unquantized
+from stages.model.provenance import read_identity, require_whole_base
+from stages.model.scoring import SCORING, label_scores, require_finite
 from stages.params import Params
 from stages.paths import BASE_MODEL, CHECKPOINTS, METRICS, PLOTS, PROCESSED, PROMPT_FILE, SELECTED
-from stages.report import read_csv, read_json, write_json
 from stages.select.checkpoint import best_row
 from stages.text.example import read_examples
 
@@ -35,7 +37,7 @@ def main() -> None:
     threshold = choose_threshold(y_true, probability, chosen.select)
     valid = {"loss": float(best["loss"]), **score_metrics(y_true, probability, threshold, log_odds)}
     promised = metrics_at_fraction(y_true, probability, threshold, chosen.select.fraud_fraction, log_odds)
-    selected = Selected(
+    selected = TrainedClassifier(
         step=step,
         threshold=threshold,
         temperature=temperature,
@@ -52,7 +54,7 @@ def main() -> None:
         scoring=SCORING,
         max_tokens_per_batch=chosen.evaluate.max_tokens_per_batch,
     )
-    write_selected(SELECTED, checkpoint, selected)
+    write_classifier(SELECTED, checkpoint, selected, model_card(selected))
     report = {"step": step, "threshold": threshold, "temperature": temperature, "valid": valid, "promised": promised}
     write_json(METRICS / "select.json", report)
     print(f"select: checkpoint-{step}, threshold {threshold:.4f}, valid F1 {valid['f1']:.3f}")
@@ -72,4 +74,4 @@ def score_valid(chosen: Params, checkpoint: Path) -> tuple[np.ndarray, np.ndarra
 
 
 if __name__ == "__main__":
-    run(main, spread=True)
+    run(main, distributed=True)

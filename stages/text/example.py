@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from stages.report import replacing
+from stages.artifacts import replacing
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from typing import assert_never
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
-from stages import UserError
+from stages.errors import UserError
 
-CUE = '{"is_fraud":'
+ANSWER_PREFIX = '{"is_fraud":'
 LABEL_WORDS = {True: " true", False: " false"}
 ANSWER_END = "}"
 # For base models, which have no chat template.
@@ -32,10 +32,11 @@ class PromptError(UserError):
 class Prompt:
     """Token ids of everything but the text.
 
-    prefix and suffix surround the text, between stands between its repetitions; cue starts the answer; label_ids[label]
-    is the token that decides it, end what follows it. max_length counts prompt and answer. truncation_side: which end
-    of a longer text is cut ("right", "left"), or "middle", in whose place gap stands. rendered: the prompt as text,
-    before and after the user's; it is kept with a trained model, since a chat template may write today's date.
+    prefix and suffix surround the text, between separates its repetitions; answer_prefix starts the answer;
+    label_ids[label] is the token that decides it, end what follows it. max_length counts prompt and answer.
+    truncation_side: which end of a longer text is cut ("right", "left"), or "middle", which gap replaces. rendered:
+    the prompt as text, before and after the user's; it is kept with a trained model, since a chat template may write
+    today's date.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -43,7 +44,7 @@ class Prompt:
     suffix: list[int]
     between: list[int]
     repetitions: int
-    cue: list[int]
+    answer_prefix: list[int]
     label_ids: dict[bool, int]
     end: list[int]
     max_length: int
@@ -54,7 +55,7 @@ class Prompt:
     @property
     def room(self) -> int:
         """Tokens left for a text."""
-        around = len(self.prefix) + len(self.suffix) + len(self.cue) + 1 + len(self.end)
+        around = len(self.prefix) + len(self.suffix) + len(self.answer_prefix) + 1 + len(self.end)
         return (self.max_length - around - (self.repetitions - 1) * len(self.between)) // self.repetitions
 
     def tokenize(self, texts: list[str]) -> list[list[int]]:
@@ -63,11 +64,11 @@ class Prompt:
             return []
         return self.tokenizer(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"]
 
-    def encode(self, text_ids: list[int], cue: bool = True) -> list[int]:
-        """The model's input for a tokenized text: up to the cue, or without it, up to the start of the answer."""
+    def encode(self, text_ids: list[int], answer_prefix: bool = True) -> list[int]:
+        """The model's input for a tokenized text: with the answer's prefix, or up to the start of the answer."""
         text = self.truncate(text_ids)
         repeated = text + (self.between + text) * (self.repetitions - 1)
-        return self.prefix + repeated + self.suffix + (self.cue if cue else [])
+        return self.prefix + repeated + self.suffix + (self.answer_prefix if answer_prefix else [])
 
     def truncate(self, text_ids: list[int]) -> list[int]:
         """At most `room` of a text's tokens."""
@@ -84,8 +85,8 @@ class Prompt:
         return text_ids[: kept - kept // 2] + self.gap + text_ids[len(text_ids) - kept // 2 :]
 
     def answer(self, label: bool) -> list[int]:
-        """The whole answer: cue, label word, end."""
-        return [*self.cue, self.label_ids[label], *self.end]
+        """The whole answer: answer_prefix, label word, end."""
+        return [*self.answer_prefix, self.label_ids[label], *self.end]
 
 
 def build_prompt(
@@ -110,15 +111,15 @@ def build_prompt(
     """
     rendered = rendered or render(tokenizer, instruction)
     protect_marks(tokenizer, rendered)
-    cue = token_ids(tokenizer, CUE)
+    answer_prefix = token_ids(tokenizer, ANSWER_PREFIX)
     prompt = Prompt(
         tokenizer=tokenizer,
         prefix=token_ids(tokenizer, rendered["before"]),
         suffix=token_ids(tokenizer, rendered["after"]),
         between=token_ids(tokenizer, BETWEEN),
         repetitions=repetitions,
-        cue=cue,
-        label_ids={label: label_id(tokenizer, cue, word) for label, word in LABEL_WORDS.items()},
+        answer_prefix=answer_prefix,
+        label_ids={label: label_id(tokenizer, answer_prefix, word) for label, word in LABEL_WORDS.items()},
         end=[*token_ids(tokenizer, ANSWER_END), tokenizer.eos_token_id],
         max_length=max_length,
         truncation_side=truncation_side,
@@ -191,12 +192,12 @@ def token_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     return tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
-def label_id(tokenizer: PreTrainedTokenizerBase, cue: list[int], word: str) -> int:
-    ids = token_ids(tokenizer, CUE + word)
-    if ids[:-1] != cue:
+def label_id(tokenizer: PreTrainedTokenizerBase, answer_prefix: list[int], word: str) -> int:
+    ids = token_ids(tokenizer, ANSWER_PREFIX + word)
+    if ids[:-1] != answer_prefix:
         pieces = tokenizer.convert_ids_to_tokens(ids)
         raise PromptError(
-            f"the base model's tokenizer reads {CUE + word!r} as {pieces}; expected the tokens of {CUE!r} and one more "
-            "for the label word: choose another base model"
+            f"the base model's tokenizer reads {ANSWER_PREFIX + word!r} as {pieces}; expected the tokens of "
+            f"{ANSWER_PREFIX!r} and one more for the label word: choose another base model"
         )
     return ids[-1]

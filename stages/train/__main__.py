@@ -10,19 +10,21 @@ from pathlib import Path
 
 import torch
 
-from stages import is_main_process, params, run
-from stages.model.adapter import attach_adapter
+from stages import params
+from stages.artifacts import read_json, replacing_folder, write_json
+from stages.command import run
+from stages.distributed import is_main_process
 from stages.model.device import environment, pick_device, reset_peak_memory
-from stages.model.identity import require_whole_base
+from stages.model.fsdp import shard_layers
 from stages.model.load import load_base, load_tokenizer
-from stages.model.shard import shard_blocks
+from stages.model.lora import attach_adapter
+from stages.model.provenance import require_whole_base
 from stages.params import Params
 from stages.paths import BASE_MODEL, CHECKPOINTS, METRICS, PLOTS, PROCESSED, PROMPT_FILE, RUNS
-from stages.report import read_json, replacing_folder, write_json
 from stages.text.example import read_examples
 from stages.text.prompt import build_prompt, report_truncated, tells_the_date
 from stages.train.callbacks import write_history
-from stages.train.states import PROGRESS_FILE, States, fingerprint, prune_finished
+from stages.train.resume import PROGRESS_FILE, ResumeCheckpoints, fingerprint, prune_finished
 from stages.train.trainer import LabelTrainer, training_arguments, training_rows
 
 
@@ -32,7 +34,7 @@ def main() -> None:
     device = pick_device()
     require_whole_base(BASE_MODEL)
     trainings = RUNS / "train"
-    states = States(trainings / fingerprint(chosen, device), chosen.train.save_total_limit)
+    states = ResumeCheckpoints(trainings / fingerprint(chosen, device), chosen.train.save_total_limit)
     with states.held():
         if is_main_process():
             prune_finished(trainings, states.folder)
@@ -49,7 +51,7 @@ def report_replaced(chosen: Params) -> None:
             print(f"train: {section}.{key} is {value!r}, by methods.{chosen.method_name}.{section}")
 
 
-def train(chosen: Params, device: torch.device, states: States, state: Path | None) -> Path:
+def train(chosen: Params, device: torch.device, states: ResumeCheckpoints, state: Path | None) -> Path:
     """Trains, from a state if there is one, to the end. Returns the last state."""
     examples, valid = (read_examples(PROCESSED / f"{name}.jsonl") for name in ("train", "valid"))
     # As the training began with it: a chat template may write today's date, and a run may go past midnight.
@@ -61,7 +63,7 @@ def train(chosen: Params, device: torch.device, states: States, state: Path | No
     rows, truncated = training_rows(examples, prompt, chosen.train.loss)
     report_truncated("train", "train", truncated, len(rows), prompt.truncation_side)
     reset_peak_memory(device)
-    model = shard_blocks(attach_adapter(load_base(chosen.method), chosen.train), chosen.method)
+    model = shard_layers(attach_adapter(load_base(chosen.method), chosen.train), chosen.method)
     arguments = training_arguments(chosen.train, device, states.folder)
     trainer = LabelTrainer(model, arguments, chosen.train, rows, valid, prompt, states)
     trainer.facts["rows_truncated"] = truncated
@@ -89,4 +91,4 @@ def publish(state: Path, checkpoints: Path, device: torch.device) -> None:
 
 
 if __name__ == "__main__":
-    run(main, spread=True)
+    run(main, distributed=True)

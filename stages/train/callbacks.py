@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
-from stages import is_main_process
+from stages.artifacts import replacing_folder, write_csv
+from stages.distributed import is_main_process
 from stages.model.device import Arriving
 from stages.paths import VALID_SCORES
-from stages.report import replacing_folder, write_csv
 
 TRAIN_COLUMNS = ["step", "epoch", "loss", "learning_rate", "grad_norm"]
 VALID_COLUMNS = ["step", "epoch", "loss", "average_precision", "roc_auc", "f1"]

@@ -20,25 +20,26 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 from transformers import EarlyStoppingCallback, Trainer, TrainingArguments
 
-from stages import UserError, is_main_process, rank, wait_for_all, world_size
+from stages.artifacts import read_json
+from stages.distributed import is_main_process, rank, wait_for_all, world_size
+from stages.errors import UserError
 from stages.metrics import BEST_F1, choose_threshold, decision_metrics, ranking_metrics
-from stages.model.answer import answer_logits, packed_logits, pinned
 from stages.model.device import peak_memory_bytes
 from stages.model.exactness import choose_layout
+from stages.model.forward import completion_logits, packed_logits, pinned
+from stages.model.fsdp import is_sharded
 from stages.model.layout import Layout, layout_of
-from stages.model.packed import has_varlen, pack
-from stages.model.score import LabelScores, label_scores
-from stages.model.shard import is_sharded
+from stages.model.packed_attention import has_varlen, pack
+from stages.model.scoring import LabelScores, label_scores
 from stages.params import Train
 from stages.paths import CHECKPOINTS
-from stages.report import read_json
-from stages.text.batches import IGNORED, Collator, TokenBudgetBatches
+from stages.text.batching import IGNORED, Collator, TokenBudgetBatches
 from stages.text.example import Example
 from stages.text.prompt import Prompt
 from stages.train.callbacks import EvaluateAtEnd, KeepAdapter, StopOnSignal
-from stages.train.finite import FiniteChecks
-from stages.train.graphs import CapturedPasses, compile_layers
-from stages.train.states import PROGRESS_FILE, States, remove_pickled
+from stages.train.cuda_graphs import CapturedPasses, compile_layers
+from stages.train.nan_guard import FiniteChecks
+from stages.train.resume import PROGRESS_FILE, ResumeCheckpoints, remove_pickled
 
 TOKENS_MULTIPLE, ROWS_MULTIPLE = 256, 8  # shapes of CUDA graphs are rounded up to these
 
@@ -46,7 +47,8 @@ TOKENS_MULTIPLE, ROWS_MULTIPLE = 256, 8  # shapes of CUDA graphs are rounded up 
 def training_rows(examples: list[Example], prompt: Prompt, loss: str) -> tuple[list[dict[str, Any]], int]:
     """Model input and the K tokens that should follow its last K positions; and how many texts lost their end.
 
-    loss `label`: the input ends with the cue, K = 1. loss `completion`: the whole answer is asked for, cue first.
+    loss `label`: the input ends with the answer's prefix, K = 1. loss `completion`: the whole answer is asked for,
+    its prefix first.
     """
     if loss == "completion" and None in prompt.end:
         raise UserError(
@@ -62,7 +64,7 @@ def training_rows(examples: list[Example], prompt: Prompt, loss: str) -> tuple[l
             assert_never(loss)
         else:
             answer = prompt.answer(example.label)
-            row = {"input_ids": prompt.encode(ids, cue=False) + answer[:-1], "labels": answer}
+            row = {"input_ids": prompt.encode(ids, answer_prefix=False) + answer[:-1], "labels": answer}
         rows.append(row | {"source": example.source})
     return rows, sum(len(ids) > prompt.room for ids in texts)
 
@@ -159,7 +161,7 @@ class LabelTrainer(Trainer):
         rows: list[dict[str, Any]],
         valid: list[Example],
         prompt: Prompt,
-        states: States,
+        states: ResumeCheckpoints,
     ):
         self.stop = StopOnSignal()
         super().__init__(
@@ -443,7 +445,7 @@ class LabelTrainer(Trainer):
         return str(self.writing)
 
     def _save_checkpoint(self, model, trial) -> None:
-        """The Trainer's state, as States keeps it."""
+        """The Trainer's state, as ResumeCheckpoints keeps it."""
         for name, parameter in self.model.named_parameters():
             if parameter.requires_grad and not torch.isfinite(parameter).all():
                 raise UserError(
@@ -494,7 +496,7 @@ class LabelTrainer(Trainer):
         batches were accumulated.
         """
         labels = inputs["labels"][:, 1:].to(self.args.device)
-        logits = answer_logits(model, inputs, len(self.prompt.prefix))  # (B, K, vocabulary)
+        logits = completion_logits(model, inputs, len(self.prompt.prefix))  # (B, K, vocabulary)
         loss = summed_loss(logits, labels) / (
             labels.ne(IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
         )

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-COUNTED = ("kills survived", "torn locks mended", "full disks survived", "inputs tried", "rows lost", "tracebacks")
+COUNTED = ("kills survived", "torn locks repaired", "full disks survived", "inputs tried", "rows lost", "tracebacks")
 counted: Counter = Counter()
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import yaml
 
 from stages import params
-from stages.report import read_json
-from tests.project import commit, copy_project
+from stages.artifacts import read_json
+from tests.pipeline.project import commit, copy_project
 
 STAGES = ("fetch", "prepare", "benchmark", "train", "select", "evaluate")
 

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.faults.project import copied, results, start, tiny_project
-from tests.project import run
+from tests.pipeline.project import run
 
 pytestmark = pytest.mark.faults
 # The largest file that a stage may write, in blocks of 1,024 bytes: less than it needs.

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from stages import params
+from stages.data.jsonl import DataError
 from stages.predict.read import count_rows
 from stages.prepare.dialogues import read_dialogues
 from stages.prepare.read import read_rows
-from stages.text.jsonl import DataError
 from tests.conftest import ROOT
 from tests.faults.project import start, tiny_project
 
@@ -235,7 +235,7 @@ def test_a_file_that_is_hostile_as_a_whole_is_refused_in_a_sentence(tmp_path, co
     assert "Traceback" not in printed
 
 
-def test_the_stage_sets_hostile_rows_aside_and_all_can_be_mended_from_there(tmp_path, counts, base_folder):
+def test_the_stage_sets_hostile_rows_aside_and_all_can_be_repaired_from_there(tmp_path, counts, base_folder):
     """All hostile rows in one file with the sample: what stands in rejected.jsonl gives them back."""
     folder = tiny_project(tmp_path / "project", base_folder)
     assert run_stage(folder, "fetch")[0] == 0

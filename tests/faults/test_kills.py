@@ -10,7 +10,7 @@ import pytest
 
 from tests.faults.project import STAGES, copied, kill_after, results, start, tiny_project
 from tests.faults.torn import tear
-from tests.project import run
+from tests.pipeline.project import run
 
 pytestmark = pytest.mark.faults
 KILLS = int(os.environ.get("KILLS", "12"))  # of each stage
@@ -64,7 +64,7 @@ def test_a_stage_killed_while_dvc_records_it_is_recorded_by_the_next_run(uninter
     assert "torn by a kill" in printed
     assert set(re.findall(r"Running stage '(\w+)'", printed)) <= {stage}
     assert results(folder) == expected
-    counts["torn locks mended"] += 1
+    counts["torn locks repaired"] += 1
 
 
 def test_of_two_runs_at_once_the_second_is_refused_or_waits(uninterrupted, tmp_path):

@@ -13,8 +13,8 @@ import yaml
 from stages import params
 from tests.faults.project import copied
 from tests.faults.torn import tear
-from tests.project import copy_project, run
-from tests.test_dvc import STAND_IN
+from tests.pipeline.project import copy_project, run
+from tests.pipeline.test_dvc import STAND_IN
 
 pytestmark = pytest.mark.faults
 TEARS = int(os.environ.get("TEARS", os.environ.get("KILLS", "20")))
@@ -42,7 +42,7 @@ def reseed(folder: Path) -> None:
 def reproduced(tmp_path_factory):
     """A project of stand-ins, reproduced; and the outputs, the order of the stages and the lock under another seed."""
     folder = copy_project(tmp_path_factory.mktemp("torn"))
-    keep = "from stages import keep_lock\nkeep_lock()  # as each stage does at its start\n"
+    keep = "from stages.command import keep_lock\nkeep_lock()  # as each stage does at its start\n"
     (folder / "stand_in.py").write_text(keep + STAND_IN)
     text = (folder / "dvc.yaml").read_text(encoding="utf-8")
     (folder / "dvc.yaml").write_text(re.sub(r"python -m stages\.(\w+)", r"python stand_in.py \1", text))
@@ -79,7 +79,7 @@ def test_a_lock_torn_by_a_kill_is_whole_again_and_nothing_recorded_reruns(
     assert outputs(folder) == expected
     assert (folder / "dvc.lock").read_bytes() == lock
     assert "up to date" in run(folder, "dvc", "repro")
-    counts["torn locks mended"] += 1
+    counts["torn locks repaired"] += 1
 
 
 def test_a_stage_before_one_that_comes_from_the_run_cache_does_not_rerun(reproduced, tmp_path, counts):
@@ -97,18 +97,18 @@ def test_a_stage_before_one_that_comes_from_the_run_cache_does_not_rerun(reprodu
     assert ran(run(folder, *COMMANDS["make repro"])) == ["evaluate"]
     assert outputs(folder) == expected
     assert (folder / "dvc.lock").read_bytes() == lock
-    counts["torn locks mended"] += 1
+    counts["torn locks repaired"] += 1
 
 
 @pytest.mark.parametrize("length", [0, 1, 20])
-def test_a_torn_file_of_dvcs_process_locks_is_mended(reproduced, tmp_path, counts, length):
+def test_a_torn_file_of_dvcs_process_locks_is_repaired(reproduced, tmp_path, counts, length):
     source, expected, _ = reproduced
     folder = copied(source, tmp_path)
     reseed(folder)
     tear(folder, "dvc", "repro", name="/rwlock", opening=2, length=length)
     run(folder, "python", "-m", "stages.repro")
     assert outputs(folder) == expected
-    counts["torn locks mended"] += 1
+    counts["torn locks repaired"] += 1
 
 
 def test_the_command_runs_without_the_environment_activated(reproduced, tmp_path):

@@ -1,0 +1,140 @@
+"""The one writer of what people and DVC read: metric JSON and plot CSV, whole or not at all, the same bytes always."""
+
+import contextlib
+import csv
+import io
+import json
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from safetensors import SafetensorError
+
+from stages.distributed import is_main_process, wait_for_all
+from stages.errors import UserError
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[TextIO]:
+    """Opens a text file that takes the place of `path` only when the block ends without an error.
+
+    Of several processes the first alone writes. Raises UserError where `path` is a device or a pipe, which a file must
+    not replace.
+    """
+    if not is_main_process():
+        yield io.StringIO()
+        return
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path} is a folder, a device or a pipe; expected a file, or a name that is free")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with open(handle, "w", encoding="utf-8", newline="\n") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """A folder beside `path` to write files to; it takes the place of `path` only when the block ends without an error.
+
+    Several processes may write to it, each its own files; all must enter and leave the block.
+    Raises UserError where the disk is full or the file system fails; `path` is then as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    folder = path.parent / f".writing-{path.name}"
+    try:
+        if is_main_process():
+            shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
+            folder.mkdir()
+        wait_for_all()
+        yield folder
+        wait_for_all()
+        if is_main_process():
+            for file in [*folder.rglob("*"), folder]:
+                flush(file)
+            shutil.rmtree(path, ignore_errors=True)
+            os.replace(folder, path)
+            flush(path.parent)
+        wait_for_all()
+    except (OSError, RuntimeError, SafetensorError) as error:  # the last two: torch and safetensors on a full disk
+        shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(error, RuntimeError) and "write" not in str(error):
+            raise
+        free = shutil.disk_usage(path.parent).free / 1e9
+        raise UserError(
+            f"{path} could not be written: {error}. What was there before is whole. Make room ({free:.2f} GB are free "
+            "on that disk) and run `dvc repro` again: training goes on from its last saved step"
+        ) from error
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def flush(path: Path) -> None:
+    """Puts a file or folder on the disk, whatever happens to the machine next."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Writes nested metrics, keys sorted.
+
+    Raises ValueError for a list, which `dvc metrics` drops without a word, and for a number that JSON does not have.
+    """
+    reject_unreadable(values, path.name)
+    with replacing(path) as file:
+        json.dump(values, file, ensure_ascii=False, indent=2, sort_keys=True, allow_nan=False)
+        file.write("\n")
+
+
+def reject_unreadable(values: Mapping[str, Any], where: str) -> None:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            reject_unreadable(value, f"{where}: {key}")
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{where}: {key} is {value}; expected a finite number")
+        elif not isinstance(value, str | int | float | bool | None):
+            raise ValueError(f"{where}: {key} is a {type(value).__name__}; expected a number, a text or a mapping")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def write_csv(path: Path, rows: Iterable[Mapping[str, Any]], columns: list[str]) -> None:
+    """Writes rows under a header; a column that a row lacks is left empty."""
+    with replacing(path) as file:
+        writer = csv.DictWriter(UnixRows(file), columns, lineterminator="\r\n", restval="", extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+@dataclass(frozen=True)
+class UnixRows:
+    """Ends the rows of a csv writer in \\n. The writer quotes a bare \\r, at which readers end a row, only where its
+    own rows end in one."""
+
+    file: TextIO
+
+    def write(self, row: str) -> None:
+        self.file.write(row.removesuffix("\r\n") + "\n")
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))

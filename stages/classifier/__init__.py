@@ -1,0 +1,1 @@
+"""The trained classifier: an adapter with its prompt, temperature and threshold."""

@@ -1,0 +1,138 @@
+"""models/selected: the adapter with all that is needed to judge a text as it was judged in training."""
+
+import dataclasses
+import math
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from peft import PeftModel
+
+from stages.artifacts import read_json, replacing_folder, write_json
+from stages.data.speakers import remove_speakers
+from stages.distributed import is_main_process
+from stages.metrics import calibrated, metrics_at_fraction
+from stages.model.exactness import choose_layout
+from stages.model.fsdp import shard_layers
+from stages.model.load import ModelError, load_base, load_tokenizer
+from stages.model.lora import load_adapter
+from stages.model.provenance import require_same_base, require_whole_base
+from stages.model.scoring import SCORING
+from stages.params import Method, Select
+from stages.paths import BASE_MODEL, SELECTED
+from stages.text.prompt import Prompt, build_prompt
+
+RECORD_FILE = "selected.json"
+ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json")
+
+
+@dataclass(frozen=True)
+class TrainedClassifier:
+    """The record of a selected model. threshold: of the calibrated probability of fraud; temperature: divides the
+    log-odds before they become that; valid: metrics there; promised: those as if select.fraud_fraction of the texts
+    were fraud; speakers_removed: whether texts are read without the names in front of lines; rendered: the prompt as
+    text, `before` and `after` the user's, None in records of before 0.3; scoring, max_tokens_per_batch: how valid was
+    scored, so that others score alike."""
+
+    step: int
+    threshold: float
+    temperature: float
+    speakers_removed: bool
+    valid: dict[str, float]
+    promised: dict[str, float]
+    select: dict[str, Any]
+    method_name: str
+    method: dict[str, Any]
+    prompt: dict[str, Any]
+    base: dict[str, str]
+    dataset_name: str
+    rendered: dict[str, str] | None = None
+    scoring: int = 1
+    max_tokens_per_batch: int = 4096
+
+    def as_read(self, text: str) -> str:
+        """The text as the model was trained to read it."""
+        return remove_speakers(text) if self.speakers_removed else text
+
+    def probability(self, log_odds: np.ndarray) -> np.ndarray:
+        """Of fraud, shape (n,)."""
+        return calibrated(log_odds, self.temperature)
+
+    def at_promised_fraction(self, y_true: np.ndarray, log_odds: np.ndarray) -> dict[str, float]:
+        """What became of the promise on another set, at the share of fraud that it was made for."""
+        share = self.promised["fraud_fraction"]
+        return metrics_at_fraction(y_true, self.probability(log_odds), self.threshold, share, log_odds)
+
+    @property
+    def threshold_rule(self) -> Select:
+        return Select(**self.select)
+
+
+def write_classifier(folder: Path, checkpoint: Path, selected: TrainedClassifier, card: str) -> None:
+    """Copies the checkpoint's adapter and writes record and model card beside it."""
+    with replacing_folder(folder) as new:
+        if not is_main_process():
+            return
+        for name in ADAPTER_FILES:
+            shutil.copyfile(checkpoint / name, new / name)
+        write_json(new / RECORD_FILE, dataclasses.asdict(selected))
+        (new / "README.md").write_text(card, encoding="utf-8")
+
+
+def load_selected(
+    folder: Path = SELECTED, base_folder: Path = BASE_MODEL
+) -> tuple[PeftModel, Prompt, TrainedClassifier]:
+    """The selected model on the base that it was trained on, quantized as in training, with its prompt."""
+    selected = read_selected(folder)
+    require_whole_base(base_folder)
+    require_same_base(selected.base, base_folder)
+    model, prompt = load_classifier(folder, Method(**selected.method), selected.prompt, selected.rendered, base_folder)
+    return model, prompt, selected
+
+
+def read_selected(folder: Path) -> TrainedClassifier:
+    """The record in a folder. Raises ModelError where there is none, or one of a later version."""
+    if not (folder / RECORD_FILE).is_file():
+        raise ModelError(f"{folder} holds no selected model: run `dvc repro` first")
+    raw = read_json(folder / RECORD_FILE)
+    unknown = raw.keys() - {field.name for field in dataclasses.fields(TrainedClassifier)}
+    if unknown or raw.get("scoring", 1) > SCORING:
+        raise ModelError(
+            f"{folder / RECORD_FILE} was written by a later version of this project (scoring {raw.get('scoring')}, "
+            f"unknown keys: {', '.join(sorted(unknown)) or 'none'}): use that version, or run `dvc repro select`"
+        )
+    selected = TrainedClassifier(**raw)
+    if not (math.isfinite(selected.threshold) and 0 < selected.temperature < math.inf):
+        raise ModelError(
+            f"{folder / RECORD_FILE}: threshold is {selected.threshold} and temperature {selected.temperature}; "
+            "expected numbers, the temperature above 0: run `dvc repro --force --single-item select`"
+        )
+    if selected.scoring < SCORING:
+        print(
+            f"WARNING: the threshold in {folder} was chosen on scores of an earlier arithmetic (version "
+            f"{selected.scoring}, now {SCORING}), so verdicts near it may differ: run `dvc repro select` to choose it "
+            "anew",
+            file=sys.stderr,
+        )
+    return selected
+
+
+def load_classifier(
+    adapter: Path, method: Method, prompt: dict[str, Any], rendered: dict[str, str] | None, base_folder: Path
+) -> tuple[PeftModel, Prompt]:
+    """A trained adapter on its base, with its prompt, as select, evaluate and predict score with it.
+
+    Args:
+        adapter: folder with the adapter's weights and configuration.
+        method: how the base lies in memory.
+        prompt: the section `prompt` of params.yaml that it was trained with.
+        rendered: the prompt as text, as the training had it; None renders the chat template now.
+        base_folder: the base model that it was trained on.
+    """
+    built = build_prompt(load_tokenizer(base_folder), **prompt, rendered=rendered)
+    model = shard_layers(load_adapter(load_base(method, base_folder), adapter), method)
+    choose_layout(model, built)
+    return model, built

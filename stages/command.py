@@ -1,0 +1,89 @@
+"""How a command starts and ends: several processes, the working directory, and an error in one sentence.
+
+No result depends on this file, so no stage lists it in dvc.yaml.
+"""
+
+import contextlib
+import errno
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from stages.distributed import is_main_process, leave_group
+from stages.errors import UserError
+from stages.paths import LOCK, LOCK_COPY
+
+NO_ROOM = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "a file may not grow",
+}
+
+
+def run(main: Callable[[], None], distributed: bool = False) -> None:
+    """Runs a stage; a UserError ends it with its message and status 1, without a traceback. Of several processes the
+    first alone prints. distributed: the work can be shared by as many processes as the environment's NPROC says."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # a terminal that isn't UTF-8 ends no stage
+    if not is_main_process():
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    try:
+        require_root()
+        keep_lock()
+        if distributed and "WORLD_SIZE" not in os.environ:
+            start_processes(os.environ.get("NPROC", "1"))
+        main()
+        leave_group()
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except Exception as error:
+        reason = no_room(error)
+        if reason is None:
+            raise
+        sys.exit(f"error: {reason}: {error}. Make room and run `dvc repro` again; nothing else was changed")
+
+
+def start_processes(number: str) -> None:
+    """Becomes `accelerate launch` of this stage by so many processes; returns where one is asked for."""
+    if not number.isdecimal() or int(number) < 1:
+        raise UserError(f"NPROC is {number!r}; expected a number of processes, one a GPU")
+    if int(number) > 1:
+        module = sys.modules["__main__"].__spec__.name.removesuffix(".__main__")
+        launcher = ["-m", "accelerate.commands.launch", "--config_file", "accelerate.yaml", "--num_processes", number]
+        # A signal takes effect when a step has ended and its state is saved; torch would kill after 30 s.
+        os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "600")
+        sys.stdout.flush()
+        os.execv(sys.executable, [sys.executable, *launcher, "-m", module, *sys.argv[1:]])
+
+
+def require_root() -> None:
+    """Raises UserError where the working directory is not the project's root, which all paths are relative to."""
+    if not Path("params.yaml").is_file():
+        root = Path(__file__).resolve().parents[1]
+        raise UserError(
+            f"{Path.cwd()} holds no params.yaml; expected the project's root as working directory: cd {root}"
+        )
+
+
+def keep_lock() -> None:
+    """Copies dvc.lock, which is whole while a stage runs: DVC rewrites it between stages, and a kill there tears it."""
+    if "DVC_STAGE" not in os.environ or not is_main_process():
+        return
+    with contextlib.suppress(OSError):
+        LOCK_COPY.parent.mkdir(exist_ok=True)
+        if LOCK.is_file():
+            written = LOCK_COPY.with_name(f".dvc.lock.{os.getpid()}")
+            written.write_bytes(LOCK.read_bytes())
+            written.replace(LOCK_COPY)
+        else:
+            LOCK_COPY.unlink(missing_ok=True)
+
+
+def no_room(error: Exception) -> str | None:
+    """The reason, where an error says that the disk is full. safetensors has errors of its own, which hold a number."""
+    if isinstance(error, OSError):
+        return NO_ROOM.get(error.errno)
+    if type(error).__name__ == "SafetensorError":
+        return next((reason for number, reason in NO_ROOM.items() if f"os error {number})" in str(error)), None)
+    return None

@@ -1,0 +1,1 @@
+"""Files of texts as users have them: what prepare and predict read."""

@@ -1,0 +1,192 @@
+"""The one scorer: how sure the model is that a text is fraud, in a single forward pass a batch."""
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from stages.distributed import all_reduce_sum, local_shard, rank
+from stages.errors import UserError
+from stages.model.exactness import choose_layout
+from stages.model.forward import completion_logits, label_rows
+from stages.model.fsdp import is_sharded, passes_to_join
+from stages.text.batching import Collator, TokenBudgetBatches
+from stages.text.prompt import Prompt
+
+# Counted up when the arithmetic of a score changes; models/selected records it, since its threshold is of such scores.
+# 1: differences of log-probabilities in the base's dtype. 2: the label words' rows of the head in float64, by windows.
+SCORING = 2
+# In bfloat16 a score depends, by rounding, on the texts that share its batch. Batches are cut from windows of so many
+# rows in the order of the file, so that whoever scores a file by the same token budget gets the same scores.
+WINDOW = 2048
+
+
+@dataclass(frozen=True)
+class LabelScores:
+    """Scores of N texts.
+
+    log_odds: float64 of shape (N,), of the label word ` true` against ` false` as the next token.
+    log_probability: float64 of shape (N, 2), of ` false` (column 0) and ` true` (column 1) among the whole vocabulary;
+        None where it was not asked for.
+    truncated: bool of shape (N,), whether the text was too long for the prompt and was cut.
+    """
+
+    log_odds: np.ndarray
+    truncated: np.ndarray
+    log_probability: np.ndarray | None = None
+
+    def loss(self, labels: Sequence[bool]) -> float:
+        """Mean negative log-probability of the right label word: the loss that training minimises."""
+        return float(-self.log_probability[np.arange(len(labels)), np.asarray(labels, dtype=int)].mean())
+
+
+def label_scores(
+    model: nn.Module,
+    prompt: Prompt,
+    texts: Sequence[str],
+    max_tokens_per_batch: int,
+    title: str,
+    vocabulary: bool = False,
+) -> LabelScores:
+    """Scores texts by windows of WINDOW rows, the longest of a window first.
+
+    The model is put in eval mode and left in the mode it came in. Several processes score every so many-th text of a
+    window each, and all get all scores. A batch that does not fit in memory is halved.
+
+    Args:
+        model: the base model with adapters.
+        prompt: the prompt around each text.
+        texts: N texts, in the order of their file.
+        max_tokens_per_batch: most padded tokens in a batch.
+        title: of the progress bar; empty for none.
+        vocabulary: also give the log-probability among the whole vocabulary, which costs the head's whole product.
+
+    Returns scores of all N texts. Raises UserError for a text that does not fit in the GPU's memory.
+    """
+    choose_layout(model, prompt)
+    numbers = [
+        n for first in range(0, len(texts), WINDOW) for n in local_shard(range(len(texts))[first : first + WINDOW])
+    ]
+    tokens = prompt.tokenize([texts[number] for number in numbers])
+    rows = {number: {"input_ids": prompt.encode(ids)} for number, ids in zip(numbers, tokens, strict=True)}
+    device = next(model.parameters()).device
+    found = torch.zeros(len(texts), 4, dtype=torch.float64)  # log-odds, log-probabilities, whether cut
+    found[numbers, 3] = torch.tensor([float(len(ids) > prompt.room) for ids in tokens], dtype=torch.float64)
+    batches = [batch for window in windows(rows) for batch in batches_of(window, rows, max_tokens_per_batch)]
+    was_training = model.training
+    model.eval()
+    # no_grad, not inference_mode: tensors that layers keep for later must stay usable in training.
+    with torch.no_grad(), tqdm(total=len(rows), desc=title, unit="text", disable=rank() > 0 or not title) as progress:
+        scored = score_batches(model, prompt, rows, batches, vocabulary, progress)
+    model.train(was_training)
+    for batch, scores in scored:  # a GPU is waited for here only
+        found[batch, : scores.shape[1]] = scores.double().cpu()
+    log_odds, *log_probability, truncated = all_reduce_sum(found, device).numpy().T
+    return LabelScores(log_odds, truncated > 0, np.stack(log_probability, axis=1) if vocabulary else None)
+
+
+def require_finite(log_odds: np.ndarray, sources: Sequence[str]) -> None:
+    """Raises UserError where a score is no number: compared with a threshold, it would be no fraud.
+
+    Args:
+        log_odds: scores of N texts.
+        sources: where each of them stands.
+    """
+    bad = np.flatnonzero(~np.isfinite(log_odds))
+    if len(bad):
+        raise UserError(
+            f"{sources[bad[0]]}: the model's score is {log_odds[bad[0]]}; expected a number. The method's dtype may "
+            "not hold the model's activations: train with dtype bfloat16 or float32"
+        )
+
+
+def windows(numbers: Iterable[int]) -> Iterator[list[int]]:
+    """The row numbers, which rise, by the window that they lie in."""
+    return (list(window) for _, window in itertools.groupby(numbers, key=lambda number: number // WINDOW))
+
+
+def batches_of(window: list[int], rows: dict[int, dict], max_tokens: int) -> list[list[int]]:
+    """The row numbers of a window in batches of like lengths."""
+    sampler = TokenBudgetBatches([len(rows[number]["input_ids"]) for number in window], max_tokens)
+    return [[window[index] for index in batch] for batch in sampler]
+
+
+def score_batches(
+    model: nn.Module, prompt: Prompt, rows: dict[int, dict], batches: list[list[int]], vocabulary: bool, progress: tqdm
+) -> list[tuple[list[int], torch.Tensor]]:
+    """Scores batches one after another; halves one that does not fit in memory.
+
+    Args:
+        rows: model input by row number.
+        batches: row numbers of each batch.
+        vocabulary: also the label words' log-probabilities.
+        progress: told how many rows are done.
+
+    Returns row numbers of each batch, and on the device log-odds (B, 1) or, with `vocabulary`, (B, 3).
+    """
+    collate = Collator(prompt.tokenizer.pad_token_id)
+    device = next(model.parameters()).device
+    words = torch.tensor([prompt.label_ids[False], prompt.label_ids[True]], device=device)
+    scored: list[tuple[list[int], torch.Tensor]] = []
+    todo = batches[::-1]
+    to_join = passes_to_join(model, len(todo), device)
+    with label_rows(model, words, vocabulary) as has_rows:
+        while todo:
+            batch = todo.pop()
+            fits = True
+            try:
+                inputs = collate([rows[number] for number in batch])
+                logits = completion_logits(model, inputs, len(prompt.prefix))[:, 0]
+                logits = logits if has_rows else logits.float()
+                scored.append((batch, scores_of(logits, words, has_rows, vocabulary)))
+                progress.update(len(batch))
+            except torch.OutOfMemoryError:
+                fits = False
+            if not fits:  # outside the handler, whose traceback holds on to tensors
+                require_halving(model, len(batch))
+                todo += halves(batch, len(rows[batch[0]]["input_ids"]))
+                torch.cuda.empty_cache()
+        for _ in range(to_join):
+            completion_logits(model, collate([{"input_ids": prompt.encode([])}]), len(prompt.prefix))
+    return scored
+
+
+def scores_of(logits: torch.Tensor, words: torch.Tensor, has_rows: bool, vocabulary: bool) -> torch.Tensor:
+    """Log-odds (B, 1) or, with `vocabulary`, log-odds and the label words' log-probabilities (B, 3).
+
+    Args:
+        logits: of shape (B, ...), as the head gives them under `label_rows`.
+        words: ids (2,) of the label words, false first.
+        has_rows: whether the last two columns are the label words' rows.
+        vocabulary: whether log-probabilities are wanted.
+    """
+    labels = logits[:, -2:] if has_rows else logits.index_select(1, words)
+    log_odds = labels[:, 1:] - labels[:, :1]
+    if not vocabulary:
+        return log_odds
+    whole = logits[:, :-2] if has_rows else logits
+    return torch.cat([log_odds, whole.log_softmax(-1).index_select(1, words)], dim=1)
+
+
+def require_halving(model: nn.Module, rows: int) -> None:
+    """Raises UserError where blocks are split over GPUs, whose passes must stay equally many."""
+    if is_sharded(model):
+        raise UserError(
+            f"a batch of {rows} text(s) does not fit in the GPU's memory, and can't be halved with residency sharded: "
+            "lower train.eval_max_tokens_per_batch or evaluate.max_tokens_per_batch (of predict, "
+            "--max-tokens-per-batch)"
+        )
+
+
+def halves(batch: list[int], tokens: int) -> list[list[int]]:
+    """A batch that did not fit in memory in two. Raises UserError for a single row."""
+    if len(batch) == 1:
+        raise UserError(
+            f"a text of {tokens} tokens does not fit in the GPU's memory: lower prompt.max_length, or choose method "
+            "qlora"
+        )
+    return [batch[len(batch) // 2 :], batch[: len(batch) // 2]]

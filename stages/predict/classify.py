@@ -1,0 +1,172 @@
+"""Scores the windows of a file one after the other, so that memory doesn't grow with the number of rows."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from stages.classifier.trained import load_selected
+from stages.code import ROOT, imported_files
+from stages.data.jsonl import DataError, name_of
+from stages.distributed import broadcast, rank, world_size
+from stages.model.device import environment, pick_device
+from stages.model.lora import merge_unquantized
+from stages.model.provenance import files_sha256
+from stages.model.scoring import WINDOW, label_scores, require_finite
+from stages.paths import SELECTED
+from stages.predict.output import Output, WindowRecord, writing
+from stages.predict.read import Row, digest, empty, parse_window, windows
+from stages.text.prompt import report_truncated
+
+
+@dataclass(frozen=True)
+class Window:
+    """Rows that are scored together. input_sha256: of their lines; numbers: of these in their file."""
+
+    input_sha256: str
+    rows: list[Row]
+    numbers: list[int]
+
+
+@dataclass
+class Counts:
+    """Of all rows of the output, those of an earlier run among them."""
+
+    rows: int = 0
+    fraud: int = 0
+    cut: int = 0
+
+    def add(self, window: WindowRecord) -> None:
+        self.rows += window.rows
+        self.fraud += window.fraud
+        self.cut += window.cut
+
+
+def classify(path: Path, out: Output | None, total: int | None, max_tokens_per_batch: int | None) -> None:
+    """Judges the rows of `path` and reports how many were called fraud and how many were cut.
+
+    Args:
+        path: JSON Lines; `-` is standard input. The first process alone reads.
+        out: where the rows go; None in all processes but the first.
+        total: how many rows there are, None if that isn't known yet.
+        max_tokens_per_batch: most padded tokens in a batch; None: as many as when the threshold was chosen.
+    """
+    model, prompt, selected = load_selected()
+    merge_unquantized(model)
+    max_tokens_per_batch = max_tokens_per_batch or selected.max_tokens_per_batch
+    made_with = settings(max_tokens_per_batch)
+    if out:
+        out.resume(made_with)
+    counts = Counts()
+    with tqdm(total=total, desc="predict", unit="text", disable=rank() > 0) as progress:
+        new = new_windows(path, out, counts, progress) if out else iter(())
+        for window, texts in for_all(new):
+            texts = [selected.as_read(text) for text in texts]
+            scores = label_scores(model, prompt, texts, max_tokens_per_batch, "")
+            require_finite(scores.log_odds, sources(path, window, len(texts)))
+            if out:
+                probability = selected.probability(scores.log_odds)
+                done = write_window(out, window, probability, selected.threshold, int(scores.truncated.sum()))
+                counts.add(done)
+                progress.update(done.rows)
+    if out:
+        finish(path, out, counts, total)
+        report_truncated("predict", name_of(path), counts.cut, counts.rows, prompt.truncation_side)
+
+
+def finish(path: Path, out: Output, counts: Counts, total: int | None) -> None:
+    """Makes the output whole and reports it. Raises DataError where there were no rows, or fewer than at the start.
+
+    Args:
+        path: the input.
+        out: where the rows went.
+        counts: of all windows.
+        total: how many rows the input held before, None if that was not counted.
+    """
+    if not counts.rows:
+        raise empty(path)
+    if total is not None and counts.rows < total:
+        raise DataError(f"{path} held {total} rows, and {counts.rows} when they were scored: leave it alone meanwhile")
+    with writing(out):
+        out.finish()
+    print(f"predict: {counts.rows} texts, {counts.fraud} called fraud, in {out.name}")
+
+
+def write_window(out: Output, window: Window, probability: np.ndarray, threshold: float, cut: int) -> WindowRecord:
+    """Writes the rows of a window with all digits: a label is what comparing the printed probability with the threshold
+    gives.
+
+    Args:
+        out: where the rows go.
+        window: the rows.
+        probability: of fraud, shape (n_rows,).
+        threshold: from which on a text is called fraud.
+        cut: how many of the texts were cut.
+    """
+    label = (probability >= threshold).tolist()
+    rows = "".join(map(Row.judged, window.rows, label, probability.tolist())).encode()
+    output_sha256 = hashlib.sha256(rows).hexdigest()
+    done = WindowRecord(window.input_sha256, output_sha256, len(rows), len(window.rows), sum(label), cut)
+    with writing(out):
+        out.write(rows, done)
+    return done
+
+
+def sources(path: Path, window: Window | None, rows: int) -> list[str]:
+    """Where each row of a window stands; all processes but the first don't know the line."""
+    return [f"{name_of(path)}, line {number}" for number in window.numbers] if window else [name_of(path)] * rows
+
+
+def settings(max_tokens_per_batch: int) -> dict[str, str]:
+    """All that a score depends on but its text: rows are resumed only where none of it changed."""
+    return {
+        "selected model": files_sha256(sorted(file for file in SELECTED.iterdir() if file.is_file())),
+        "code": files_sha256([ROOT / file for file in imported_files("stages.predict.__main__")]),
+        "--max-tokens-per-batch": str(max_tokens_per_batch),
+        "window": str(WINDOW),
+        "number of processes": str(world_size()),
+        **environment(pick_device()),
+    }
+
+
+def new_windows(path: Path, out: Output, counts: Counts, progress: tqdm) -> Iterator[Window]:
+    """The windows that are to be scored; those of an earlier run are counted and passed over.
+
+    Args:
+        path: the input.
+        out: knows which windows were kept.
+        counts, progress: take the kept ones.
+    """
+    kept = 0
+    for lines in windows(path):
+        input_sha256 = digest(lines)
+        earlier = out.kept(input_sha256)
+        if earlier:
+            counts.add(earlier)
+            kept += earlier.rows
+            progress.initial += earlier.rows  # no part of this run's rate
+            progress.update(earlier.rows)
+            continue
+        if kept:
+            print(f"predict: resumes after the {kept} rows that an earlier run scored")
+            kept = 0
+        yield Window(input_sha256, parse_window(path, lines), [number for number, _ in lines])
+
+
+def for_all(own: Iterator[Window]) -> Iterator[tuple[Window | None, list[str]]]:
+    """In every process the texts of each window that the first one reads, which gets the window too.
+
+    They end for all when reading fails in the first.
+    """
+    while True:
+        window = None
+        try:
+            window = next(own, None)
+        finally:
+            texts = broadcast([row.text for row in window.rows] if window else None)
+        if texts is None:
+            return
+        yield window, texts

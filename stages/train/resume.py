@@ -1,0 +1,143 @@
+"""The state of an unfinished training: what the next run goes on from when this one is ended, however it ends.
+
+They lie in runs/train/FINGERPRINT/state-STEP, outside DVC's outputs (which DVC deletes before a stage) and of one
+training alone: the fingerprint is of its params, texts, base model, code and libraries. A state is written under
+another name, with the hash of each of its files, and renamed when it is whole.
+"""
+
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import importlib.metadata
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from stages.artifacts import read_json, replacing_folder
+from stages.code import ROOT, imported_files
+from stages.distributed import is_main_process, wait_for_all
+from stages.errors import UserError
+from stages.model.device import LIBRARIES
+from stages.model.provenance import file_sha256, read_identity
+from stages.params import Params
+from stages.paths import BASE_MODEL, PROCESSED
+
+HASHES_FILE = "hashes.json"
+PROGRESS_FILE = "progress.json"
+STATE = "state-"
+NO_RESULT = ("save_steps", "save_total_limit")  # keys of train that change no figure
+
+
+def fingerprint(chosen: Params, device: torch.device) -> str:
+    """16 hex digits of all that a training's result depends on, but for the make of the device."""
+    train = {key: value for key, value in dataclasses.asdict(chosen.train).items() if key not in NO_RESULT}
+    whole = {
+        "method": dataclasses.asdict(chosen.method),
+        "prompt": dataclasses.asdict(chosen.prompt),
+        "train": train,
+        "base": read_identity(BASE_MODEL),
+        "texts": [file_sha256(PROCESSED / f"{name}.jsonl") for name in ("train", "valid")],
+        "code": {file: file_sha256(ROOT / file) for file in imported_files("stages.train.__main__")},
+        "libraries": [importlib.metadata.version(name) for name in (*LIBRARIES, "tokenizers")],
+        "device": device.type,
+    }
+    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:16]
+
+
+class ResumeCheckpoints:
+    """The states of one training, in `folder`; at most `keep` of them stay."""
+
+    def __init__(self, folder: Path, keep: int):
+        self.folder, self.keep = folder, keep
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Holds the folder for this process. Raises UserError where another training of the same kind does."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if not is_main_process():
+            yield
+            return
+        with (self.folder / "lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(
+                    f"another process trains the same thing in {self.folder}: wait for it, or end it; this run changed "
+                    "nothing"
+                ) from None
+            yield
+
+    @contextlib.contextmanager
+    def saving(self, step: int, progress: dict[str, Any]) -> Iterator[Path]:
+        """A folder to write the state of a step to; it counts from the end of the block on, and older ones go."""
+        with replacing_folder(self.folder / f"{STATE}{step}") as folder:
+            yield folder
+            wait_for_all()
+            if is_main_process():
+                (folder / PROGRESS_FILE).write_text(json.dumps(progress), encoding="utf-8")
+                hashes = {file.name: file_sha256(file) for file in sorted(folder.iterdir())}
+                (folder / HASHES_FILE).write_text(json.dumps(hashes), encoding="utf-8")
+        if is_main_process():
+            for old in self.all()[self.keep :]:
+                shutil.rmtree(old)
+
+    def all(self) -> list[Path]:
+        """The newest first."""
+        found = [path for path in self.folder.glob(f"{STATE}*") if path.name.removeprefix(STATE).isdigit()]
+        return sorted(found, key=lambda path: -int(path.name.removeprefix(STATE)))
+
+    def newest(self) -> Path | None:
+        """The newest state that is whole; one that is not is named and removed, and the one before is used."""
+        if not is_main_process():
+            wait_for_all()
+        found = next(self.whole(), None)
+        if is_main_process():
+            wait_for_all()
+        return found
+
+    def whole(self) -> Iterator[Path]:
+        """The states that are whole, the newest first; others are named and removed on the way."""
+        for state in self.all():
+            fault = self.fault(state)
+            if fault is None:
+                yield state
+                continue
+            print(
+                f"train: {state} can't be used ({fault}) and is removed; an earlier state or the start takes its place"
+            )
+            shutil.rmtree(state)
+
+    @staticmethod
+    def fault(state: Path) -> str | None:
+        """What is wrong with a state, or None."""
+        try:
+            hashes = read_json(state / HASHES_FILE)
+        except (OSError, ValueError):
+            return f"its {HASHES_FILE} is missing or torn"
+        present = {file.name for file in state.iterdir()} - {HASHES_FILE}
+        if present != hashes.keys():
+            return f"{', '.join(sorted(present ^ hashes.keys()))} missing or of another state"
+        changed = [name for name, sha256 in hashes.items() if file_sha256(state / name) != sha256]
+        return f"{', '.join(changed)} changed since it was written" if changed else None
+
+
+def prune_finished(trainings: Path, current: Path) -> None:
+    """Removes what other trainings left that came to their end. One that was broken off stays, to be gone on with."""
+    for folder in trainings.iterdir():
+        if folder == current or not folder.is_dir():
+            continue
+        states = ResumeCheckpoints(folder, 1).all()
+        with contextlib.suppress(OSError, ValueError):
+            if states and read_json(states[0] / PROGRESS_FILE)["finished"]:
+                shutil.rmtree(folder)
+
+
+def remove_pickled(folder: Path) -> None:
+    """What the Trainer and peft write beside a state that no resuming reads: pickled arguments, an empty form."""
+    for name in ("training_args.bin", "README.md"):
+        (folder / name).unlink(missing_ok=True)

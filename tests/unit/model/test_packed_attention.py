@@ -1,0 +1,124 @@
+"""Packed texts against each text alone, and adapters in the base's dtype against peft's own arithmetic."""
+
+import copy
+
+import peft
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from peft.tuners.lora import LoraLayer
+from torch import nn
+from torch.nn import functional
+
+from benchmarks.training_speed import report
+from stages.errors import UserError
+from stages.model import packed_attention as packed_module
+from stages.model.lora import compute_in_base_dtype
+from stages.model.packed_attention import pack, packed_attention
+
+HEADS, KEY_HEADS, SIZE = 4, 2, 8
+
+
+def ranges_attention(query, key, value, ends_q, ends_k, max_q, max_k, *, scale, window_size, **options):
+    """What the GPU's kernel computes, range by range: causal from the lower right corner, `window_size[0]` back."""
+    out = torch.full_like(query, torch.nan)  # whoever reads what no range wrote is found out
+    for q0, q1, k0, k1 in zip(ends_q, ends_q[1:], ends_k, ends_k[1:], strict=False):
+        assert q1 - q0 <= max_q
+        assert k1 - k0 <= max_k
+        if q1 > q0:
+            out[q0:q1] = alone(query[q0:q1], key[k0:k1], value[k0:k1], scale, window_size[0])
+    return out
+
+
+def alone(query, key, value, scale, back):
+    """Causal attention of one text, (T_q, H, D) over (T_k, H_kv, D), the last query being the last key's."""
+    behind = torch.arange(len(key)) - torch.arange(len(key) - len(query), len(key)).unsqueeze(1)
+    mask = (behind <= 0) & ((behind >= -back) if back >= 0 else True)
+    key, value = (tensor.repeat_interleave(HEADS // KEY_HEADS, dim=1) for tensor in (key, value))
+    query, key, value = (tensor.transpose(0, 1) for tensor in (query, key, value))
+    return functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale).transpose(0, 1)
+
+
+@given(
+    own=st.lists(st.integers(1, 20), min_size=1, max_size=6),
+    shared=st.integers(0, 7),
+    multiple=st.sampled_from([1, 16, 32]),
+    rows_multiple=st.sampled_from([1, 4]),
+    window=st.sampled_from([None, 5, 100]),
+    varlen=st.booleans(),
+)
+@settings(max_examples=150, deadline=None)
+def test_each_text_attends_to_the_start_and_itself_as_if_alone(own, shared, multiple, rows_multiple, window, varlen):
+    torch.manual_seed(0)
+    lengths = torch.tensor(own) + shared
+    table = [torch.randn(int(lengths.max()) * (len(own) + 2), heads, SIZE) for heads in (HEADS, KEY_HEADS, KEY_HEADS)]
+    ids = torch.zeros(len(own), int(lengths.max()), dtype=torch.long)
+    ids[:, :shared] = torch.arange(shared)
+    for row, length in enumerate(lengths):  # every token beyond the start is another
+        ids[row, shared:length] = shared + sum(own[:row]) + torch.arange(own[row])
+    batch = {"input_ids": ids, "positions": (lengths - 1).unsqueeze(1)}
+    packed = pack(batch, shared, varlen, multiple, rows_multiple)
+    assert packed["input_ids"].shape[1] % multiple == 0
+    assert packed["positions"].shape[1] % rows_multiple == 0
+    query, key, value = (tensor[packed["input_ids"][0]].transpose(0, 1).unsqueeze(0) for tensor in table)
+    module = nn.Module()
+    module.num_key_value_groups = HEADS // KEY_HEADS
+    arguments = {name: part for name, part in packed.items() if name.startswith("packed_")}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(packed_module, "varlen_attn", ranges_attention)
+        out, _ = packed_attention(module, query, key, value, None, scaling=0.3, sliding_window=window, **arguments)
+    assert not out.isnan().any()
+    start = shared
+    for row, length in enumerate(lengths):
+        expected = alone(*(tensor[ids[row, :length]] for tensor in table), 0.3, -1 if window is None else window - 1)
+        assert torch.allclose(out[0, start : start + own[row]], expected[shared:], atol=1e-5)
+        assert packed["positions"][0, row, 0] == start + own[row] - 1
+        assert packed["position_ids"][0, start : start + own[row]].tolist() == list(range(shared, int(length)))
+        start += own[row]
+
+
+def test_adapters_compute_what_pefts_compute():
+    torch.manual_seed(0)
+    base = nn.Sequential(nn.Linear(12, 20), nn.Linear(20, 6, bias=False))
+    theirs = peft.get_peft_model(base, peft.LoraConfig(r=3, lora_alpha=5, target_modules=["0", "1"]))
+    for name, weight in theirs.named_parameters():
+        if "lora_B" in name:
+            nn.init.normal_(weight)
+    ours = compute_in_base_dtype(copy.deepcopy(theirs))
+    x = torch.randn(2, 7, 12)
+    results = []
+    for model in (theirs, ours):
+        out = model(x)
+        out.square().sum().backward()
+        results.append((out, {name: p.grad for name, p in model.named_parameters() if p.requires_grad}))
+    (out, gradients), (our_out, our_gradients) = results
+    assert torch.allclose(out, our_out, atol=1e-5)
+    assert gradients.keys() == our_gradients.keys()
+    assert len(gradients) == 4
+    for name, gradient in gradients.items():
+        assert torch.allclose(gradient, our_gradients[name], rtol=1e-4, atol=1e-4), name
+    with theirs.disable_adapter(), ours.disable_adapter():
+        assert torch.equal(theirs(x), ours(x))
+
+
+def test_adapters_stay_float32_and_compute_in_bfloat16():
+    base = nn.Sequential(nn.Linear(12, 20)).bfloat16()
+    model = peft.get_peft_model(base, peft.LoraConfig(r=3, target_modules=["0"]), autocast_adapter_dtype=True)
+    (layer,) = (module for module in compute_in_base_dtype(model).modules() if isinstance(module, LoraLayer))
+    seen = []
+    layer.lora_A["default"].register_forward_hook(lambda *call: seen.append("peft's"))
+    out = model(torch.randn(4, 12, dtype=torch.bfloat16))
+    assert out.dtype == torch.bfloat16
+    assert not seen
+    out.float().sum().backward()
+    assert layer.lora_B["default"].weight.grad.dtype == torch.float32
+
+
+def test_a_race_compares_only_what_computes_the_same():
+    article = {"loss": 2.0, "samples_per_second": 10.0, "peak_allocated_bytes": 100}
+    speed = {"loss": 2.01, "samples_per_second": 50.0, "peak_allocated_bytes": 20}
+    ratios = report({"article": article, "speed": speed, "liger": {"unavailable": "no room"}})["ratios"]
+    assert ratios == {"speed_over_article": 5.0}
+    with pytest.raises(UserError, match="losses on the same batch differ"):
+        report({"article": article, "speed": speed | {"loss": 2.1}})

@@ -1,0 +1,56 @@
+"""CUDA graphs and compiled layers take the steps that plain passes take. For a GPU."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from stages.params import Method
+from tests.unit.train.test_trainer import examples, trainer_for  # noqa: F401 (a fixture)
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need a GPU")
+
+
+class Losses(list):
+    """Of each step, instead of the trainer's checks."""
+
+    def note(self, name, value, step, rows):
+        if name == "loss":
+            self.append(value.item())
+
+    def first_bad(self, up_to_step):
+        return None
+
+
+@pytest.mark.parametrize(
+    ("profile", "residency", "dtype", "tolerance"),
+    [
+        ("speed", "dequantized", "bfloat16", 3e-2),
+        ("speed", "quantized", "bfloat16", 3e-2),
+        ("memory", "quantized", "bfloat16", 3e-2),
+        ("memory", "quantized", "float32", 1e-3),
+    ],
+)
+def test_profiles_take_the_same_steps(
+    base_folder,
+    prompt,
+    examples,  # noqa: F811
+    train_params,
+    tmp_path,
+    profile,
+    residency,
+    dtype,
+    tolerance,
+):
+    train = dataclasses.replace(train_params, num_train_epochs=6, learning_rate=5e-3, logging_steps=100)
+    method = Method(dtype=dtype, load_in_4bit=True, residency=residency)
+    losses = {}
+    for name in ("plain", profile):
+        params = dataclasses.replace(train, profile=name)
+        trainer = trainer_for(base_folder, prompt, examples, params, tmp_path / name, method, torch.device("cuda", 0))
+        losses[name] = trainer.checks = Losses()
+        trainer.train_to_end(None)
+        assert (trainer.captured is not None and len(trainer.captured.graphs) > 0) == (name != "plain")
+    assert len(losses["plain"]) >= 48
+    assert min(losses["plain"]) < max(losses["plain"]) - 0.5  # something was learned
+    assert losses[profile] == pytest.approx(losses["plain"], rel=tolerance)

@@ -1,0 +1,195 @@
+"""The trainer: its loss is the stock one, its schedule the Trainer's, and every method learns."""
+
+import dataclasses
+import json
+
+import pytest
+import torch
+
+from stages import params
+from stages.artifacts import read_csv
+from stages.model.load import load_base
+from stages.model.lora import attach_adapter, load_adapter
+from stages.model.scoring import label_scores
+from stages.params import Train
+from stages.text.batching import Collator
+from stages.text.example import Example
+from stages.train.__main__ import report_replaced
+from stages.train.callbacks import split_history, write_history
+from stages.train.resume import ResumeCheckpoints
+from stages.train.trainer import LabelTrainer, cut, training_arguments, training_rows
+from tests.conftest import METHODS, ROOT
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def examples(sample_texts):
+    """Texts whose label the tiny model can learn: which mark fills their end."""
+    return [
+        Example(text[:20] + ("！！" if n % 2 else "。。") * 8, bool(n % 2)) for n, text in enumerate(sample_texts[:48])
+    ]
+
+
+def trainer_for(
+    base_folder, prompt, examples, train: Train, folder, method=METHODS["qlora"], device=CPU
+) -> LabelTrainer:
+    rows, _ = training_rows(examples[:32], prompt, train.loss)
+    model = attach_adapter(load_base(method, base_folder, device), train)
+    arguments = training_arguments(train, device, folder)
+    return LabelTrainer(model, arguments, train, rows, examples[32:], prompt, ResumeCheckpoints(folder, 2))
+
+
+def valid_history(trainer: LabelTrainer) -> list[dict]:
+    return split_history(trainer.state.log_history)[1]
+
+
+@pytest.mark.parametrize("loss", ["label", "completion"])
+def test_the_loss_is_the_stock_loss_on_the_answers_tokens(base_folder, prompt, examples, train_params, tmp_path, loss):
+    train = dataclasses.replace(train_params, loss=loss)
+    trainer = trainer_for(base_folder, prompt, examples, train, tmp_path)
+    trainer.model.eval()
+    rows = trainer.train_dataset.rows[:6]
+    ours = trainer.compute_loss(trainer.model, Collator(0)(rows)).item()
+    stock = []
+    for row in rows:
+        ids = torch.tensor([row["input_ids"] + row["labels"][-1:]])
+        labels = torch.full_like(ids, -100)
+        labels[0, -len(row["labels"]) :] = torch.tensor(row["labels"])
+        stock.append(trainer.model(input_ids=ids, labels=labels).loss.item())
+    assert ours == pytest.approx(sum(stock) / len(stock), abs=1e-4)
+    assert len(rows[0]["labels"]) == (1 if loss == "label" else len(prompt.answer(True)))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_learns(base_folder, prompt, examples, train_params, tmp_path, method):
+    train = dataclasses.replace(train_params, learning_rate=2e-2, num_train_epochs=20, eval_steps=0.25)
+    trainer = trainer_for(base_folder, prompt, examples, train, tmp_path, METHODS[method])
+    first = trainer.evaluate()
+    trainer.train()
+    last = valid_history(trainer)[-1]
+    # A vocabulary of 1,500 starts at a loss of 7.3; so small a frozen head can tell words apart by about 1.3 only.
+    assert last["loss"] < first["eval_loss"] - 0.8
+    assert last["roc_auc"] > 0.9
+
+
+def test_all_of_the_model_trains(base_folder, prompt, examples, train_params, tmp_path):
+    """Layers in eval mode would not checkpoint their activations."""
+    trainer = trainer_for(base_folder, prompt, examples, train_params, tmp_path)
+    assert all(module.training for module in trainer.model.modules())
+
+
+@pytest.mark.parametrize(("profile", "tokens_at_once"), [("plain", 0), ("memory", 150)])
+def test_the_largest_piece_is_found(base_folder, prompt, examples, train_params, tmp_path, profile, tokens_at_once):
+    train = dataclasses.replace(train_params, profile=profile, per_device_train_batch_size=6)
+    trainer = trainer_for(base_folder, prompt, examples, train, tmp_path)
+    trainer.profile = dataclasses.replace(trainer.profile, tokens_at_once=tokens_at_once or None)
+    sizes = lambda batch: [trainer.packed_tokens(piece) for piece in cut(batch, trainer.pieces_of(batch))]  # noqa: E731
+    batches = list(trainer.get_train_dataloader())
+    largest = max(sizes(trainer.largest_batch()))
+    assert largest >= max(size for batch in batches for size in sizes(batch))
+    if tokens_at_once:
+        assert any(len(sizes(batch)) > 1 for batch in batches)
+        assert largest < tokens_at_once + 150
+
+
+def test_the_largest_piece_is_this_process_s_own(base_folder, prompt, examples, train_params, tmp_path):
+    train = dataclasses.replace(train_params, per_device_train_batch_size=6)
+    trainer = trainer_for(base_folder, prompt, examples, train, tmp_path)
+    trainer.get_train_dataloader()
+    whole = len(trainer.largest_batch()["positions"])
+    trainer.sampler.world = 4
+    for trainer.sampler.rank in range(4):
+        assert len(trainer.largest_batch()["positions"]) <= -(-whole // 4)
+
+
+def test_the_articles_recipe_trains(base_folder, prompt, examples, tmp_path):
+    raw = params.read_yaml(ROOT / "params.yaml")
+    train = params.build(Train, raw["train"] | raw["methods"]["article"]["train"], "train", problems := [])
+    assert not problems
+    train = dataclasses.replace(train, num_train_epochs=1)
+    trainer = trainer_for(base_folder, prompt, examples, train, tmp_path)
+    trainer.train()
+    assert trainer.args.activation_checkpointing
+    assert valid_history(trainer)[-1]["step"] == 2  # 32 rows in batches of 16, and the last step is evaluated
+    assert all(len(row["labels"]) > 1 for row in trainer.train_dataset.rows)
+
+
+def test_two_runs_are_the_same_bytes_and_another_seed_is_not(base_folder, prompt, examples, train_params, tmp_path):
+    def run(name, seed):
+        folder = tmp_path / name
+        train = dataclasses.replace(train_params, num_train_epochs=1, eval_steps=0.5, seed=seed)
+        trainer = trainer_for(base_folder, prompt, examples, train, folder)
+        trainer.train()
+        write_history(trainer.state.log_history, folder / "train.csv", folder / "valid.csv")
+        files = [*folder.glob("*.csv"), *folder.glob("checkpoints/*/*")]
+        return {str(file.relative_to(folder)): file.read_bytes() for file in files}
+
+    one, again, other = run("one", 1), run("again", 1), run("other", 2)
+    assert one == again
+    for name in one:
+        if name.endswith("adapter_config.json"):  # in another process a set would have another order
+            modules = json.loads(one[name])["target_modules"]
+            assert modules == sorted(modules) != []
+    assert one.keys() == other.keys()
+    assert one["valid.csv"] != other["valid.csv"]
+    assert {name.split("/")[-1] for name in one} == {
+        "train.csv", "valid.csv", "valid_scores.csv", "adapter_model.safetensors", "adapter_config.json",
+    }  # fmt: skip
+
+
+def test_accumulated_batches_give_the_gradient_of_one_large_batch(
+    base_folder, prompt, examples, train_params, tmp_path
+):
+    def one_epoch(rows, accumulate):
+        """All 32 rows make one optimizer step."""
+        train = dataclasses.replace(
+            train_params,
+            per_device_train_batch_size=rows,
+            max_tokens_per_batch=None,
+            gradient_accumulation_steps=accumulate,
+            num_train_epochs=1,
+            max_grad_norm=0,
+            optim="sgd",
+            learning_rate=1.0,
+            warmup_steps=0,
+            lr_scheduler_type="constant",
+        )
+        trainer = trainer_for(base_folder, prompt, examples, train, tmp_path)
+        assert trainer.train().global_step == 1
+        return {
+            name: weight.detach().clone() for name, weight in trainer.model.named_parameters() if weight.requires_grad
+        }
+
+    large, small = one_epoch(32, 1), one_epoch(8, 4)
+    for name, weight in large.items():
+        if "lora_B" in name:  # A's gradient is zero while B is
+            assert weight.norm() > 0
+            assert (weight - small[name]).norm() < 1e-3 * weight.norm(), name
+
+
+def test_a_checkpoint_scores_valid_as_its_file_says(base_folder, prompt, examples, train_params, tmp_path):
+    train = dataclasses.replace(train_params, num_train_epochs=1, eval_steps=0.5)
+    trainer = trainer_for(base_folder, prompt, examples, train, tmp_path)
+    trainer.train()
+    checkpoint = tmp_path / f"checkpoints/checkpoint-{valid_history(trainer)[-1]['step']}"
+    model = load_adapter(load_base(METHODS["qlora"], base_folder, CPU), checkpoint)
+    scores = label_scores(model, prompt, [e.input for e in examples[32:]], train.eval_max_tokens_per_batch, "again")
+    kept = [float(row["log_odds"]) for row in read_csv(checkpoint / "valid_scores.csv")]
+    assert scores.log_odds == pytest.approx(kept, abs=1e-6)
+
+
+def test_training_stops_when_valid_gets_no_better(base_folder, prompt, examples, train_params, tmp_path):
+    train = dataclasses.replace(
+        train_params, learning_rate=0.0, num_train_epochs=20, eval_steps=4, early_stopping_patience=2
+    )
+    trainer = trainer_for(base_folder, prompt, examples, train, tmp_path)
+    trainer.train()
+    assert [row["step"] for row in valid_history(trainer)] == [4, 8, 12]
+
+
+def test_what_a_method_puts_in_the_place_of_params_is_said(changed, capsys):
+    report_replaced(params.load(changed({"method": "qlora-gpu"})))
+    assert "train: train.learning_rate is 0.0004, by methods.qlora-gpu.train\n" in capsys.readouterr().out
+    report_replaced(params.load(changed({"method": "qlora"})))
+    assert not capsys.readouterr().out
