@@ -47,9 +47,12 @@ audit: install  ## known holes in the packages (asks the registry), and risky co
 	bandit --quiet --configfile pyproject.toml --recursive stages benchmarks tools
 	pip-audit --requirement requirements.txt
 
+figures:  ## draw docs/img from metrics/ and results/
+	$(PYTHON) -m tools.figures
+
 check: install  ## lint, format, tests
 	ruff check .
 	ruff format --check .
 	python -m pytest
 
-.PHONY: help install repro repair mend seeds test test-faults audit check
+.PHONY: help install repro repair mend seeds test test-faults audit figures check

@@ -1,0 +1,72 @@
+"""The pictures of the pages show the committed figures."""
+
+import json
+import re
+import xml.etree.ElementTree as ET
+
+import pytest
+
+from tests.conftest import ROOT
+from tools import figures
+
+RESULTS = ROOT / figures.RESULTS
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def words_of(name):
+    """The texts of a picture, in the order in which it holds them."""
+    return [text.text for text in ET.parse(ROOT / figures.IMAGES / name).iter(f"{SVG}text")]
+
+
+def read(path):
+    return json.loads(path.read_text())
+
+
+def differences(file, *keys):
+    part = read(file)
+    for key in keys:
+        part = part[key]
+    return part["difference"]["average_precision"]
+
+
+def test_the_pictures_are_those_that_make_figures_draws(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    drawn = figures.pictures()
+    assert drawn == {path.name: path.read_text() for path in (ROOT / figures.IMAGES).glob("*.svg")}
+
+
+@pytest.mark.parametrize("name", ["difference.svg", "difference.zh-CN.svg"])
+def test_differences_are_those_of_the_json(name):
+    shown = [words for words in words_of(name) if re.fullmatch(r"[+−]0\.\d{3,4}", words)]
+    h100, seeds = RESULTS / "h100", (1, 2, 3)
+    cases = [h100 / f"anti_fraud_cases/seed-{seed}/evaluate.json" for seed in seeds]
+    nameless = [h100 / f"anti_fraud_cases_names_removed/seed-{seed}/evaluate.json" for seed in seeds]
+    minus = [h100 / f"anti_fraud_sft_minus/seed-{seed}/evaluate.json" for seed in (1, 2)]
+    expected = [
+        *map(differences, [*cases, *nameless]),
+        *(differences(file, "further", "teleantifraud") for file in [*cases, *nameless]),
+        *map(differences, [*minus, h100 / "anti_fraud_sft_leaky/seed-1/evaluate.json"]),
+    ]
+    numbers = [float(words.replace("−", "-")) for words in shown]
+    assert numbers[0] == pytest.approx(differences(ROOT / "metrics/evaluate.json"), abs=0.0005)
+    assert numbers[1:] == pytest.approx(expected, abs=0.00005)
+
+
+@pytest.mark.parametrize("name", ["speed.svg", "speed.zh-CN.svg"])
+def test_rates_and_memory_are_those_of_the_json(name):
+    words = words_of(name)
+    race = read(RESULTS / "race.json")
+    rows = [words[i : i + 2] for i, shown in enumerate(words) if re.fullmatch(r"[\d.]+ \[[\d.]+, [\d.]+\]", shown)]
+    for recipe, (rates, peak) in zip(["article", "trl", "memory", "speed", "generate", "score"], rows, strict=True):
+        expected = [race[recipe][f"samples_per_second{end}"] for end in ("", "_min", "_max")]
+        assert [float(rate) for rate in re.findall(r"[\d.]+", rates)] == pytest.approx(expected, rel=0.005, abs=0.05)
+        assert float(peak) == pytest.approx(race[recipe]["peak_allocated_bytes"] / 1e9, abs=0.05)
+
+
+@pytest.mark.parametrize("name", ["memory.svg", "memory.zh-CN.svg"])
+def test_memory_of_a_step_is_that_of_the_json(name):
+    shown = [float(found[1]) for words in words_of(name) if (found := re.match(r"([\d.]+) Q?LoRA", words))]
+    measured = read(RESULTS / "memory_map.json")
+    keys = ["lora-32", "qlora-32", "lora-32-checkpointed", "qlora-32-checkpointed"]
+    expected = [measured[shape][key]["peak"] / 1e9 for shape in ("qwen2-1.5b", "qwen2-7b") for key in keys]
+    assert shown == pytest.approx(expected, abs=0.05)
