@@ -70,3 +70,18 @@ def test_memory_of_a_step_is_that_of_the_json(name):
     keys = ["lora-32", "qlora-32", "lora-32-checkpointed", "qlora-32-checkpointed"]
     expected = [measured[shape][key]["peak"] / 1e9 for shape in ("qwen2-1.5b", "qwen2-7b") for key in keys]
     assert shown == pytest.approx(expected, abs=0.05)
+
+
+@pytest.mark.parametrize("page", ["README.md", "README.zh-CN.md", "docs/results.md"])
+def test_pages_show_the_default_run(page):
+    text = (ROOT / page).read_text()
+    metrics, training = read(ROOT / "metrics/evaluate.json"), read(ROOT / "metrics/train.json")["measured"]
+    model, baseline, difference = (metrics[key] for key in ("model", "baseline", "difference"))
+    bounds = [figures.signed(difference[f"average_precision{end}"], 3) for end in ("", "_low", "_high")]
+    shown = [f"{model['average_precision']:.3f}", f"{baseline['average_precision']:.3f}", bounds[0]]
+    shown += [
+        f"[{bounds[1]}, {bounds[2]}]",
+        f"{training['seconds']:.0f}",
+        f"{training['peak_memory_bytes'] / 1e9:.1f} GB",
+    ]
+    assert [number for number in shown if number not in text] == []

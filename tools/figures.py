@@ -46,7 +46,7 @@ text { font: 14px system-ui, -apple-system, "Segoe UI", "Noto Sans", "PingFang S
 SAMPLE = (("The sample, 131 texts", "样本数据，131 条"), ["evaluate.json"], ())
 REAL = [
     (
-        ("Reported fraud cases and meetings, 5,228 texts", "诈骗案例与会议记录，5,228 条"),
+        ("Cases from the news and meetings, 5,228 texts", "新闻案例与会议记录，5,228 条"),
         [f"h100/anti_fraud_cases/seed-{seed}/evaluate.json" for seed in (1, 2, 3)],
         (),
     ),
@@ -56,12 +56,12 @@ REAL = [
         (),
     ),
     (
-        ("Unseen calls, 10,006", "从未见过的通话，10,006 条"),
+        ("Calls of another source, 10,006", "另一来源的通话，10,006 条"),
         [f"h100/anti_fraud_cases/seed-{seed}/evaluate.json" for seed in (1, 2, 3)],
         ("further", "teleantifraud"),
     ),
     (
-        ("Unseen calls, models without names", "从未见过的通话，去掉姓名的模型"),
+        ("The same calls, models without names", "同样的通话，去掉姓名训练的模型"),
         [f"h100/anti_fraud_cases_names_removed/seed-{seed}/evaluate.json" for seed in (1, 2, 3)],
         ("further", "teleantifraud"),
     ),
