@@ -111,7 +111,7 @@ def tell(name: str, part: dict) -> None:
         value, low, high = (difference[f"average_precision{end}"] for end in ("", "_low", "_high"))
         verdict = "no difference" if low <= 0 <= high else "the model wins" if value > 0 else "the baseline wins"
         shown = f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
-        print(f"evaluate: {name}: average precision, model less baseline: {shown}: {verdict}")
+        print(f"evaluate: {name}: average precision, model minus baseline: {shown}: {verdict}")
 
 
 def decisions_told(decided: dict) -> str:

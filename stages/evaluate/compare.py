@@ -35,7 +35,7 @@ def report(examples: list[Example], systems: dict[str, Predictions], params: Eva
 
 
 def part_report(examples: list[Example], systems: dict[str, Predictions], samples: int) -> dict[str, Any]:
-    """rows; a system: metrics with intervals, where there are units enough; difference: model less baseline, of equal
+    """rows; a system: metrics with intervals, where there are units enough; difference: model minus baseline, of equal
     resamples. A set of one class has decisions only: false alarms if its texts are harmless, recall if they are fraud.
     """
     y_true = np.array([example.label for example in examples])
