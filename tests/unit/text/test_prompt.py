@@ -8,7 +8,7 @@ from tokenizers import AddedToken
 from stages.model.load import load_tokenizer
 from stages.text.batching import Collator, TokenBudgetBatches, padded
 from stages.text.example import Example, read_examples, write_examples
-from stages.text.prompt import ANSWER_PREFIX, PromptError, build_prompt
+from stages.text.prompt import ANSWER_PREFIX, PromptError, build_prompt, report_truncated
 from tests.conftest import SPECIAL
 
 # What a text could try: special tokens, the answer's prefix, line ends of other systems, marks that reorder text.
@@ -162,3 +162,34 @@ def test_examples_survive_their_file(tmp_path_factory, examples):
     file = tmp_path_factory.mktemp("examples") / "rows.jsonl"
     write_examples(file, examples)
     assert read_examples(file) == examples
+
+
+INSTRUCTION = "判断下面的文本是否涉及诈骗。"
+
+
+@pytest.mark.parametrize(
+    ("side", "expected"),
+    [("right", [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]), ("left", list(range(90, 100))), ("middle", None)],
+)
+def test_a_long_text_loses_the_side_that_is_asked_for(tokenizer, side, expected):
+    around = build_prompt(tokenizer, INSTRUCTION, 256).max_length - build_prompt(tokenizer, INSTRUCTION, 256).room
+    prompt = build_prompt(tokenizer, INSTRUCTION, 16 + around, truncation_side=side)
+    assert prompt.room == 16
+    cut = prompt.truncate(list(range(100)))
+    assert len(cut) == 16
+    if side == "middle":
+        gap = len(prompt.gap)
+        kept = 16 - gap
+        assert cut[: kept - kept // 2] == list(range(kept - kept // 2))
+        assert cut[len(cut) - kept // 2 :] == list(range(100 - kept // 2, 100))
+        assert cut[kept - kept // 2 :][:gap] == prompt.gap
+    else:
+        assert cut[:10] == expected or cut[-10:] == expected
+    assert prompt.truncate([1, 2]) == [1, 2]
+
+
+def test_who_reads_cut_texts_says_so(capsys):
+    report_truncated("evaluate", "test", 0, 130, "right")
+    assert not capsys.readouterr().out
+    report_truncated("evaluate", "test", 13, 130, "left")
+    assert "evaluate: WARNING: 13 of 130 texts of test (10.0%)" in capsys.readouterr().out
