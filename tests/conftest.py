@@ -99,7 +99,7 @@ def prompt(tokenizer):
     return build_prompt(tokenizer, "判断下面的文本是否涉及诈骗。", 256)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def train_params() -> Train:
     return params.load(ROOT / "params.yaml").train
 

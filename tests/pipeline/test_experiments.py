@@ -8,6 +8,8 @@ import yaml
 
 from tests.pipeline.project import commit, copy_project, git, run
 
+pytestmark = pytest.mark.slow
+
 RAW = '{"input": "text", "label": true}\n'
 # One stage that reads a file of the user's; it fails where the file is missing or another.
 READER = f"""

@@ -18,7 +18,10 @@ from stages import params
 from stages.artifacts import read_csv, read_json, write_json
 from tests.pipeline.project import copy_project, run
 
-pytestmark = pytest.mark.skipif(torch.cuda.device_count() == 1, reason="two processes need two GPUs, or none")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(torch.cuda.device_count() == 1, reason="two processes need two GPUs, or none"),
+]
 TWO = ["env", "NPROC=2", "python", "-m"]
 ONE_OF_A_SCRIPT = ["env", "PYTHONPATH=.", "python"]
 # A process that waits for another's pass would wait for ever.

@@ -22,10 +22,10 @@ from tests.unit.predict.process import SIZE, Started, rows_of
 PROMPT = {"instruction": "判断下面的文本是否涉及诈骗。", "max_length": 96, "truncation_side": "right"}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def folder(tmp_path_factory, base_folder, sample_texts) -> Path:
     """A project's folder as predict needs it: the tiny base model and a selected adapter that is no copy of it."""
-    folder = tmp_path_factory.mktemp("judging")
+    folder = tmp_path_factory.mktemp("predict")
     shutil.copytree(base_folder, folder / "models/base")
     for name in ("accelerate.yaml", "params.yaml"):
         shutil.copyfile(ROOT / name, folder / name)
@@ -59,14 +59,15 @@ def folder(tmp_path_factory, base_folder, sample_texts) -> Path:
     return folder
 
 
-@pytest.fixture(autouse=True)
-def small_windows(monkeypatch):
-    monkeypatch.setattr("stages.model.scoring.WINDOW", SIZE)
-    monkeypatch.setattr("stages.predict.read.WINDOW", SIZE)
-    monkeypatch.setattr("stages.predict.output.WINDOW", SIZE)
+@pytest.fixture(scope="package", autouse=True)
+def small_windows():
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("model.scoring", "predict.read", "predict.output"):
+            patch.setattr(f"stages.{module}.WINDOW", SIZE)
+        yield
 
 
-@pytest.fixture
+@pytest.fixture(scope="package")
 def predict(folder) -> Callable[..., Started]:
     """Runs predict to its end, which must be good."""
 
@@ -79,7 +80,7 @@ def predict(folder) -> Callable[..., Started]:
     return start
 
 
-@pytest.fixture
+@pytest.fixture(scope="package")
 def rows() -> list[bytes]:
     """Three windows and a half."""
     return rows_of(3 * SIZE + SIZE // 2)
@@ -91,8 +92,10 @@ def file(tmp_path, rows) -> Path:
     return tmp_path / "new.jsonl"
 
 
-@pytest.fixture
-def judged(predict, file, tmp_path) -> bytes:
+@pytest.fixture(scope="package")
+def undisturbed(predict, rows, tmp_path_factory) -> bytes:
     """What an undisturbed run makes of the file."""
-    predict("--file", file, "--out", tmp_path / "undisturbed.jsonl")
-    return (tmp_path / "undisturbed.jsonl").read_bytes()
+    folder = tmp_path_factory.mktemp("undisturbed")
+    (folder / "new.jsonl").write_bytes(b"".join(rows))
+    predict("--file", folder / "new.jsonl", "--out", folder / "o.jsonl")
+    return (folder / "o.jsonl").read_bytes()

@@ -37,11 +37,13 @@ def test_the_code_that_a_probability_comes_from_is_a_setting(folder, tmp_path, m
     assert made_with(4096) == before
 
 
-def test_the_scores_are_those_of_the_scorer_and_a_label_follows_from_what_is_printed(folder, judged, rows, monkeypatch):
+def test_the_scores_are_those_of_the_scorer_and_a_label_follows_from_what_is_printed(
+    folder, undisturbed, rows, monkeypatch
+):
     monkeypatch.chdir(folder)
     model, prompt, selected = load_selected()
     merge_unquantized(model)
-    found = [json.loads(line) for line in judged.splitlines()]
+    found = [json.loads(line) for line in undisturbed.splitlines()]
     for first in range(0, len(rows), SIZE):
         texts = [json.loads(line)["input"] for line in rows[first : first + SIZE]]
         probability = selected.probability(label_scores(model, prompt, texts, 4096, "").log_odds)

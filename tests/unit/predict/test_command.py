@@ -28,6 +28,7 @@ def test_a_terminal_that_is_not_utf_8_ends_nothing(folder, tmp_path):
     assert out.read_bytes().count(b"\n") == 3
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.device_count() == 1, reason="two processes need two GPUs, or none")
 def test_two_processes_share_the_rows_of_one_pipe(folder, predict, tmp_path):
     rows = rows_of(2100)  # for two processes a whole window, which is a real one there, and a part
@@ -43,7 +44,7 @@ def test_two_processes_share_the_rows_of_one_pipe(folder, predict, tmp_path):
     assert done.returncode == 0, done.stderr.decode()
     first, second = ([json.loads(line) for line in out.read_bytes().splitlines()] for out in (one, two))
     assert [row["id"] for row in second] == list(range(len(rows)))
-    scores = [[row["probability"] for row in judged] for judged in (first, second)]
+    scores = [[row["probability"] for row in found] for found in (first, second)]
     assert scores[1] == pytest.approx(scores[0], abs=1e-6)
 
 

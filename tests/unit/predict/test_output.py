@@ -18,33 +18,33 @@ from stages.predict.read import parse_row
 from tests.unit.predict.process import SIZE, Started, beside, wait_until
 
 
-def test_a_named_pipe_is_read_and_written_and_stays_one(predict, folder, judged, rows, tmp_path):
+def test_a_named_pipe_is_read_and_written_and_stays_one(predict, folder, undisturbed, rows, tmp_path):
     reading, writing = tmp_path / "in.fifo", tmp_path / "out.fifo"
     for pipe in (reading, writing):
         os.mkfifo(pipe)
     started = Started(folder, "--file", reading, "--out", writing)
     feeder = threading.Thread(target=lambda: reading.write_bytes(b"".join(rows)), daemon=True)
     feeder.start()
-    assert writing.read_bytes() == judged
+    assert writing.read_bytes() == undisturbed
     assert started.wait() == 0
     assert all(stat.S_ISFIFO(pipe.stat().st_mode) for pipe in (reading, writing))
     assert not beside(writing)
 
 
-def test_standard_output_holds_rows_alone_and_what_is_said_goes_to_standard_error(predict, judged, file):
+def test_standard_output_holds_rows_alone_and_what_is_said_goes_to_standard_error(predict, undisturbed, file):
     started = predict("--file", file, "--out", "-")
-    assert started.out == judged
+    assert started.out == undisturbed
     assert "called fraud, in standard output" in started.err
 
 
 @pytest.mark.parametrize("name", ["-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"])
-def test_a_file_that_the_shell_appends_to_is_appended_to(predict, judged, file, tmp_path, name):
+def test_a_file_that_the_shell_appends_to_is_appended_to(predict, undisturbed, file, tmp_path, name):
     out = tmp_path / "all.jsonl"
     out.write_bytes(b"before\n")
     handle = os.open(out, os.O_WRONLY | os.O_APPEND)
     inode = out.stat().st_ino
     predict("--file", file, "--out", name, stdout=handle)
-    assert out.read_bytes() == b"before\n" + judged
+    assert out.read_bytes() == b"before\n" + undisturbed
     assert out.stat().st_ino == inode
 
 
@@ -90,10 +90,10 @@ def test_a_full_device_is_told_in_a_sentence(folder, file):
     assert stat.S_ISCHR(Path("/dev/full").stat().st_mode)
 
 
-def test_a_full_disk_keeps_what_was_scored(folder, predict, judged, file, tmp_path):
+def test_a_full_disk_keeps_what_was_scored(folder, predict, undisturbed, file, tmp_path):
     out = tmp_path / "o.jsonl"
     unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (len(judged) // 2, unlimited[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(undisturbed) // 2, unlimited[1]))
     try:
         started = Started(folder, "--file", file, "--out", out)
     finally:
@@ -103,11 +103,11 @@ def test_a_full_disk_keeps_what_was_scored(folder, predict, judged, file, tmp_pa
     assert re.match(rf"error: {out} could not be written: .*File too large.* Make room", message)
     assert f"{SIZE} scored rows are kept in" in message
     assert f"resumes after the {SIZE} rows" in predict("--file", file, "--out", out).said
-    assert out.read_bytes() == judged
+    assert out.read_bytes() == undisturbed
 
 
 @pytest.mark.parametrize("exists", [True, False])
-def test_a_link_stays_and_what_it_leads_to_is_written(predict, judged, file, tmp_path, exists):
+def test_a_link_stays_and_what_it_leads_to_is_written(predict, undisturbed, file, tmp_path, exists):
     target, link = tmp_path / "there/target.jsonl", tmp_path / "link.jsonl"
     target.parent.mkdir()
     if exists:
@@ -116,7 +116,7 @@ def test_a_link_stays_and_what_it_leads_to_is_written(predict, judged, file, tmp
     link.symlink_to("there/target.jsonl")
     predict("--file", file, "--out", link)
     assert link.is_symlink()
-    assert target.read_bytes() == judged
+    assert target.read_bytes() == undisturbed
     assert stat.S_IMODE(target.stat().st_mode) == (0o640 if exists else 0o666 & ~umask())
     assert not beside(target) | beside(link)
 

@@ -18,10 +18,10 @@ from tests.unit.predict.process import (
 
 
 @pytest.mark.parametrize("name", ["-", "/dev/stdin", "/dev/fd/0"])
-def test_a_slow_pipe_loses_no_row(predict, judged, rows, tmp_path, name):
+def test_a_slow_pipe_loses_no_row(predict, undisturbed, rows, tmp_path, name):
     out = tmp_path / "o.jsonl"
     predict("--file", name, "--out", out, stdin=fed(rows, 0.01))
-    assert out.read_bytes() == judged
+    assert out.read_bytes() == undisturbed
 
 
 @pytest.mark.parametrize("piece", [1, 7, 1 << 20])
@@ -34,7 +34,7 @@ def test_pieces_of_any_size_come_through_a_pipe_plain_or_packed(predict, tmp_pat
     assert [json.loads(line)["id"] for line in started.out.splitlines()] == list(range(9))
 
 
-def test_a_bad_row_of_a_pipe_ends_it_and_mended_it_resumes(folder, predict, judged, file, rows, tmp_path):
+def test_a_bad_row_of_a_pipe_ends_it_and_mended_it_resumes(folder, predict, undisturbed, file, rows, tmp_path):
     out = tmp_path / "o.jsonl"
     bad = [*rows[: SIZE + 3], b'{"input": 7}\n', *rows[SIZE + 3 :]]
     started = Started(folder, "--file", "-", "--out", out, stdin=fed(bad))
@@ -43,7 +43,7 @@ def test_a_bad_row_of_a_pipe_ends_it_and_mended_it_resumes(folder, predict, judg
     assert message.startswith(f"error: standard input, line {SIZE + 4}: input is 7; expected a text")
     assert f"{SIZE} scored rows are kept" in message
     assert f"resumes after the {SIZE} rows" in predict("--file", file, "--out", out).said
-    assert out.read_bytes() == judged
+    assert out.read_bytes() == undisturbed
 
 
 def test_a_file_with_bad_rows_is_refused_before_anything_is_scored(tmp_path, rows):

@@ -10,7 +10,9 @@ from tests.unit.predict.process import SIZE, Started, beside, fed, rows_of, stop
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_ended_midway_it_resumes_and_ends_with_the_same_file(folder, predict, judged, rows, file, tmp_path, number):
+def test_ended_midway_it_resumes_and_ends_with_the_same_file(
+    folder, predict, undisturbed, rows, file, tmp_path, number
+):
     out = tmp_path / "o.jsonl"
     out.write_bytes(b"old")
     reading, writing = os.pipe2(os.O_CLOEXEC)
@@ -28,8 +30,8 @@ def test_ended_midway_it_resumes_and_ends_with_the_same_file(folder, predict, ju
     assert out.read_bytes() == b"old"
     again = predict("--file", file, "--out", out)
     assert f"resumes after the {2 * SIZE} rows that an earlier run scored" in again.said
-    assert f"predict: {len(rows)} texts, {judged.count(b': true')} called fraud" in again.said
-    assert out.read_bytes() == judged
+    assert f"predict: {len(rows)} texts, {undisturbed.count(b': true')} called fraud" in again.said
+    assert out.read_bytes() == undisturbed
     assert not beside(out)
 
 
@@ -60,7 +62,7 @@ def test_of_another_input_only_the_windows_that_are_the_same_are_kept(folder, pr
     assert ("resumes after the 16 rows" in started.said) == (changed in ("row of the second window", "fewer rows"))
 
 
-def test_what_is_scored_after_a_window_that_changed_is_kept_too(folder, predict, rows, file, judged, tmp_path):
+def test_what_is_scored_after_a_window_that_changed_is_kept_too(folder, predict, rows, file, undisturbed, tmp_path):
     out = tmp_path / "o.jsonl"
     others = rows[:SIZE] + rows_of(2 * SIZE, 100)
     stop_at(folder, out, others, 3)
@@ -68,7 +70,7 @@ def test_what_is_scored_after_a_window_that_changed_is_kept_too(folder, predict,
     assert stopped.wait() == 1
     assert "48 scored rows are kept" in stopped.said
     assert "resumes after the 48 rows" in predict("--file", file, "--out", out).said
-    assert out.read_bytes() == judged
+    assert out.read_bytes() == undisturbed
 
 
 @pytest.mark.parametrize("changed", ["--max-tokens-per-batch", "selected model"])
@@ -90,7 +92,7 @@ def test_rows_of_other_settings_or_of_another_model_are_not_kept(folder, predict
 
 
 @pytest.mark.parametrize("damage", ["rows cut", "rows changed", "log cut", "log changed", "no log", "no rows"])
-def test_kept_rows_that_were_damaged_are_scored_anew(folder, predict, judged, file, rows, tmp_path, damage):
+def test_kept_rows_that_were_damaged_are_scored_anew(folder, predict, undisturbed, file, rows, tmp_path, damage):
     out = tmp_path / "o.jsonl"
     stop_at(folder, out, rows, 3)
     partial, log = tmp_path / ".o.jsonl.partial", tmp_path / ".o.jsonl.partial.log"
@@ -103,7 +105,7 @@ def test_kept_rows_that_were_damaged_are_scored_anew(folder, predict, judged, fi
     else:
         where.write_bytes(content[:-90] + b"7" + content[-89:])
     predict("--file", file, "--out", out)
-    assert out.read_bytes() == judged
+    assert out.read_bytes() == undisturbed
 
 
 def test_two_at_once_do_not_mix_their_rows(folder, file, rows, tmp_path):

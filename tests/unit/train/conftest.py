@@ -7,7 +7,7 @@ import pytest
 from tests.unit.train.trainers import trainer_for
 
 
-@pytest.fixture
+@pytest.fixture(scope="package")
 def train(train_params):
     """11 steps in two epochs and a bit, accumulated, with dropout: all random states count."""
     return dataclasses.replace(
@@ -23,6 +23,6 @@ def train(train_params):
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="package")
 def start(base_folder, prompt, examples, train):
     return lambda folder, params=train: trainer_for(base_folder, prompt, examples, params, folder)

@@ -20,11 +20,12 @@ def results(folder, trainer):
     return {str(file.relative_to(folder)): file.read_bytes() for file in files}
 
 
-@pytest.fixture
-def uninterrupted(start, tmp_path):
-    trainer = start(tmp_path / "whole")
+@pytest.fixture(scope="module")
+def uninterrupted(start, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    trainer = start(folder)
     trainer.train_to_end(None)
-    return results(tmp_path / "whole", trainer)
+    return results(folder, trainer)
 
 
 def go_on(start, folder, steps, action=kill, params=None):
