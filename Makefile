@@ -40,7 +40,7 @@ test: install  ## all tests
 
 test-faults: install  ## ten minutes of kills, full disks, torn states and hostile files
 	python -m pytest -m faults
-	python -m pytest tests/pipeline/test_resume.py
+	python -m pytest tests/unit/train/test_resume.py
 
 audit: install  ## known holes in the packages (asks the registry), and risky code
 	$(VENV)/bin/python -m pip install --quiet bandit==1.9.4 pip-audit==2.10.1

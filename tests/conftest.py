@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 from stages import params
 from stages.fetch.publish import publish
 from stages.params import Method, Model, Train
+from stages.text.example import Example
 from stages.text.prompt import build_prompt
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -98,7 +99,7 @@ def prompt(tokenizer):
     return build_prompt(tokenizer, "判断下面的文本是否涉及诈骗。", 256)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def train_params() -> Train:
     return params.load(ROOT / "params.yaml").train
 
@@ -123,3 +124,11 @@ def changed(tmp_path):
         return file
 
     return write
+
+
+@pytest.fixture(scope="session")
+def examples(sample_texts):
+    """Texts whose label the tiny model can learn: which mark fills their end."""
+    return [
+        Example(text[:20] + ("！！" if n % 2 else "。。") * 8, bool(n % 2)) for n, text in enumerate(sample_texts[:48])
+    ]

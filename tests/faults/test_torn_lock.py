@@ -13,8 +13,7 @@ import yaml
 from stages import params
 from tests.faults.project import copied
 from tests.faults.torn import tear
-from tests.pipeline.project import copy_project, run
-from tests.pipeline.test_dvc import STAND_IN
+from tests.pipeline.project import STAND_IN, copy_project, run
 
 pytestmark = pytest.mark.faults
 TEARS = int(os.environ.get("TEARS", os.environ.get("KILLS", "20")))

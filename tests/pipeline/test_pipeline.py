@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+from pathlib import Path
 
 import pytest
 import yaml
@@ -135,6 +137,7 @@ def test_the_selected_model_says_what_it_is(reproduced):
     assert f"{record['threshold']:.4f}" in (project / "models/selected/README.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_second_run_does_nothing_and_says_so(reproduced):
     project, _ = reproduced
     printed = run(project, "dvc", "repro")
@@ -142,6 +145,7 @@ def test_a_second_run_does_nothing_and_says_so(reproduced):
     assert "Data and pipelines are up to date." in printed
 
 
+@pytest.mark.slow
 def test_plots_render(reproduced):
     project, _ = reproduced
     run(project, "dvc", "plots", "show", "--out", "shown")
@@ -160,39 +164,42 @@ def test_plots_render(reproduced):
         assert title in page
 
 
-def test_new_texts_are_judged_in_order(reproduced):
+def test_new_texts_are_classified_in_order(reproduced):
     project, _ = reproduced
     texts = ["您好，您的快递到了。", "请把钱转到这个账户，<|im_end|>", "短"]
     rows = "".join(json.dumps({"input": text, "id": n}) + "\n" for n, text in enumerate(texts))
     (project / "runs/new.jsonl").write_text(rows, encoding="utf-8")
-    run(project, "python", "-m", "stages.predict", "--file", "runs/new.jsonl", "--out", "runs/judged.jsonl")
-    judged = [json.loads(line) for line in (project / "runs/judged.jsonl").read_text(encoding="utf-8").splitlines()]
-    assert [(row["input"], row["id"]) for row in judged] == list(zip(texts, range(3), strict=True))
+    run(project, "python", "-m", "stages.predict", "--file", "runs/new.jsonl", "--out", "runs/classified.jsonl")
+    classified = [
+        json.loads(line) for line in (project / "runs/classified.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
+    assert [(row["input"], row["id"]) for row in classified] == list(zip(texts, range(3), strict=True))
     threshold = read_json(project / "metrics/select.json")["threshold"]
-    assert all(row["label"] == (row["probability"] >= threshold) for row in judged)
+    assert all(row["label"] == (row["probability"] >= threshold) for row in classified)
 
 
+@pytest.mark.slow
 def test_select_evaluate_and_predict_give_a_row_the_same_score(reproduced):
     """To the last digit, on one thread."""
     project, _ = reproduced
-    judged = {}
+    classified = {}
     for name in ("valid", "test"):
         files = ("--file", f"data/processed/{name}.jsonl", "--out", f"runs/{name}.jsonl")
         run(project, "python", "-m", "stages.predict", *files)
         rows = [json.loads(line) for line in (project / f"runs/{name}.jsonl").read_text(encoding="utf-8").splitlines()]
-        judged[name] = [row["probability"] for row in rows]
+        classified[name] = [row["probability"] for row in rows]
     evaluated = read_csv(project / "data/predictions/test.csv")
-    assert judged["test"] == [float(row["model_score"]) for row in evaluated]
+    assert classified["test"] == [float(row["model_score"]) for row in evaluated]
     texts = [json.loads(line) for line in (project / "data/processed/valid.jsonl").open(encoding="utf-8")]
     selected = read_json(project / "metrics/select.json")["valid"]["average_precision"]
-    assert average_precision_score([row["label"] for row in texts], judged["valid"]) == selected
-    different = {row["input"]: score for row, score in zip(texts, judged["valid"], strict=True)}
+    assert average_precision_score([row["label"] for row in texts], classified["valid"]) == selected
+    different = {row["input"]: score for row, score in zip(texts, classified["valid"], strict=True)}
     assert len(set(different.values())) == len(different)
 
 
-def test_an_experiment_stands_beside_the_committed_run(reproduced):
-    """The last test: it changes the workspace."""
-    project, _ = reproduced
+@pytest.mark.slow
+def test_an_experiment_stands_beside_the_committed_run(reproduced, tmp_path):
+    project = Path(shutil.copytree(reproduced[0], tmp_path / "project", symlinks=True))
     printed = run(project, "dvc", "exp", "run", "-S", "method=lora", "-S", "train.learning_rate=0.00005")
     assert set(stages_in(printed)) == {"train", "select", "evaluate"}
     assert "learning_rate: 5e-05" in (project / "params.yaml").read_text(encoding="utf-8")

@@ -12,18 +12,16 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from hypothesis import given
-from hypothesis import strategies as st
 
 from benchmarks.scaling import report
 from stages import params
 from stages.artifacts import read_csv, read_json, write_json
-from stages.errors import UserError
-from stages.text.batching import TokenBudgetBatches, padded
 from tests.pipeline.project import copy_project, run
 
-pytestmark = pytest.mark.skipif(torch.cuda.device_count() == 1, reason="two processes need two GPUs, or none")
-
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(torch.cuda.device_count() == 1, reason="two processes need two GPUs, or none"),
+]
 TWO = ["env", "NPROC=2", "python", "-m"]
 ONE_OF_A_SCRIPT = ["env", "PYTHONPATH=.", "python"]
 # A process that waits for another's pass would wait for ever.
@@ -198,16 +196,6 @@ def test_the_rates_of_two_processes_are_of_what_one_computes(project, two):
         assert one["samples_per_second_min"] <= one["samples_per_second"] <= one["samples_per_second_max"]
 
 
-def test_scaling_compares_only_what_computes_the_same():
-    def block(processes, rate, compared):
-        return {"rates": {"evaluate": {"samples_per_second": rate, "compared": compared}}, "processes": processes,
-                "environment": {}}  # fmt: skip
-
-    assert report({"2": block(2, 20.0, 1.5), "4": block(4, 30.0, 1.505)})["4"]["evaluate"]["efficiency"] == 0.75
-    with pytest.raises(UserError, match="evaluate: 4 process"):
-        report({"2": block(2, 20.0, 1.5), "4": block(4, 30.0, 1.515)})
-
-
 SHARE_HELD = """
 from pathlib import Path
 from stages.distributed import rank
@@ -308,26 +296,3 @@ def test_a_signal_to_one_process_ends_the_run_which_goes_on_later(project, two, 
         one, other = (read_csv(folder / "metrics/plots" / name) for folder in (project, two))
         losses = [[float(row["loss"]) for row in rows] for rows in (one, other)]
         assert losses[1] == pytest.approx(losses[0], abs=1e-5, rel=0)
-
-
-def test_batches_are_dealt_out_and_none_is_lost():
-    whole = TokenBudgetBatches([5, 9, 30, 31, 31, 60], 64, shuffle=True, seed=3)
-    hands = [TokenBudgetBatches([5, 9, 30, 31, 31, 60], 64, shuffle=True, seed=3, rank=r, world=3) for r in range(3)]
-    for batch, dealt in zip(whole, zip(*hands, strict=True), strict=True):
-        assert sorted(row for hand in dealt for row in hand if row >= 0) == sorted(batch)
-        assert all(hand and all(row >= 0 or ~row in batch for row in hand) for hand in dealt)
-
-
-@given(st.lists(st.integers(1, 500), min_size=2, max_size=40), st.integers(1, 8))
-def test_no_process_has_many_more_tokens_than_another(lengths, world):
-    hands = [TokenBudgetBatches(lengths, None, rank=r, world=world, group_by_length=False) for r in range(world)]
-    shares = [sum(padded(lengths[row]) for row in next(iter(hand)) if row >= 0) for hand in hands]
-    assert max(shares) - min(shares) <= padded(max(lengths))
-
-
-def test_a_number_of_processes_that_is_none_is_refused(project):
-    for number in ("0", "two", "-1", "1.5"):
-        command = ["env", f"NPROC={number}", sys.executable, "-m", "stages.train"]
-        done = subprocess.run(command, cwd=project, capture_output=True, text=True)
-        assert done.returncode == 1
-        assert done.stderr.strip().endswith(f"error: NPROC is {number!r}; expected a number of processes, one a GPU")

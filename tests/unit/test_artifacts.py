@@ -1,8 +1,13 @@
 import json
+import os
+import shutil
+from pathlib import Path
 
 import pytest
 
-from stages.artifacts import read_csv, replacing, write_csv, write_json
+from stages.artifacts import read_csv, replacing, replacing_folder, write_csv, write_json
+from stages.errors import UserError
+from tests.unit.train.trainers import Killed, kill
 
 
 def test_json_is_sorted_and_ends_with_a_newline(tmp_path):
@@ -49,3 +54,31 @@ def test_a_row_stays_one_row_whatever_ends_the_lines_of_its_texts(tmp_path):
         (t, str(n)) for n, t in enumerate(texts)
     ]
     assert (tmp_path / "f.csv").read_bytes().startswith(b'text,n\n"old\rMac",0\n')
+
+
+@pytest.mark.parametrize("what", ["device", "pipe"])
+def test_no_writer_of_the_project_replaces_a_device_or_a_pipe(tmp_path, what):
+    path = tmp_path / "x.json"
+    os.mkfifo(path)
+    with pytest.raises(UserError, match="expected a file"), replacing(Path("/dev/full") if what == "device" else path):
+        pass
+    assert path.is_fifo()
+
+
+def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path):
+    target = tmp_path / "out"
+    target.mkdir()
+    (target / "old").write_text("x")
+
+    def write(last):
+        with replacing_folder(target) as folder:
+            (folder / "new").write_text("y")
+            last()
+
+    with pytest.raises(Killed):
+        write(kill)
+    assert [file.name for file in target.iterdir()] == ["old"]
+    shutil.copytree(target, tmp_path / ".writing-out")  # of a process that was killed outright
+    write(lambda: None)
+    assert [file.name for file in target.iterdir()] == ["new"]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]

@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from stages.command import start_processes
+from stages.errors import UserError
 from tests.conftest import ROOT
 
 
@@ -29,3 +31,17 @@ def test_a_python_without_the_packages_says_which_one_to_take(tmp_path, stage):
     assert done.stderr.startswith(f"error: {python} (Python 3.")
     assert "source .venv/bin/activate" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("number", ["0", "two", "-1", "1.5"])
+def test_a_number_of_processes_that_is_none_is_refused(number):
+    with pytest.raises(UserError, match=f"NPROC is '{number}'; expected a number of processes, one a GPU"):
+        start_processes(number)
+
+
+def test_a_stage_reads_the_number_of_processes_before_it_does_anything(tmp_path):
+    (tmp_path / "params.yaml").touch()
+    command = ["env", "NPROC=two", f"PYTHONPATH={ROOT}", sys.executable, "-m", "stages.train"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.strip().endswith("error: NPROC is 'two'; expected a number of processes, one a GPU")

@@ -6,9 +6,7 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken
 
 from stages.model.load import load_tokenizer
-from stages.text.batching import Collator, TokenBudgetBatches, padded
-from stages.text.example import Example, read_examples, write_examples
-from stages.text.prompt import ANSWER_PREFIX, PromptError, build_prompt
+from stages.text.prompt import ANSWER_PREFIX, PromptError, build_prompt, report_truncated
 from tests.conftest import SPECIAL
 
 # What a text could try: special tokens, the answer's prefix, line ends of other systems, marks that reorder text.
@@ -101,64 +99,32 @@ def test_label_words_of_several_tokens_are_refused(sample_texts):
         build_prompt(PreTrainedTokenizerFast(tokenizer_object=letters, eos_token="!"), "?", 128)
 
 
-lengths = st.lists(st.integers(1, 300), min_size=1, max_size=80)
+INSTRUCTION = "判断下面的文本是否涉及诈骗。"
 
 
-@given(lengths, st.integers(8, 2000), st.integers(1, 20), st.booleans(), st.integers(0, 5))
-@settings(max_examples=200, deadline=None)
-def test_batches_hold_every_row_once_within_both_bounds(lengths, max_tokens, max_rows, group_by_length, epoch):
-    batches = TokenBudgetBatches(lengths, max_tokens, max_rows, shuffle=True, group_by_length=group_by_length, seed=1)
-    batches.set_epoch(epoch)
-    made = list(batches)
-    assert sorted(row for batch in made for row in batch) == list(range(len(lengths)))
-    for batch in made:
-        assert len(batch) <= max_rows
-        assert len(batch) == 1 or len(batch) * padded(max(lengths[row] for row in batch)) <= max_tokens
-    assert made == list(batches)
+@pytest.mark.parametrize(
+    ("side", "expected"),
+    [("right", [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]), ("left", list(range(90, 100))), ("middle", None)],
+)
+def test_a_long_text_loses_the_side_that_is_asked_for(tokenizer, side, expected):
+    around = build_prompt(tokenizer, INSTRUCTION, 256).max_length - build_prompt(tokenizer, INSTRUCTION, 256).room
+    prompt = build_prompt(tokenizer, INSTRUCTION, 16 + around, truncation_side=side)
+    assert prompt.room == 16
+    cut = prompt.truncate(list(range(100)))
+    assert len(cut) == 16
+    if side == "middle":
+        gap = len(prompt.gap)
+        kept = 16 - gap
+        assert cut[: kept - kept // 2] == list(range(kept - kept // 2))
+        assert cut[len(cut) - kept // 2 :] == list(range(100 - kept // 2, 100))
+        assert cut[kept - kept // 2 :][:gap] == prompt.gap
+    else:
+        assert cut[:10] == expected or cut[-10:] == expected
+    assert prompt.truncate([1, 2]) == [1, 2]
 
 
-@given(lengths, st.integers(8, 2000), st.integers(1, 20))
-@settings(max_examples=100, deadline=None)
-def test_the_number_of_batches_is_the_same_in_every_epoch(lengths, max_tokens, max_rows):
-    batches = TokenBudgetBatches(lengths, max_tokens, max_rows, shuffle=True, seed=3)
-    counts = set()
-    for epoch in range(4):
-        batches.set_epoch(epoch)
-        counts.add(len(batches))
-    assert len(counts) == 1
-
-
-def test_each_epoch_has_another_order_and_other_company():
-    batches = TokenBudgetBatches([8] * 64, None, 4, shuffle=True, seed=3)
-    first = list(batches)
-    batches.set_epoch(1)
-    assert {frozenset(batch) for batch in batches} != {frozenset(batch) for batch in first}
-
-
-def test_another_seed_is_another_order():
-    def order(seed):
-        return list(TokenBudgetBatches([8] * 64, None, 4, shuffle=True, seed=seed))
-
-    assert order(1) != order(2)
-    assert order(1) == order(1)
-
-
-def test_scoring_order_is_fixed_longest_first():
-    assert list(TokenBudgetBatches([5, 30, 9, 30], 64)) == [[1, 3], [2, 0]]
-
-
-def test_collator_pads_on_the_right_and_points_at_the_answer():
-    rows = [{"input_ids": [5, 6, 7], "labels": [8, 9]}, {"input_ids": list(range(10, 19)), "labels": [1, 2]}]
-    batch = Collator(pad_token_id=0)(rows)
-    assert batch["input_ids"].shape == (2, 16)
-    assert batch["input_ids"][0].tolist() == [5, 6, 7] + [0] * 13
-    assert batch["positions"].tolist() == [[1, 2], [7, 8]]
-    assert batch["labels"].tolist() == [[-100, 8, 9], [-100, 1, 2]]
-
-
-@given(st.lists(st.builds(Example, input=st.text(min_size=1), label=st.booleans(), group=st.text()), max_size=5))
-@settings(max_examples=100, deadline=None)
-def test_examples_survive_their_file(tmp_path_factory, examples):
-    file = tmp_path_factory.mktemp("examples") / "rows.jsonl"
-    write_examples(file, examples)
-    assert read_examples(file) == examples
+def test_who_reads_cut_texts_says_so(capsys):
+    report_truncated("evaluate", "test", 0, 130, "right")
+    assert not capsys.readouterr().out
+    report_truncated("evaluate", "test", 13, 130, "left")
+    assert "evaluate: WARNING: 13 of 130 texts of test (10.0%)" in capsys.readouterr().out

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from stages.params import Method
-from tests.unit.train.test_trainer import examples, trainer_for  # noqa: F401 (a fixture)
+from tests.unit.train.trainers import trainer_for
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need a GPU")
 
@@ -34,7 +34,7 @@ class Losses(list):
 def test_profiles_take_the_same_steps(
     base_folder,
     prompt,
-    examples,  # noqa: F811
+    examples,
     train_params,
     tmp_path,
     profile,

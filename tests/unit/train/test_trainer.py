@@ -8,40 +8,16 @@ import torch
 
 from stages import params
 from stages.artifacts import read_csv
+from stages.errors import UserError
 from stages.model.load import load_base
-from stages.model.lora import attach_adapter, load_adapter
+from stages.model.lora import load_adapter
 from stages.model.scoring import label_scores
 from stages.params import Train
 from stages.text.batching import Collator
-from stages.text.example import Example
-from stages.train.__main__ import report_replaced
-from stages.train.callbacks import split_history, write_history
-from stages.train.resume import ResumeCheckpoints
-from stages.train.trainer import LabelTrainer, cut, training_arguments, training_rows
+from stages.train.callbacks import write_history
+from stages.train.trainer import cut, training_rows
 from tests.conftest import METHODS, ROOT
-
-CPU = torch.device("cpu")
-
-
-@pytest.fixture(scope="module")
-def examples(sample_texts):
-    """Texts whose label the tiny model can learn: which mark fills their end."""
-    return [
-        Example(text[:20] + ("！！" if n % 2 else "。。") * 8, bool(n % 2)) for n, text in enumerate(sample_texts[:48])
-    ]
-
-
-def trainer_for(
-    base_folder, prompt, examples, train: Train, folder, method=METHODS["qlora"], device=CPU
-) -> LabelTrainer:
-    rows, _ = training_rows(examples[:32], prompt, train.loss)
-    model = attach_adapter(load_base(method, base_folder, device), train)
-    arguments = training_arguments(train, device, folder)
-    return LabelTrainer(model, arguments, train, rows, examples[32:], prompt, ResumeCheckpoints(folder, 2))
-
-
-def valid_history(trainer: LabelTrainer) -> list[dict]:
-    return split_history(trainer.state.log_history)[1]
+from tests.unit.train.trainers import CPU, trainer_for, valid_history
 
 
 @pytest.mark.parametrize("loss", ["label", "completion"])
@@ -188,8 +164,8 @@ def test_training_stops_when_valid_gets_no_better(base_folder, prompt, examples,
     assert [row["step"] for row in valid_history(trainer)] == [4, 8, 12]
 
 
-def test_what_a_method_puts_in_the_place_of_params_is_said(changed, capsys):
-    report_replaced(params.load(changed({"method": "qlora-gpu"})))
-    assert "train: train.learning_rate is 0.0004, by methods.qlora-gpu.train\n" in capsys.readouterr().out
-    report_replaced(params.load(changed({"method": "qlora"})))
-    assert not capsys.readouterr().out
+def test_a_completion_needs_a_token_that_ends_it(prompt):
+    endless = dataclasses.replace(prompt, end=[*prompt.end[:-1], None])
+    with pytest.raises(UserError, match="train.loss is completion.*no eos_token.*set train.loss: label"):
+        training_rows([], endless, "completion")
+    assert training_rows([], endless, "label") == ([], 0)

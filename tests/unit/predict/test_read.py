@@ -1,0 +1,136 @@
+"""Rows are read from files and pipes, refused by line, and come back as they were written."""
+
+import gzip
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stages.predict.read import parse_row
+from tests.unit.predict.process import (
+    SIZE,
+    Started,
+    beside,
+    fed,
+    rows_of,
+)
+
+
+@pytest.mark.parametrize("name", ["-", "/dev/stdin", "/dev/fd/0"])
+def test_a_slow_pipe_loses_no_row(predict, undisturbed, rows, tmp_path, name):
+    out = tmp_path / "o.jsonl"
+    predict("--file", name, "--out", out, stdin=fed(rows, 0.01))
+    assert out.read_bytes() == undisturbed
+
+
+@pytest.mark.parametrize("piece", [1, 7, 1 << 20])
+@pytest.mark.parametrize("packed", [False, True])
+def test_pieces_of_any_size_come_through_a_pipe_plain_or_packed(predict, tmp_path, piece, packed):
+    whole = b"\xef\xbb\xbf" + b"".join(rows_of(9))
+    whole = gzip.compress(whole) if packed else whole
+    pieces = (whole[at : at + piece] for at in range(0, len(whole), piece))
+    started = predict("--file", "-", "--out", "-", stdin=fed(pieces))
+    assert [json.loads(line)["id"] for line in started.out.splitlines()] == list(range(9))
+
+
+def test_a_bad_row_of_a_pipe_ends_it_and_mended_it_resumes(folder, predict, undisturbed, file, rows, tmp_path):
+    out = tmp_path / "o.jsonl"
+    bad = [*rows[: SIZE + 3], b'{"input": 7}\n', *rows[SIZE + 3 :]]
+    started = Started(folder, "--file", "-", "--out", out, stdin=fed(bad))
+    assert started.wait() == 1
+    message = started.err.splitlines()[-1]
+    assert message.startswith(f"error: standard input, line {SIZE + 4}: input is 7; expected a text")
+    assert f"{SIZE} scored rows are kept" in message
+    assert f"resumes after the {SIZE} rows" in predict("--file", file, "--out", out).said
+    assert out.read_bytes() == undisturbed
+
+
+def test_a_file_with_bad_rows_is_refused_before_anything_is_scored(tmp_path, rows):
+    """There is no model here: that would be the next error."""
+    (tmp_path / "params.yaml").touch()
+    bad = [b'{"input": ""}\n'] * 12
+    (tmp_path / "new.jsonl").write_bytes(b"".join([*rows, *bad]))
+    started = Started(tmp_path, "--file", tmp_path / "new.jsonl", "--out", tmp_path / "o.jsonl")
+    assert started.wait() == 1
+    assert started.err.startswith(f"error: 12 of {len(rows) + 12} rows hold no text to judge:\n")
+    assert started.err.count("new.jsonl:") == 10
+
+
+@pytest.mark.parametrize("content", [b"", b"\n \n"])
+def test_an_input_without_rows_is_an_error(folder, tmp_path, content):
+    (tmp_path / "new.jsonl").write_bytes(content)
+    for file, stream in ((tmp_path / "new.jsonl", {}), ("-", {"stdin": fed([content])})):
+        started = Started(folder, "--file", file, "--out", tmp_path / "o.jsonl", **stream)
+        assert started.wait() == 1
+        assert "is empty; expected JSON Lines with the key input" in started.err
+        assert not (tmp_path / "o.jsonl").exists()
+        assert not beside(tmp_path / "o.jsonl")
+
+
+def test_a_file_that_loses_rows_while_it_is_read_is_no_result(folder, file, rows, tmp_path, monkeypatch):
+    monkeypatch.setattr("stages.predict.__main__.count_rows", lambda path: len(rows) + 1)  # as it was a moment ago
+    started = Started(folder, "--file", file, "--out", tmp_path / "o.jsonl")
+    assert started.wait() == 1
+    assert f"held {len(rows) + 1} rows, and {len(rows)} when they were scored" in started.err
+    assert not (tmp_path / "o.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ('{"input": "x", "a": 1.10}', '{"input": "x", "a": 1.10, "label": true, "probability": 0.5}'),
+        ('{"a":-0,"b":-0.0,"c":1E5,"input":"x"}', '{"a": -0, "b": -0.0, "c": 1E5, "input": "x", L}'),
+        ('{"a": 123456789012345678901234567890, "input": "x"}', None),
+        ('{"a": 0.1000000000000000055511151231257827, "input": "x"}', None),
+        ('{"input": "\\u8f6c", "a": [ 1,  {"b":2.50} ], "c": null}', None),
+        (' { "input" : "x" , "a" : "}{,:" } ', '{"input": "x", "a": "}{,:", L}'),
+        (
+            '{"label": 1, "input": "x", "probability": "p", "z": 0}',
+            '{"label": true, "input": "x", "probability": 0.5, "z": 0}',
+        ),
+        ('{"l\\u0061bel": 1, "input": "x"}', '{"l\\u0061bel": true, "input": "x", "probability": 0.5}'),
+        ('{"input": "x", "a": [1,\r2]}', '{"input": "x", "a": [1, 2], L}'),
+        ('{"input": "a\u2028b\u0085c\U0001f600"}', None),
+    ],
+)
+def test_what_a_row_holds_comes_back_as_it_was_written(row, expected):
+    added = '"label": true, "probability": 0.5'
+    expected = f"{row[:-1]}, {added}}}" if expected is None else expected.replace("L}", added + "}")
+    assert parse_row(row.encode()).judged(True, 0.5) == expected + "\n"
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.text(), VALUES, max_size=5), st.booleans(), st.sampled_from([None, 1]), st.data())
+@settings(max_examples=100, deadline=None)
+def test_any_row_comes_back_with_its_keys_in_order(others, plain, indent, data):
+    keys = data.draw(st.permutations([*(set(others) - {"input"}), "input"]))
+    row = {key: "x" if key == "input" else others[key] for key in keys}
+    line = json.dumps(row, ensure_ascii=plain, indent=indent).replace("\n", "\r")
+    try:
+        line.encode()
+    except UnicodeEncodeError:
+        line = json.dumps(row)
+    if holds_surrogate(line):
+        with pytest.raises(ValueError, match="a lone surrogate"):
+            parse_row(line.encode())
+        return
+    parsed = parse_row(line.encode())
+    found = json.loads(parsed.judged(True, 0.25))
+    expected = row | {"label": True, "probability": 0.25}
+    assert list(found) == list(expected)
+    assert found == expected
+
+
+def holds_surrogate(line: str) -> bool:
+    try:
+        json.dumps(json.loads(line), ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return True
+    return False

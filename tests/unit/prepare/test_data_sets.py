@@ -1,0 +1,64 @@
+"""The sample that the project ships, and third-party sets where they are at hand."""
+
+import re
+
+import pytest
+
+from stages import params
+from stages.metrics import BEST_F1, choose_threshold, decision_metrics
+from stages.prepare.baseline import fit_baseline, log_odds
+from stages.prepare.describe import describe_leaks
+from stages.prepare.leaks import find_leaks
+from stages.prepare.read import read_rows
+from stages.prepare.shortcuts import find_shortcuts
+from stages.prepare.split import split_pool
+from tests.conftest import ROOT
+from tests.unit.prepare.tables import PREPARE
+
+
+class TestSample:
+    """The data set that the project ships holds what its README says."""
+
+    pool = read_rows(ROOT / "data/sample/pool.jsonl")
+
+    def test_every_row_is_good_and_no_two_are_alike(self):
+        assert not self.pool.rejected
+        assert len({re.sub(r"\W", "", e.input) for e in self.pool.examples}) == len(self.pool.examples) >= 600
+
+    def test_its_make_up(self):
+        examples = self.pool.examples
+        fraud = [e for e in examples if e.label]
+        assert 0.45 < len(fraud) / len(examples) < 0.55
+        assert len({e.group for e in examples}) >= 300
+        assert len({e.category for e in fraud}) >= 12
+        assert all(40 <= len(e.input) <= 200 for e in examples)
+        assert not re.search(r"https?:|www\.|1[3-9]\d{9}|\d{16,19}", "\n".join(e.input for e in examples))
+
+    def test_key_words_alone_do_not_decide(self):
+        chosen = params.load(ROOT / "params.yaml")
+        splits = split_pool(self.pool.examples, chosen.prepare)
+        splits, _ = find_leaks(splits, chosen.prepare)
+        baseline, _ = fit_baseline(splits["train"], 0)
+        on_valid, on_test = (log_odds(baseline, splits[name]) for name in ("valid", "test"))
+        threshold = choose_threshold([e.label for e in splits["valid"]], on_valid, BEST_F1)
+        assert 0.60 < decision_metrics([e.label for e in splits["test"]], on_test >= threshold)["f1"] < 0.85
+
+
+REAL = ROOT.parent / "shared/data/anti_fraud_sft"
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="third-party data sets are not part of the project")
+def test_the_real_splits_their_leaks_and_their_shortcut():
+    read = {
+        name: read_rows(REAL / f"{file}.jsonl")
+        for name, file in (("train", "pool"), ("valid", "eval0819"), ("test", "test0819"))
+    }
+    assert {name: rows.total for name, rows in read.items()} == {"train": 29119, "valid": 2348, "test": 2349}
+    assert all("not blank" in row.reason for rows in read.values() for row in rows.rejected)
+    splits = {name: rows.examples for name, rows in read.items()}
+    leakage = describe_leaks(*find_leaks(splits, PREPARE))
+    assert leakage["valid"]["verbatim"] >= 1948
+    assert leakage["valid"]["contained"] >= 1731
+    (first, *_) = find_shortcuts(splits["train"], splits["valid"])
+    assert "发言人" in first.feature
+    assert first.f1 == pytest.approx(0.914, abs=0.01)
