@@ -3,6 +3,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 SEEDS ?= 1,2,3
+REV ?= HEAD
 export NPROC ?= 1
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
@@ -47,9 +48,12 @@ audit: install  ## known holes in the packages (asks the registry), and risky co
 	bandit --quiet --configfile pyproject.toml --recursive stages benchmarks tools
 	pip-audit --requirement requirements.txt
 
+same: install  ## does the code of REV (HEAD) write the same bytes as the working tree's? OTHER=…: as that revision's
+	python -m tools.same $(REV) $(OTHER)
+
 check: install  ## lint, format, tests
 	ruff check .
 	ruff format --check .
 	python -m pytest
 
-.PHONY: help install repro repair mend seeds test test-faults audit check
+.PHONY: help install repro repair mend seeds test test-faults audit same check
