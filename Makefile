@@ -51,9 +51,12 @@ audit: install  ## known holes in the packages (asks the registry), and risky co
 same: install  ## does the code of REV (HEAD) write the same bytes as the working tree's? OTHER=…: as that revision's
 	python -m tools.same $(REV) $(OTHER)
 
+lock: install  ## renew the code's hashes in dvc.lock, where this code writes the same bytes as the code that ran
+	python -m tools.lock
+
 check: install  ## lint, format, tests
 	ruff check .
 	ruff format --check .
 	python -m pytest
 
-.PHONY: help install repro repair mend seeds test test-faults audit same check
+.PHONY: help install repro repair mend seeds test test-faults audit same lock check

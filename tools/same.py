@@ -62,7 +62,7 @@ OVERRIDES = {
 }
 
 
-class Failed(Exception):
+class CompareError(Exception):
     """Nothing could be compared; the message says why."""
 
 
@@ -78,9 +78,10 @@ class Row:
 def main() -> None:
     arguments = read_arguments()
     try:
+        require_root()
         with tempfile.TemporaryDirectory(prefix="same-") as name:
             rows = compare_revisions(arguments.rev, arguments.other, Path(arguments.keep or name))
-    except Failed as error:
+    except CompareError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     sys.exit(1 if any(row.verdict == "differs" for row in rows) else 0)
@@ -101,6 +102,7 @@ def compare_revisions(rev: str, other: str | None, work: Path) -> list[Row]:
     for side, revision in sides.items():
         check_out(revision, work / side)
         override_params(work / side / "params.yaml")
+        shutil.rmtree(work / side / "metrics", ignore_errors=True)  # of another run
     make_base(work / BASE, work / "other" / POOL)
     for side in sides:
         shutil.copytree(work / BASE, work / side / BASE)
@@ -113,26 +115,30 @@ def compare_revisions(rev: str, other: str | None, work: Path) -> list[Row]:
     return rows
 
 
-def check_out(revision: str | None, folder: Path) -> None:
-    """Puts a revision's files, or the tracked files as they are now, into a new folder; without metrics, which the
-    stages write."""
+def require_root() -> None:
+    """Raises CompareError unless the working directory is the root of a git repository, as all paths expect."""
+    root = git("rev-parse", "--show-toplevel").decode().strip()
+    if not Path(root).samefile(Path.cwd()):
+        raise CompareError(f"this is not the root of the project: cd {root}")
+
+
+def check_out(revision: str | None, folder: Path, *names: str) -> None:
+    """Puts a revision's files, or the tracked files as they are now, into a new folder; names: these alone."""
     folder.mkdir(parents=True)
     if revision is None:
-        root = Path(git("rev-parse", "--show-toplevel").decode().strip())
-        for name in git("-C", str(root), "ls-files", "-z").decode().split("\0"):
-            if name and (root / name).is_file():
+        for name in git("ls-files", "-z", *names).decode().split("\0"):
+            if name and Path(name).is_file():
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(root / name, folder / name)
+                shutil.copyfile(name, folder / name)
     else:
-        with tarfile.open(fileobj=io.BytesIO(git("archive", "--format=tar", revision))) as archive:
+        with tarfile.open(fileobj=io.BytesIO(git("archive", "--format=tar", revision, *names))) as archive:
             archive.extractall(folder, filter="data")
-    shutil.rmtree(folder / "metrics", ignore_errors=True)
 
 
 def git(*arguments: str) -> bytes:
     done = subprocess.run(["git", *arguments], capture_output=True)
     if done.returncode:
-        raise Failed(f"git {' '.join(arguments)}: {done.stderr.decode().strip()}")
+        raise CompareError(f"git {' '.join(arguments)}: {done.stderr.decode().strip()}")
     return done.stdout
 
 
@@ -160,7 +166,7 @@ def run_stages(folder: Path) -> None:
 
 
 def start(folder: Path, stage: str, *arguments: str) -> subprocess.Popen:
-    """Starts a stage by the code of `folder` on one thread of the CPU, in a session of its own, with a log beside it."""
+    """Starts a stage by the code of `folder` on one thread of the CPU, with a log beside that folder."""
     dropped = ("DVC_STAGE", "NPROC", "RANK", "WORLD_SIZE", "LOCAL_RANK")
     environment = {key: value for key, value in os.environ.items() if key not in dropped}
     environment |= {
@@ -173,8 +179,11 @@ def start(folder: Path, stage: str, *arguments: str) -> subprocess.Popen:
     with log_of(folder, stage).open("w") as log:
         return subprocess.Popen(
             [sys.executable, "-m", f"stages.{stage}", *arguments],
-            cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
-        )  # fmt: skip
+            cwd=folder,
+            env=environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
 
 
 def log_of(folder: Path, stage: str) -> Path:
@@ -184,7 +193,7 @@ def log_of(folder: Path, stage: str) -> Path:
 def finish(process: subprocess.Popen, folder: Path, stage: str) -> None:
     if process.wait():
         printed = log_of(folder, stage).read_text(errors="replace")[-3000:]
-        raise Failed(f"{folder.name}: {stage} ended with status {process.returncode}:\n{printed}")
+        raise CompareError(f"{folder.name}: {stage} ended with status {process.returncode}:\n{printed}")
 
 
 def compare_folders(rev: Path, other: Path, written: tuple[str, ...]) -> list[Row]:
@@ -272,8 +281,7 @@ def compare_resumed(folder: Path) -> Row:
     process = start(folder, "train")
     while process.poll() is None and len(list(folder.glob("runs/train/*/*-[0-9]*"))) < 2:
         time.sleep(0.02)
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
     if process.wait() != -signal.SIGKILL:
         return Row(name, "differs", f"never seen at work: it ended with status {process.returncode}")
     finish(start(folder, "train"), folder, "train")
