@@ -39,6 +39,9 @@ seeds: install  ## the same run under other seeds: mean and spread, in metrics/s
 test: install  ## all tests
 	python -m pytest
 
+test-slow: install  ## real runs of DVC and of whole stages, minutes each
+	python -m pytest -m slow
+
 test-faults: install  ## ten minutes of kills, full disks, torn states and hostile files
 	python -m pytest -m faults
 	python -m pytest tests/pipeline/test_resume.py
@@ -59,4 +62,4 @@ check: install  ## lint, format, tests
 	ruff format --check .
 	python -m pytest
 
-.PHONY: help install repro repair mend seeds test test-faults audit same lock check
+.PHONY: help install repro repair mend seeds test test-slow test-faults audit same lock check

@@ -263,11 +263,15 @@ def first_difference(old: bytes, new: bytes) -> str:
     at = next((n for n, (one, two) in enumerate(zip(old, new, strict=False)) if one != two), min(len(old), len(new)))
     if b"\0" in old + new:
         return f"from byte {at} on, of {len(old)} | {len(new)}"
-    line = old[:at].count(b"\n")
-    one, two = (text.decode(errors="replace").splitlines()[line : line + 1] for text in (old, new))
-    column = max(0, at - (old.rfind(b"\n", 0, at) + 1) - 10)
-    shown = [repr(found[0][column : column + 40]) if found else "nothing" for found in (one, two)]
-    return f"line {line + 1}: {shown[0]} | {shown[1]}"
+    begin = old.rfind(b"\n", 0, at) + 1  # of the line, on both sides
+    one, two = (shown_line(text[begin:], at - begin) for text in (old, new))
+    line = old[:at].count(b"\n") + 1
+    return f"the end of line {line}" if one == two else f"line {line}: {one} | {two}"
+
+
+def shown_line(rest: bytes, column: int) -> str:
+    """What stands around a byte of the first line."""
+    return repr(rest.split(b"\n")[0][max(0, column - 10) :][:60].decode(errors="replace")) if rest else "nothing"
 
 
 def compare_resumed(folder: Path) -> Row:
