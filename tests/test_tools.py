@@ -176,16 +176,44 @@ def test_the_real_stages_differ_by_a_planted_constant_and_nothing_else(tmp_path)
     assert len(rows) > 50
 
 
+STEP = """
+import pathlib, sys
+for name in sys.argv[1:]:
+    pathlib.Path(name).parent.mkdir(parents=True, exist_ok=True)
+    pathlib.Path(name).write_text(name)
+"""
+PIPELINE = """
+stages:
+  prepare:
+    cmd: python step.py data/processed/train.jsonl
+    deps: [stages/metrics.py, stages/prepare, data/sample]
+    params: [dataset]
+    outs: [data/processed]
+  train:
+    cmd: python step.py models/checkpoints/adapter metrics/train.json
+    deps:
+      - stages/train
+      - stages/metrics.py
+      - data/processed/train.jsonl
+    params: [train]
+    outs: [models/checkpoints]
+    metrics: [{metrics/train.json: {cache: false}}]
+"""
+
+
 @pytest.fixture(scope="module")
 def locked_project(tmp_path_factory):
-    """A committed copy of the project with its dvc.lock, which holds the hashes of the copy's code."""
-    folder = copy_project(tmp_path_factory.mktemp("locked"))
-    shutil.copyfile(ROOT / lock.LOCK, folder / lock.LOCK)
+    """A small pipeline that has run by its committed code, as a fresh clone has it: without the outputs."""
+    code = {f"stages/{name}.py": f"# {name}\n" for name in ("metrics", "prepare/a", "train/a", "train/b")}
+    files = {"step.py": STEP, "dvc.yaml": PIPELINE, "params.yaml": "dataset: sample\ntrain: {lora_alpha: 32}\n"}
+    folder = write(tmp_path_factory.mktemp("ran") / "project", code | files | {same.POOL: "{}\n"})
+    git(folder, "init", "--quiet", "--initial-branch=main")
+    run(folder, "dvc", "init", "--quiet")
+    run(folder, "dvc", "repro")
     commit(folder)
-    run(folder, "python", "-m", "tools.lock", "--skip-same")
-    if git(folder, "status", "--porcelain"):
-        commit(folder)
-    return folder
+    clone = tmp_path_factory.mktemp("locked") / "project"
+    git(folder, "clone", "--quiet", ".", str(clone))
+    return clone
 
 
 @pytest.fixture
@@ -238,50 +266,55 @@ def test_lock_stays_where_the_code_writes_other_bytes(locked, monkeypatch):
 
 
 def test_lock_follows_folders_split_into_files_and_renamed_files(locked, capsys):
-    files = sorted((locked / "stages/evaluate").glob("*.py"))
-    git(locked, "mv", "stages/evaluate/tables.py", "stages/evaluate/files.py")
-    names = [f"stages/evaluate/{file.name.replace('tables', 'files')}" for file in files]
-    text = (locked / "dvc.yaml").read_text(encoding="utf-8")
-    assert "      - stages/evaluate\n" in text
-    text = text.replace("      - stages/evaluate\n", "".join(f"      - {name}\n" for name in reversed(names)))
-    (locked / "dvc.yaml").write_text(text, encoding="utf-8")
+    git(locked, "mv", "stages/train/a.py", "stages/train/c.py")
+    replace(locked / "dvc.yaml", "      - stages/train\n", "      - stages/train/c.py\n      - stages/train/b.py\n")
     lock.renew(skip_same=True)
     assert "WARNING: nothing was compared" in capsys.readouterr().out
-    paths = [dep["path"] for dep in lock.load_yaml(lock.LOCK)["stages"]["evaluate"]["deps"]]
-    assert paths == sorted(paths)
-    assert set(names) < set(paths)
-    assert "stages/evaluate" not in paths
+    paths = [dep["path"] for dep in lock.load_yaml(lock.LOCK)["stages"]["train"]["deps"]]
+    assert paths == ["data/processed/train.jsonl", "stages/metrics.py", "stages/train/b.py", "stages/train/c.py"]
     require_up_to_date(locked)
 
 
-def change_params(folder: Path) -> None:
-    file = folder / "params.yaml"
-    file.write_text(file.read_text(encoding="utf-8").replace("lora_alpha: 32", "lora_alpha: 16"), encoding="utf-8")
+def test_lock_writes_what_dvc_writes(locked):
+    append(locked / "stages/metrics.py", "# a comment\n")
+    lock.renew(skip_same=True)
+    renewed = (locked / lock.LOCK).read_bytes()
+    run(locked, "dvc", "repro", "--force")
+    assert (locked / lock.LOCK).read_bytes() == renewed
 
 
-def change_command(folder: Path) -> None:
-    file = folder / "dvc.yaml"
-    file.write_text(file.read_text(encoding="utf-8").replace("stages.select\n", "stages.select -v\n"), encoding="utf-8")
-
-
-def drop_output(folder: Path) -> None:
-    file = folder / "dvc.yaml"
-    file.write_text(file.read_text(encoding="utf-8").replace("      - metrics/plots/valid.csv\n", ""), encoding="utf-8")
+def replace(file: Path, old: str, new: str) -> None:
+    text = file.read_text(encoding="utf-8")
+    assert old in text
+    file.write_text(text.replace(old, new), encoding="utf-8")
 
 
 @pytest.mark.parametrize(
     ("change", "named"),
     [
         (lambda folder: append(folder / same.POOL, "\n"), "data/sample"),
-        (lambda folder: (folder / same.POOL).unlink(), "data/sample"),
-        (lambda folder: write(folder, {"models/base/tokenizer.json": "{}"}), "models/base"),
-        (change_params, "train"),
-        (change_command, "cmd"),
-        (drop_output, "metrics/plots/valid.csv"),
+        (lambda folder: shutil.rmtree(folder / "data/sample"), "data/sample"),
+        (lambda folder: write(folder, {"data/processed/train.jsonl": "{}"}), "data/processed/train.jsonl"),
+        (lambda folder: replace(folder / "dvc.yaml", "/train.jsonl\n    params", "\n    params"), "data/processed"),
+        (lambda folder: replace(folder / "params.yaml", "32", "16"), "train"),
+        (lambda folder: replace(folder / "dvc.yaml", "[dataset]", "[dataset, train]"), "train"),
+        (lambda folder: replace(folder / "dvc.yaml", "checkpoints/adapter", "checkpoints/other"), "cmd"),
+        (lambda folder: replace(folder / "dvc.yaml", "[models/checkpoints]", "[models/a]"), "models/a"),
         (lambda folder: write(folder, {"stages/train/new.py": ""}), "git does not track stages/train/new.py"),
-        (lambda folder: (folder / "stages/paths.py").unlink(), "lists stages/paths.py"),
+        (lambda folder: (folder / "stages/metrics.py").unlink(), "lists stages/metrics.py"),
     ],
-    ids=["data", "data gone", "base", "params", "command", "output", "untracked", "missing"],
+    ids=[
+        "data",
+        "data gone",
+        "output",
+        "other dep",
+        "param",
+        "more params",
+        "command",
+        "other output",
+        "untracked",
+        "missing",
+    ],
 )
 def test_lock_refuses_what_needs_a_run(locked, change, named):
     append(locked / "stages/metrics.py", "# a comment\n")

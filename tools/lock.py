@@ -100,7 +100,10 @@ def require_only_code_changed(stage: PipelineStage, locked: dict | None) -> None
             changed += dep.workspace_status()
     if changed:
         what = ", ".join(dict.fromkeys(changed))
-        raise LockError(f"{stage.name} has changed in more than its code since its run ({what}): run `make repro`")
+        raise LockError(
+            f"{stage.name} has changed since its run in more than its code: {what} in dvc.yaml or in the files is not what "
+            f"{LOCK} holds: run `make repro`"
+        )
 
 
 def is_code(path: str) -> bool:
