@@ -101,8 +101,8 @@ def require_only_code_changed(stage: PipelineStage, locked: dict | None) -> None
     if changed:
         what = ", ".join(dict.fromkeys(changed))
         raise LockError(
-            f"{stage.name} has changed since its run in more than its code: {what} in dvc.yaml or in the files is not what "
-            f"{LOCK} holds: run `make repro`"
+            f"{stage.name} has changed since its run in more than its code: {what} in dvc.yaml or in the files "
+            f"is not what {LOCK} holds: run `make repro`"
         )
 
 
