@@ -3,6 +3,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 SEEDS ?= 1,2,3
+REV ?= HEAD
 export NPROC ?= 1
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
@@ -38,6 +39,9 @@ seeds: install  ## the same run under other seeds: mean and spread, in metrics/s
 test: install  ## all tests
 	python -m pytest
 
+test-slow: install  ## real runs of DVC and of whole stages, minutes each
+	python -m pytest -m slow
+
 test-faults: install  ## ten minutes of kills, full disks, torn states and hostile files
 	python -m pytest -m faults
 	python -m pytest tests/unit/train/test_resume.py
@@ -50,9 +54,15 @@ audit: install  ## known holes in the packages (asks the registry), and risky co
 figures:  ## draw docs/img from metrics/ and results/
 	$(PYTHON) -m tools.figures
 
+same: install  ## does the code of REV (HEAD) write the same bytes as the working tree's? OTHER=…: as that revision's
+	python -m tools.same $(REV) $(OTHER)
+
+lock: install  ## renew the code's hashes in dvc.lock, where this code writes the same bytes as the code that ran
+	python -m tools.lock
+
 check: install  ## lint, format, tests
 	ruff check .
 	ruff format --check .
 	python -m pytest
 
-.PHONY: help install repro repair mend seeds test test-faults audit figures check
+.PHONY: help install repro repair mend seeds test test-slow test-faults audit figures same lock check
