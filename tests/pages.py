@@ -5,6 +5,7 @@
 
 import ast
 import contextlib
+import copy
 import functools
 import io
 import re
@@ -189,7 +190,7 @@ def is_dvc_command(words: list[str]) -> bool:
 
 def params_faults(overrides: list[str], entries: list[str]) -> Iterator[str]:
     """What is wrong with params.yaml once a page's YAML entries and `-S` values are in it."""
-    raw = params.read_yaml(ROOT / "params.yaml")
+    raw = raw_params()
     try:
         for entry in entries:
             raw = merged(raw, yaml.safe_load(entry))
@@ -201,6 +202,16 @@ def params_faults(overrides: list[str], entries: list[str]) -> Iterator[str]:
             params.load(file)
     except (yaml.YAMLError, DvcException, params.ParamsError) as error:
         yield " ".join(str(error).split())
+
+
+@functools.cache
+def cached_params() -> dict:
+    return params.read_yaml(ROOT / "params.yaml")
+
+
+def raw_params() -> dict:
+    """params.yaml as it stands, to change at will."""
+    return copy.deepcopy(cached_params())
 
 
 def merged(one: dict, other: dict) -> dict:
@@ -219,7 +230,7 @@ def key_faults(span: str) -> Iterator[str]:
     if not match or FILES.fullmatch(span):
         return
     section, key, value = match.groups()
-    raw = params.read_yaml(ROOT / "params.yaml")
+    raw = raw_params()
     if section in TABLES:
         if not is_entry(key, TABLES[section], getattr_table(section), raw):
             yield f"`{span}`: params.yaml has no such entry or key of {section}"
@@ -234,7 +245,7 @@ def key_faults(span: str) -> Iterator[str]:
 def getattr_table(section: str) -> set[str]:
     """The names of a table's entries, with dots where the table is nested."""
     problems: list[str] = []
-    raw = params.read_yaml(ROOT / "params.yaml")
+    raw = raw_params()
     return set(params.build_table(raw[section], section, TABLES[section], problems))
 
 

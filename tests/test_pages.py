@@ -6,6 +6,9 @@ import pytest
 import yaml
 
 from stages import params
+from stages.plan.__main__ import BATCHES, GB, largest_batch
+from stages.plan.shapes import config_of
+from stages.prepare.read import read_rows
 from tests.pages import PAGES, ROOT, faults
 from tools import prose
 
@@ -26,7 +29,7 @@ def test_what_a_page_names_exists(page):
 
 
 PLANTED = {
-    "a module": ("```sh\npython -m stages.race 16\n```", "no module stages.race"),
+    "a module": ("```sh\npython -m stages.nothing 16\n```", "no module stages.nothing"),
     "a benchmark": ("`python -m benchmarks.curves`", "no module benchmarks.curves"),
     "a package that can't be run": ("`python -m stages.text`", "no module stages.text"),
     "a tool": ("`python tools/nothing.py`", "no tools/nothing.py"),
@@ -51,7 +54,7 @@ PLANTED = {
     "a method in prose": ("`methods.nothing`", "no such entry"),
     "a key of a method in prose": ("`methods.qlora.lr`", "no such entry"),
     "a YAML key": ("```yaml\ndatasets:\n  mine: {pol: data/raw/a.jsonl}\n```", "pol"),
-    "a path": ("`stages/race/memory.py`", "no such path"),
+    "a path": ("`stages/nothing/memory.py`", "no such path"),
     "a result": ("`results/races.json`", "no such path"),
     "a metric": ("`metrics/nothing.json`", "no such path"),
     "a test": ("`test_nothing_at_all`", "no such test"),
@@ -134,3 +137,34 @@ def test_the_table_of_a_section_is_params_yaml(section):
     (part,) = re.findall(rf"^## {section}$(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL)
     listed = {key: yaml.load(default, params.Yaml12Loader) for key, default in ROW.findall(part)}
     assert listed == params.read_yaml(ROOT / "params.yaml")[section]
+
+
+def test_the_table_of_gpus_is_the_plans():
+    page = (ROOT / "docs/gpu.md").read_text(encoding="utf-8")
+    chosen, rows = params.load(ROOT / "params.yaml"), re.findall(r"^\| (\d+) GB \|((?: [\d+–]+ \|){6})$", page, re.MULTILINE)
+    assert len(rows) == 6
+    for card, cells in rows:
+        planned = [
+            largest_batch(config_of(f"qwen2-{shape}"), chosen.methods["qlora-dq"], chosen.train.r, 512, checkpointing, int(card) * GB)
+            for shape in ("0.5b", "1.5b", "7b")
+            for checkpointing in (False, True)
+        ]  # fmt: skip
+        expected = ["–" if fit is None else f"{fit[0]}{'+' * (fit[0] == BATCHES[-1])}" for fit in planned]
+        assert [cell.strip() for cell in cells.strip(" |").split("|")] == expected
+
+
+def test_the_pages_conversion_of_a_table_gives_rows_that_prepare_reads(tmp_path, monkeypatch):
+    page = (ROOT / "docs/data.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "data/raw").mkdir(parents=True)
+    table = '\ufefftext,label\n"您好，""快递""到了。",0\n转到安全账户,TRUE\n"两行\n文本",1\n'
+    (tmp_path / "texts.csv").write_text(table, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})
+    read = read_rows(tmp_path / "data/raw/mine.jsonl")
+    assert not read.rejected
+    assert [(row.input, row.label) for row in read.examples] == [
+        ('您好，"快递"到了。', False),
+        ("转到安全账户", True),
+        ("两行\n文本", True),
+    ]
