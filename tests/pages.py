@@ -26,7 +26,11 @@ ROOT = Path(__file__).parents[1]
 PAGES = [
     *sorted(ROOT.glob("README*.md")),
     *sorted(ROOT.glob("docs/*.md")),
-    *(path for name in ("CONTRIBUTING.md", "benchmarks/README.md", "results/README.md") if (path := ROOT / name).exists()),
+    *(
+        path
+        for name in ("CONTRIBUTING.md", "benchmarks/README.md", "results/README.md")
+        if (path := ROOT / name).exists()
+    ),
 ]
 FENCE = re.compile(r"^(`{3,})([\w-]*)[^\n]*\n(.*?)^\1[ \t]*$", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)")

@@ -141,7 +141,10 @@ def test_the_table_of_a_section_is_params_yaml(section):
 
 def test_the_table_of_gpus_is_the_plans():
     page = (ROOT / "docs/gpu.md").read_text(encoding="utf-8")
-    chosen, rows = params.load(ROOT / "params.yaml"), re.findall(r"^\| (\d+) GB \|((?: [\d+–]+ \|){6})$", page, re.MULTILINE)
+    chosen, rows = (
+        params.load(ROOT / "params.yaml"),
+        re.findall(r"^\| (\d+) GB \|((?: [\d+–]+ \|){6})$", page, re.MULTILINE),
+    )
     assert len(rows) == 6
     for card, cells in rows:
         planned = [

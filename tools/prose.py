@@ -1,6 +1,6 @@
 """How long the sentences of the pages are: median, and the share above 40 words.
 
-python tools/prose.py [PAGE...]    (default: README*.md and docs/*.md)
+python -m tools.prose [PAGE...]    (default: README*.md and docs/*.md)
 
 Exits with 1 where an English page is above a bar. Tables, code, headings, pictures and comments don't count. A list
 item is a sentence of its own, and so is a paragraph's last line without a full stop. Inline code is one word.
@@ -79,7 +79,7 @@ def pages() -> list[Path]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        prog="python tools/prose.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m tools.prose", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("pages", nargs="*", type=Path, metavar="PAGE", help="default: README*.md and docs/*.md")
     parser.add_argument("--long", action="store_true", help=f"also print the sentences above {LONG} words")

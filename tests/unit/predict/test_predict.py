@@ -81,6 +81,19 @@ def folder(tmp_path_factory, base_folder, sample_texts) -> Path:
     return folder
 
 
+def test_the_pages_python_scores_as_predict_does(folder, tmp_path, monkeypatch):
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/use.md").read_text(encoding="utf-8"), re.DOTALL)
+    monkeypatch.chdir(folder)
+    scope: dict = {}
+    exec(code, scope)
+    file, out = tmp_path / "new.jsonl", tmp_path / "judged.jsonl"
+    file.write_text(json.dumps({"input": scope["texts"][0]}), encoding="utf-8")
+    monkeypatch.setattr(sys, "argv", ["predict", "--file", str(file), "--out", str(out)])
+    main()
+    row = json.loads(out.read_text(encoding="utf-8"))
+    assert (row["probability"], row["label"]) == (scope["probability"][0], scope["fraud"][0])
+
+
 @pytest.fixture(autouse=True)
 def small_windows(monkeypatch):
     monkeypatch.setattr("stages.model.scoring.WINDOW", SIZE)

@@ -17,7 +17,9 @@ def test_bitsandbytes_still_keeps_the_input_of_8_bit_products():
     layer.weight.requires_grad_(False)
     out = layer.to("cpu")(torch.randn(4, 16, requires_grad=True))
     (product,) = [node for node in nodes(out.grad_fn) if type(node).__name__.startswith("MatMul8bit")]
-    assert any(torch.is_tensor(kept) for kept in (getattr(product, "A", None), *(getattr(product, "tensors", ()) or ())))
+    assert any(
+        torch.is_tensor(kept) for kept in (getattr(product, "A", None), *(getattr(product, "tensors", ()) or ()))
+    )
 
 
 def nodes(node):
@@ -41,7 +43,9 @@ def test_peft_still_casts_inputs_up_to_the_adapters_float32():
         autocast_adapter_dtype=True,
     )
     seen = []
-    model.base_model.model[0].lora_A["default"].register_forward_hook(lambda _, inputs, out: seen.append(inputs[0].dtype))
+    model.base_model.model[0].lora_A["default"].register_forward_hook(
+        lambda _, inputs, out: seen.append(inputs[0].dtype)
+    )
     model(torch.randn(4, 12, dtype=torch.bfloat16))
     assert seen == [torch.float32]
 
