@@ -23,15 +23,8 @@ from dvc.utils.hydra import apply_overrides, get_hydra_sweeps
 from stages import params
 
 ROOT = Path(__file__).parents[1]
-PAGES = [
-    *sorted(ROOT.glob("README*.md")),
-    *sorted(ROOT.glob("docs/*.md")),
-    *(
-        path
-        for name in ("CONTRIBUTING.md", "benchmarks/README.md", "results/README.md")
-        if (path := ROOT / name).exists()
-    ),
-]
+WHERE = ("README*.md", "docs/*.md", "CONTRIBUTING.md", "benchmarks/README.md", "results/README.md")
+PAGES = [page for pattern in WHERE for page in sorted(ROOT.glob(pattern))]
 FENCE = re.compile(r"^(`{3,})([\w-]*)[^\n]*\n(.*?)^\1[ \t]*$", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)")
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)[^)]*\)|\b(?:src|srcset|href)=\"([^\"]+)\"")
@@ -109,9 +102,6 @@ def one_command_faults(command: list[str], entries: list[str]) -> Iterator[str]:
     elif program in ("python", "python3", "torchrun") and "-m" in rest:
         after = rest[rest.index("-m") + 1 :]
         yield from module_faults(after[0], after[1:])
-    elif program in ("python", "python3") and rest and rest[0].startswith("tools/"):
-        if not (ROOT / rest[0]).is_file():
-            yield f"there is no {rest[0]}"
 
 
 def make_faults(words: list[str]) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """The pages name only what exists, hold their bars, and agree with params.yaml and the plan."""
 
+import itertools
 import re
 
 import pytest
@@ -32,7 +33,7 @@ PLANTED = {
     "a module": ("```sh\npython -m stages.nothing 16\n```", "no module stages.nothing"),
     "a benchmark": ("`python -m benchmarks.curves`", "no module benchmarks.curves"),
     "a package that can't be run": ("`python -m stages.text`", "no module stages.text"),
-    "a tool": ("`python tools/nothing.py`", "no tools/nothing.py"),
+    "a tool": ("`python -m tools.nothing`", "no module tools.nothing"),
     "an option": ("```sh\nNPROC=2 python -m stages.predict --input a --out b\n```", "no option --input"),
     "an option on a continued line": ("```sh\npython -m stages.predict \\\n  --fil a\n```", "no option --fil"),
     "an option after a pipe": ("```\ncat a | python -m stages.predict --in -\n```", "no option --in"),
@@ -76,8 +77,9 @@ def test_a_planted_fault_is_found(name):
 
 GOOD = """# Here
 
-`train.jsonl`, `evaluate.json`, `train.seed`, `train.profile: speed`, `methods.qlora-gpu.train.learning_rate`, `models.qwen2-1.5b`,
-`metrics/seeds.json`, `stages/metrics.py`, [here](#here), [elsewhere](data.md#rows), <https://example.org>, `make seeds SEEDS=1,2`
+`train.jsonl`, `evaluate.json`, `train.seed`, `train.profile: speed`, `methods.qlora-gpu.train.learning_rate`,
+`models.qwen2-1.5b`, `metrics/seeds.json`, `stages/metrics.py`, `dvc add`, `make seeds SEEDS=1,2`,
+[here](#here), [elsewhere](data.md#rows), <https://example.org>, `python -m stages.NAME`
 
 ```yaml
 datasets:
@@ -85,7 +87,9 @@ datasets:
 ```
 
 ```sh
-NPROC=2 dvc exp run -S dataset=mine -S 'evaluate.without_categories=[a]' -S +evaluate.further_sets.a=data/raw/a.jsonl  # a
+NPROC=2 dvc exp run -S dataset=mine -S 'evaluate.without_categories=[a]'  # a comment
+dvc exp run -S method=qlora-gpu \\
+  -S +evaluate.further_sets.a=data/raw/a.jsonl
 dvc exp run --queue -S train.seed=1,2 && python -m stages.repro --force train
 zcat new.jsonl.gz | .venv/bin/python -m stages.predict --file - --out - | jq -c 'select(.label)'
 ```
@@ -122,7 +126,10 @@ def test_a_page_is_short_and_opens_with_its_question(page):
 
 
 def test_prose_counts_sentences_and_no_tables_or_code():
-    text = "# No heading counts here\n\nOne two three. Four `five six` seven:\n\n```sh\nno code\n```\n\n| no | table |\n\n- eight\n  nine\n"
+    text = (
+        "# No heading counts\n\nOne two three. Four `five six` seven:\n\n```sh\nno code\n```\n\n| no | table |\n\n"
+        "- eight\n  nine\n"
+    )
     assert [prose.words(each) for each in prose.sentences(text)] == [3, 3, 2]
     assert not prose.is_english("这是一个中文页面。")
     assert not prose.is_within(*prose.figures("word " * 41)[:2])
@@ -141,19 +148,19 @@ def test_the_table_of_a_section_is_params_yaml(section):
 
 def test_the_table_of_gpus_is_the_plans():
     page = (ROOT / "docs/gpu.md").read_text(encoding="utf-8")
-    chosen, rows = (
-        params.load(ROOT / "params.yaml"),
-        re.findall(r"^\| (\d+) GB \|((?: [\d+–]+ \|){6})$", page, re.MULTILINE),
-    )
+    rows = re.findall(r"^\| (\d+) GB \|((?: [\d+–]+ \|){6})$", page, re.MULTILINE)
     assert len(rows) == 6
     for card, cells in rows:
-        planned = [
-            largest_batch(config_of(f"qwen2-{shape}"), chosen.methods["qlora-dq"], chosen.train.r, 512, checkpointing, int(card) * GB)
-            for shape in ("0.5b", "1.5b", "7b")
-            for checkpointing in (False, True)
-        ]  # fmt: skip
-        expected = ["–" if fit is None else f"{fit[0]}{'+' * (fit[0] == BATCHES[-1])}" for fit in planned]
+        shapes = itertools.product(("0.5b", "1.5b", "7b"), (False, True))
+        expected = [planned(f"qwen2-{shape}", checkpointing, int(card)) for shape, checkpointing in shapes]
         assert [cell.strip() for cell in cells.strip(" |").split("|")] == expected
+
+
+def planned(shape: str, checkpointing: bool, card: int) -> str:
+    chosen = params.load(ROOT / "params.yaml")
+    method, r = chosen.methods["qlora-dq"], chosen.train.r
+    fit = largest_batch(config_of(shape), method, r, 512, checkpointing, card * GB)
+    return "–" if fit is None else f"{fit[0]}{'+' * (fit[0] == BATCHES[-1])}"
 
 
 def test_the_pages_conversion_of_a_table_gives_rows_that_prepare_reads(tmp_path, monkeypatch):
