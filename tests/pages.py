@@ -48,18 +48,30 @@ def faults(page: Path, text: str) -> list[str]:
     found: list[str] = []
     made_up = EXAMPLE.findall(text)
     blocks = [(match[2], match[3]) for match in FENCE.finditer(text)]
-    entries = [block for language, block in blocks if language in ("yaml", "yml")]
+    entries = yaml_blocks(text)
     prose = FENCE.sub("", text)
     code = [match[2].strip() for match in INLINE.finditer(prose)]
+    everywhere = [*explained_entries(), *entries]
     for line in shell_lines(blocks):
-        found += command_faults(line, entries)
+        found += command_faults(line, everywhere)
     for span in code:
         if re.match(r"(\w+=\S+ +)*(python3?|make|dvc|torchrun|\.venv/bin/\w+) |-S ", span):
-            found += command_faults(span, entries)
+            found += command_faults(span, everywhere)
         found += [*key_faults(span), *place_faults(span), *test_faults(span)]
     found += [fault for block in entries for fault in params_faults([], [block])]
     found += link_faults(page, INLINE.sub("", prose))
     return [fault for fault in found if not any(name in fault for name in made_up)]
+
+
+def yaml_blocks(text: str) -> list[str]:
+    return [match[3] for match in FENCE.finditer(text) if match[2] in ("yaml", "yml")]
+
+
+@functools.cache
+def explained_entries() -> list[str]:
+    """The entries of params.yaml that the pages about them show, such as `mine`, which other pages select."""
+    pages = [ROOT / "docs/data.md", ROOT / "docs/base-models.md"]
+    return [block for page in pages for block in yaml_blocks(page.read_text(encoding="utf-8"))]
 
 
 def shell_lines(blocks: list[tuple[str, str]]) -> Iterator[str]:
@@ -148,13 +160,16 @@ def options(source: str) -> set[str]:
     return {name for name in names if isinstance(name, str) and name.startswith("-")}
 
 
+dvc_parser = functools.cache(get_main_parser)
+
+
 def dvc_faults(words: list[str], entries: list[str]) -> Iterator[str]:
     """What DVC's own parser, and for params its own reading of `-S`, say of a command."""
     if not words or words[-1] == "-S":
         return
     try:
         with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
-            parsed = get_main_parser().parse_args(words)
+            parsed = dvc_parser().parse_args(words)
     except (SystemExit, DvcParserError):
         if not is_dvc_command(words):
             yield f"DVC refuses {' '.join(words)}"
@@ -163,7 +178,8 @@ def dvc_faults(words: list[str], entries: list[str]) -> Iterator[str]:
         stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
         named = [target for target in getattr(parsed, "targets", None) or [] if re.fullmatch(r"[a-z]+", target)]
         yield from (f"dvc.yaml has no stage {target}" for target in named if target not in stages)
-    overrides = [each for each in getattr(parsed, "set_param", None) or [] if ELLIPSIS not in each]
+    given = getattr(parsed, "set_param", None) or []
+    overrides = [each for each in given if ELLIPSIS not in each and not re.search(r"=[A-Z_]+$", each)]
     if overrides:
         yield from params_faults(overrides, entries)
 
@@ -174,7 +190,7 @@ def is_dvc_command(words: list[str]) -> bool:
         return False
     with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
         try:
-            get_main_parser().parse_args([*words, "--help"])
+            dvc_parser().parse_args([*words, "--help"])
         except SystemExit as error:
             return not error.code
         except DvcParserError:

@@ -13,7 +13,7 @@ from stages.prepare.read import read_rows
 from tests.pages import PAGES, ROOT, faults
 from tools import prose
 
-README_LINES, README_WORDS, TOP = 200, 1800, 120
+README_LINES, README_WORDS, TOP, PAGE_LINES = 200, 1800, 120, 250
 FIRST = ("make repro", "docs/results.md", "docs/data.md", "docs/gpu.md", "docs/multi-gpu.md", "docs/troubleshooting.md",
          "docs/use.md", "CONTRIBUTING.md")  # fmt: skip
 READMES = [page for page in PAGES if page.parent == ROOT and page.name.startswith("README")]
@@ -46,7 +46,7 @@ PLANTED = {
     "a key": ("```sh\ndvc exp run -S train.lr=1e-4\n```", "train"),
     "a section": ("`-S training.seed=1`", "training"),
     "a method": ("```sh\ndvc exp run -S method=qlora-tpu\n```", "method: found 'qlora-tpu'"),
-    "a data set": ("`-S dataset=mine`", "dataset: found 'mine'"),
+    "a data set": ("`-S dataset=nothing`", "dataset: found 'nothing'"),
     "a value": ("`-S train.profile=fast`", "train.profile"),
     "a key that needs a plus": ("`-S evaluate.further_sets.a=data/raw/a.jsonl`", "further_sets"),
     "a key in a method": ("`-S methods.qlora-gpu.train.lr=1`", "lr"),
@@ -121,7 +121,7 @@ def test_sentences_are_short(page):
 @pytest.mark.parametrize("page", DOCS, ids=names(DOCS))
 def test_a_page_is_short_and_opens_with_its_question(page):
     lines = page.read_text(encoding="utf-8").splitlines()
-    assert len(lines) <= 210
+    assert len(lines) <= PAGE_LINES
     assert lines[0].startswith("# ")
 
 
