@@ -150,14 +150,22 @@ def test_the_table_of_gpus_is_the_plans():
     page = (ROOT / "docs/gpu.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (\d+) GB \|((?: [\d+–]+ \|){6})$", page, re.MULTILINE)
     assert len(rows) == 6
+    chosen = params.load(ROOT / "params.yaml")
     for card, cells in rows:
         shapes = itertools.product(("0.5b", "1.5b", "7b"), (False, True))
-        expected = [planned(f"qwen2-{shape}", checkpointing, int(card)) for shape, checkpointing in shapes]
+        expected = [planned(chosen, f"qwen2-{shape}", checkpointing, int(card)) for shape, checkpointing in shapes]
         assert [cell.strip() for cell in cells.strip(" |").split("|")] == expected
 
 
-def planned(shape: str, checkpointing: bool, card: int) -> str:
-    chosen = params.load(ROOT / "params.yaml")
+def planned(chosen: params.Params, shape: str, checkpointing: bool, card: int) -> str:
+    """The cell of a card of so many GB.
+
+    Args:
+        chosen: params.yaml.
+        shape: a model of stages.plan.shapes.
+        checkpointing: whether activations are checkpointed.
+        card: GB, as the card is sold.
+    """
     method, r = chosen.methods["qlora-dq"], chosen.train.r
     fit = largest_batch(config_of(shape), method, r, 512, checkpointing, card * GB)
     return "–" if fit is None else f"{fit[0]}{'+' * (fit[0] == BATCHES[-1])}"
