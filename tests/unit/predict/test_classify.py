@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -50,6 +51,18 @@ def test_the_scores_are_those_of_the_scorer_and_a_label_follows_from_what_is_pri
         assert [row["probability"] for row in found[first : first + SIZE]] == probability.tolist()
     assert all(row["label"] == (row["probability"] >= selected.threshold) for row in found)
     assert {row["label"] for row in found} == {True, False}
+
+
+def test_the_pages_python_scores_as_predict_does(folder, predict, tmp_path, monkeypatch):
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/use.md").read_text(encoding="utf-8"), re.DOTALL)
+    monkeypatch.chdir(folder)
+    scope: dict = {}
+    exec(code, scope)
+    file, out = tmp_path / "new.jsonl", tmp_path / "classified.jsonl"
+    file.write_text(json.dumps({"input": scope["texts"][0]}), encoding="utf-8")
+    predict("--file", file, "--out", out)
+    row = json.loads(out.read_text(encoding="utf-8"))
+    assert (row["probability"], row["label"]) == (scope["probability"][0], scope["fraud"][0])
 
 
 def test_two_probabilities_beside_the_threshold_are_told_apart(tmp_path):
