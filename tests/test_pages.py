@@ -186,3 +186,19 @@ def test_the_pages_conversion_of_a_table_gives_rows_that_prepare_reads(tmp_path,
         ("转到安全账户", True),
         ("两行\n文本", True),
     ]
+
+
+FOREIGN = ("CUDA out of memory", "Could not override", "Unable to", "validation failed", "is invalid", "is busy",
+           "blocked by", "command not found", "bad DVC file name", "git-ignored", "<<<<<<<")  # fmt: skip
+
+
+def test_the_errors_of_troubleshooting_are_those_of_the_code():
+    page = (ROOT / "docs/troubleshooting.md").read_text(encoding="utf-8")
+    symptoms = re.findall(r"^\| ([^|]*`[^|]*) \|", page.partition("## What survives what")[0], re.MULTILINE)
+    spans = [span for symptom in symptoms for span in re.findall(r"`([^`]+)`", symptom)]
+    parts = [part.strip().removeprefix("error: ") for span in spans for part in span.split("…")]
+    ours = [part for part in parts if part.count(" ") > 1 and not any(text in part for text in FOREIGN)]
+    sources = [ROOT / "Makefile", *ROOT.glob("stages/**/*.py")]
+    code = re.sub(r'"\s+f?"', "", "\n".join(source.read_text(encoding="utf-8") for source in sources))
+    assert len(ours) > 5
+    assert [part for part in ours if part not in code] == []
