@@ -155,7 +155,7 @@ def test_no_row_is_lost_and_none_changes_another(tmp_path, counts):
         assert all(row.reason and row.file == str(file) for row in rows.rejected)
 
 
-def test_files_to_judge_are_read_whole_or_refused_with_the_lines(tmp_path, counts):
+def test_files_to_classify_are_read_whole_or_refused_with_the_lines(tmp_path, counts):
     rng = random.Random(2)
     file = tmp_path / "new.jsonl"
     for name, lines in hostile_files():
@@ -220,7 +220,7 @@ def test_dialogues(tmp_path, counts, ending):
         b"PAR1" + bytes(100),
     ],
 )
-def test_a_file_that_is_hostile_as_a_whole_is_refused_in_a_sentence(tmp_path, counts, base_folder, whole):
+def test_a_hostile_file_is_refused_in_a_sentence(tmp_path, counts, base_folder, whole):
     folder = tiny_project(tmp_path / "project", base_folder)
     assert run_stage(folder, "fetch")[0] == 0
     (folder / "data/raw").mkdir(parents=True, exist_ok=True)

@@ -117,7 +117,7 @@ def test_train_without_a_class_after_max_rows_per_unit_is_refused(project):
     assert len(read_examples(Path("data/processed/train.jsonl"))) == 123
 
 
-def test_texts_that_differ_in_speakers_only_are_one_where_these_are_removed(
+def test_texts_that_differ_only_in_speakers_are_one_unit_where_speakers_are_removed(
     tmp_path, monkeypatch, base_folder, changed
 ):
     """Units, leaks and shortcuts are of the texts as the model reads them; the shortcut as read is told beside."""

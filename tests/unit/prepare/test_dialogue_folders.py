@@ -91,7 +91,7 @@ class TestFolders:
             read_dialogues(tmp_path, PREPARE)
 
     @pytest.mark.parametrize("name", ["x.CSV", "x.csv.gz", "x.Csv.GZ"])
-    def test_one_file_of_any_ending(self, tmp_path, name):
+    def test_a_single_file_may_have_any_ending(self, tmp_path, name):
         content = table("1,A,x,1").encode()
         file = write(tmp_path / name, gzip.compress(content) if name.lower().endswith("gz") else content)
         rows = read_dialogues(file, PREPARE)

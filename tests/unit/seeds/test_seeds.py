@@ -110,7 +110,7 @@ def test_a_folder_in_which_the_queue_would_hang_is_named(project, monkeypatch, n
     require_queue(chosen(pool="data/sample/pool.jsonl"))
 
 
-def test_the_check_is_a_command_that_fails_in_a_sentence(project):
+def test_the_check_reports_a_problem_in_a_sentence(project):
     (project / "项目").mkdir()
     shutil.copyfile(ROOT / "params.yaml", project / "项目/params.yaml")
     command = ["env", f"PYTHONPATH={ROOT}", sys.executable, "-m", "stages.seeds", "--check"]
@@ -125,7 +125,7 @@ def test_make_seeds_looks_before_it_queues():
 
 
 @pytest.mark.parametrize("arguments", [[], ["--check"]])
-def test_a_method_that_keeps_one_seed_has_no_spread(changed, tmp_path, monkeypatch, arguments):
+def test_a_method_that_sets_the_seed_is_refused(changed, tmp_path, monkeypatch, arguments):
     changed({"methods/qlora/train": {"seed": 7}})
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["seeds", *arguments])
