@@ -91,8 +91,8 @@ def test_two_processes_classify_new_texts_as_one_does(project, two):
         (folder / "new.jsonl").write_text(
             '{"input": "转账"}\n{"input": "天气好"}\n{"input": "您好"}\n', encoding="utf-8"
         )
-        run(folder, *launcher, "stages.predict", "--file", "new.jsonl", "--out", "judged.jsonl")
-    one, other = ((folder / "judged.jsonl").read_text(encoding="utf-8") for folder in (project, two))
+        run(folder, *launcher, "stages.predict", "--file", "new.jsonl", "--out", "classified.jsonl")
+    one, other = ((folder / "classified.jsonl").read_text(encoding="utf-8") for folder in (project, two))
     assert one == other
 
 
@@ -217,7 +217,7 @@ Path(f"written.by.{rank()}").write_text(str(held))
 
 @pytest.mark.parametrize(("load_in_4bit", "checkpointing"), [(True, True), (False, False)])
 def test_sharded_layers_are_the_same_model(project, tmp_path_factory, load_in_4bit, checkpointing):
-    """Two batches a step; activations checkpointed, or not, where blocks are split."""
+    """Two batches a step; activations checkpointed, or not, where layers are sharded."""
     folders = {}
     for residency in ("quantized", "sharded"):
         folder = folders[residency] = tmp_path_factory.mktemp(residency) / "copy"

@@ -10,7 +10,7 @@ from stages.errors import UserError
 from tests.conftest import ROOT
 
 
-@pytest.mark.parametrize("command", [["repro", "--mend"], ["predict", "--file", "x"], ["seeds"]])
+@pytest.mark.parametrize("command", [["repro", "--repair"], ["predict", "--file", "x"], ["seeds"]])
 def test_a_command_in_another_folder_says_where_to_stand(tmp_path, command):
     module, *arguments = command
     command = ["env", f"PYTHONPATH={ROOT}", sys.executable, "-m", f"stages.{module}", *arguments]

@@ -35,7 +35,7 @@ LISTED = {
 
 
 def plain_log_odds(folder: Path, prompt, texts: list[str]) -> np.ndarray:
-    """Of fraud, from transformers' own forward of each text alone."""
+    """Log-odds of fraud, from transformers' own forward of each text alone."""
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     scores = []
     for ids in prompt.tokenize(texts):

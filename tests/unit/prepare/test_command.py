@@ -97,7 +97,7 @@ def test_every_row_of_the_inputs_is_in_a_set_or_dropped_or_rejected(project):
 
 
 def test_train_without_a_class_after_max_rows_per_unit_is_refused(project):
-    """Of three cases with one fraud in 41 rows each, the rows that are drawn hold no fraud."""
+    """Each of three cases has one fraud in 41 rows; the single rows drawn from them hold no fraud."""
     files = {
         f"{name}.jsonl": encode(
             [

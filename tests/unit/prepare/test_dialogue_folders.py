@@ -22,7 +22,6 @@ from tests.unit.prepare.tables import (
 
 class TestFolders:
     def test_each_file_is_read_or_named(self, tmp_path):
-        """cf. row 7."""
         write(tmp_path / "a.csv", table("1,A,in a,1"))
         write(tmp_path / "C.CSV", table("1,A,in C,1"))
         write(tmp_path / "sub/d.csv", table("1,A,in d,1"))

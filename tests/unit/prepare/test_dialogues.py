@@ -14,7 +14,7 @@ from tests.unit.prepare.tables import ONE_SIZE, PREPARE, reasons, table, write
 
 class TestBlankCases:
     def test_merged_cells_are_set_aside_and_never_labelled(self, tmp_path):
-        """cf. row 6: three texts of three unknown dialogues became one dialogue, and so fraud."""
+        """Otherwise three texts of three unknown dialogues become one dialogue, and so fraud."""
         merged = [",A,send the money now,true", ",B,lovely weather today,false", ",C,see you at lunch,false"]
         rows = read_dialogues(write(tmp_path / "x.csv", table("1,A,hello there,false", *merged)), PREPARE)
         assert [(e.input, e.label, e.group) for e in rows.examples] == [("A: hello there", False, "x/1")]

@@ -1,4 +1,4 @@
-"""A training that is ended goes on as if it had not been: same history, same checkpoints, same bytes."""
+"""A training that was ended resumes and writes the same history, checkpoints and bytes as one that was not."""
 
 import dataclasses
 import os
@@ -28,7 +28,7 @@ def uninterrupted(start, tmp_path_factory):
     return results(folder, trainer)
 
 
-def go_on(start, folder, steps, action=kill, params=None):
+def killed_and_resumed(start, folder, steps, action=kill, params=None):
     """Kills at each of the steps in turn, then trains to the end."""
     extra = () if params is None else (params,)
     for step in steps:
@@ -43,7 +43,7 @@ def go_on(start, folder, steps, action=kill, params=None):
 
 def test_a_killed_and_resumed_training_writes_the_same_bytes(start, tmp_path, uninterrupted):
     """Before the first state, within an epoch, at its end, at an evaluation, at the last step."""
-    trainer, _ = go_on(start, tmp_path / "killed", [1, 3, 4, 5, 9, 10])
+    trainer, _ = killed_and_resumed(start, tmp_path / "killed", [1, 3, 4, 5, 9, 10])
     assert trainer.state.global_step == trainer.state.max_steps == 10
     assert results(tmp_path / "killed", trainer) == uninterrupted
     assert len(ResumeCheckpoints(tmp_path / "killed", 2).all()) == 2
@@ -52,7 +52,7 @@ def test_a_killed_and_resumed_training_writes_the_same_bytes(start, tmp_path, un
 def test_a_signal_saves_and_ends_the_process_with_its_number(start, train, tmp_path, uninterrupted, capfd):
     seldom = dataclasses.replace(train, save_steps=100)
     stop = lambda: os.kill(os.getpid(), signal.SIGTERM)  # noqa: E731
-    trainer, ended = go_on(start, tmp_path / "stopped", [3, 7], stop, seldom)
+    trainer, ended = killed_and_resumed(start, tmp_path / "stopped", [3, 7], stop, seldom)
     assert ended.value.code == 128 + signal.SIGTERM
     assert "train: stopped by signal 15 at step" in capfd.readouterr().err
     assert results(tmp_path / "stopped", trainer) == uninterrupted
