@@ -47,6 +47,7 @@ class TestSample:
 REAL = ROOT.parent / "shared/data/anti_fraud_sft"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not REAL.is_dir(), reason="third-party data sets are not part of the project")
 def test_the_real_splits_their_leaks_and_their_shortcut():
     read = {
