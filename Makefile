@@ -36,15 +36,14 @@ seeds: install  ## the same run under other seeds: mean and spread, in metrics/s
 	dvc exp run --run-all
 	python -m stages.seeds
 
-test: install  ## all tests
-	python -m pytest
+test: install  ## the tests, but for the slow ones: at most 8 minutes on 2 cores
+	python -m pytest -m "not slow and not faults"
 
-test-slow: install  ## real runs of DVC and of whole stages, minutes each
+test-slow: install  ## real DVC runs, several processes, other environments, many rows: half an hour
 	python -m pytest -m slow
 
-test-faults: install  ## ten minutes of kills, full disks, torn states and hostile files
+test-faults: install  ## kills, full disks, torn states and hostile files: about an hour on 2 cores
 	python -m pytest -m faults
-	python -m pytest tests/unit/train/test_resume.py
 
 audit: install  ## known holes in the packages (asks the registry), and risky code
 	$(VENV)/bin/python -m pip install --quiet bandit==1.9.4 pip-audit==2.10.1

@@ -174,7 +174,7 @@ def keep_packing(model: PreTrainedModel) -> None:
 
     There the first pass in eval mode repacks them for a kernel that ships apart; without it every later pass is about
     60 times slower, and gradients after it are wrong without an error (seen with bitsandbytes 0.50.2;
-    tests/test_model.py holds it).
+    tests/unit/model/test_load.py holds it).
     """
     for module in model.modules():
         if isinstance(module, bnb.nn.Linear4bit):

@@ -18,7 +18,7 @@ def reproduced(tmp_path_factory, base_folder):
 
 
 @pytest.mark.parametrize("stage", BLOCKS)
-def test_a_full_disk_is_said_and_the_run_goes_on_once_there_is_room(reproduced, tmp_path, counts, stage):
+def test_a_full_disk_is_reported_and_the_run_resumes_once_there_is_room(reproduced, tmp_path, counts, stage):
     project, expected = reproduced
     folder = copied(project, tmp_path)
     log = folder / "runs/log"

@@ -155,7 +155,7 @@ def test_no_row_is_lost_and_none_changes_another(tmp_path, counts):
         assert all(row.reason and row.file == str(file) for row in rows.rejected)
 
 
-def test_files_to_judge_are_read_whole_or_refused_with_the_lines(tmp_path, counts):
+def test_files_to_classify_are_read_whole_or_refused_with_the_lines(tmp_path, counts):
     rng = random.Random(2)
     file = tmp_path / "new.jsonl"
     for name, lines in hostile_files():
@@ -171,7 +171,7 @@ def test_files_to_judge_are_read_whole_or_refused_with_the_lines(tmp_path, count
 
 @pytest.mark.parametrize("ending", ["csv", "CSV.gz"])
 def test_dialogues(tmp_path, counts, ending):
-    """Each line of a table is in a chunk, or set aside, or stands in a row that quotes spread over lines, or the file
+    """Each line of a table is in a chunk, or set aside, or is in a row that quotes spread over lines, or the file
     is refused by name."""
     prepare = replace(params.load(ROOT / "params.yaml").prepare, chunk_characters=[1])
     rng = random.Random(3)
@@ -220,7 +220,7 @@ def test_dialogues(tmp_path, counts, ending):
         b"PAR1" + bytes(100),
     ],
 )
-def test_a_file_that_is_hostile_as_a_whole_is_refused_in_a_sentence(tmp_path, counts, base_folder, whole):
+def test_a_hostile_file_is_refused_in_a_sentence(tmp_path, counts, base_folder, whole):
     folder = tiny_project(tmp_path / "project", base_folder)
     assert run_stage(folder, "fetch")[0] == 0
     (folder / "data/raw").mkdir(parents=True, exist_ok=True)
@@ -236,7 +236,7 @@ def test_a_file_that_is_hostile_as_a_whole_is_refused_in_a_sentence(tmp_path, co
 
 
 def test_the_stage_sets_hostile_rows_aside_and_all_can_be_repaired_from_there(tmp_path, counts, base_folder):
-    """All hostile rows in one file with the sample: what stands in rejected.jsonl gives them back."""
+    """All hostile rows in one file with the sample: rejected.jsonl gives them back."""
     folder = tiny_project(tmp_path / "project", base_folder)
     assert run_stage(folder, "fetch")[0] == 0
     pool = (ROOT / "data/sample/pool.jsonl").read_bytes().splitlines()

@@ -115,7 +115,7 @@ def test_each_stage_that_cuts_texts_says_how_many(reproduced):
     assert told == {name: f"{count} of {rows[name]}" for name, count in counts.items()}
 
 
-def test_predictions_stand_in_the_order_of_test_and_give_the_metrics(reproduced):
+def test_predictions_are_in_the_order_of_test_and_give_the_metrics(reproduced):
     project, _ = reproduced
     rows = read_csv(project / "data/predictions/test.csv")
     test = [
@@ -198,7 +198,7 @@ def test_select_evaluate_and_predict_give_a_row_the_same_score(reproduced):
 
 
 @pytest.mark.slow
-def test_an_experiment_stands_beside_the_committed_run(reproduced, tmp_path):
+def test_an_experiment_is_compared_with_the_committed_run(reproduced, tmp_path):
     project = Path(shutil.copytree(reproduced[0], tmp_path / "project", symlinks=True))
     printed = run(project, "dvc", "exp", "run", "-S", "method=lora", "-S", "train.learning_rate=0.00005")
     assert set(stages_in(printed)) == {"train", "select", "evaluate"}

@@ -86,13 +86,13 @@ def test_each_text_is_scored_once_and_the_metrics_are_those_of_one_process(proje
     assert (models[1]["tp"], models[1]["fp"]) == (models[0]["tp"], models[0]["fp"])
 
 
-def test_new_texts_are_judged_alike(project, two):
+def test_two_processes_classify_new_texts_as_one_does(project, two):
     for folder, launcher in ((project, ("python", "-m")), (two, TWO)):
         (folder / "new.jsonl").write_text(
             '{"input": "转账"}\n{"input": "天气好"}\n{"input": "您好"}\n', encoding="utf-8"
         )
-        run(folder, *launcher, "stages.predict", "--file", "new.jsonl", "--out", "judged.jsonl")
-    one, other = ((folder / "judged.jsonl").read_text(encoding="utf-8") for folder in (project, two))
+        run(folder, *launcher, "stages.predict", "--file", "new.jsonl", "--out", "classified.jsonl")
+    one, other = ((folder / "classified.jsonl").read_text(encoding="utf-8") for folder in (project, two))
     assert one == other
 
 
@@ -136,7 +136,7 @@ def written_by_each(folder, script, *launcher):
     return [file.read_text() for file in folder.glob("written.by.*")]
 
 
-def test_all_get_all_written_answers(project, two):
+def test_every_process_gets_all_written_answers(project, two):
     """The first of two processes has one text and one batch of answers more; a single text is its alone."""
     (alone,) = written_by_each(project, VERDICTS, *ONE_OF_A_SCRIPT)
     assert all(word in alone for word in ("None", "False", "True"))
@@ -161,7 +161,7 @@ __main__.main()
 """
 
 
-def test_memory_that_runs_out_in_one_process_is_its_own_affair(project, two, tmp_path_factory):
+def test_memory_that_runs_out_in_one_process_does_not_affect_the_other(project, two, tmp_path_factory):
     folder = tmp_path_factory.mktemp("memory") / "copy"
     shutil.copytree(project, folder, ignore=shutil.ignore_patterns("runs", "checkpoints", "train.csv"))
     (folder / "out_of_memory_once.py").write_text(OUT_OF_MEMORY_ONCE)
@@ -184,7 +184,7 @@ Path(f"written.by.{rank()}").write_text("ended")
 """
 
 
-def test_the_rates_of_two_processes_are_of_what_one_computes(project, two):
+def test_throughput_of_two_processes_is_for_the_work_of_one(project, two):
     blocks = {}
     for number, folder, launcher in (("1", project, ONE_OF_A_SCRIPT), ("2", two, TWO_OF_A_SCRIPT)):
         assert written_by_each(folder, RATES, *launcher) == ["ended"] * int(number)
@@ -216,8 +216,8 @@ Path(f"written.by.{rank()}").write_text(str(held))
 
 
 @pytest.mark.parametrize(("load_in_4bit", "checkpointing"), [(True, True), (False, False)])
-def test_blocks_split_over_processes_are_the_same_model(project, tmp_path_factory, load_in_4bit, checkpointing):
-    """Two batches a step; activations checkpointed, or not, where blocks are split."""
+def test_sharded_layers_are_the_same_model(project, tmp_path_factory, load_in_4bit, checkpointing):
+    """Two batches a step; activations checkpointed, or not, where layers are sharded."""
     folders = {}
     for residency in ("quantized", "sharded"):
         folder = folders[residency] = tmp_path_factory.mktemp(residency) / "copy"
@@ -275,7 +275,7 @@ def test_two_machines_that_share_a_disk(project, two, tmp_path_factory):
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_signal_to_one_process_ends_the_run_which_goes_on_later(project, two, number):
+def test_a_signal_to_one_process_ends_the_run_which_resumes_later(project, two, number):
     shutil.rmtree(two / "models/checkpoints", ignore_errors=True)
     for training in (two / "runs/train").iterdir():
         shutil.rmtree(training)

@@ -32,7 +32,7 @@ def break_off(file):
         raise KeyboardInterrupt
 
 
-def test_a_write_that_breaks_off_leaves_the_old_file_and_no_litter(tmp_path):
+def test_an_interrupted_write_leaves_the_old_file_and_no_others(tmp_path):
     file = tmp_path / "f.txt"
     file.write_text("whole")
     with pytest.raises(KeyboardInterrupt):

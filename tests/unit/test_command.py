@@ -10,7 +10,7 @@ from stages.errors import UserError
 from tests.conftest import ROOT
 
 
-@pytest.mark.parametrize("command", [["repro", "--mend"], ["predict", "--file", "x"], ["seeds"]])
+@pytest.mark.parametrize("command", [["repro", "--repair"], ["predict", "--file", "x"], ["seeds"]])
 def test_a_command_in_another_folder_says_where_to_stand(tmp_path, command):
     module, *arguments = command
     command = ["env", f"PYTHONPATH={ROOT}", sys.executable, "-m", f"stages.{module}", *arguments]
@@ -34,7 +34,7 @@ def test_a_python_without_the_packages_says_which_one_to_take(tmp_path, stage):
 
 
 @pytest.mark.parametrize("number", ["0", "two", "-1", "1.5"])
-def test_a_number_of_processes_that_is_none_is_refused(number):
+def test_an_invalid_number_of_processes_is_refused(number):
     with pytest.raises(UserError, match=f"NPROC is '{number}'; expected a number of processes, one a GPU"):
         start_processes(number)
 

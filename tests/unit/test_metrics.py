@@ -88,7 +88,7 @@ def test_no_other_threshold_costs_less(rows, cost):
 
 @given(both, st.integers(1, 4), st.sampled_from(["max_f1", "precision_at_least", "min_cost"]))
 @settings(max_examples=200, deadline=None)
-def test_a_share_of_fraud_is_as_if_the_others_stood_there_more_often(rows, times, name):
+def test_a_fraud_fraction_weighs_harmless_rows_as_if_they_were_repeated(rows, times, name):
     y_true, y_score = map(np.array, zip(*rows, strict=True))
     repeats = np.where(y_true, 1, times)
     more, more_score = np.repeat(y_true, repeats), np.repeat(y_score, repeats)
@@ -142,7 +142,7 @@ def test_no_rows_have_no_metrics():
 
 @pytest.mark.parametrize("name", ["max_f1", "precision_at_least", "min_cost"])
 @pytest.mark.parametrize("harmless", [1 - 2**-52, 0.25, np.nextafter(1e-300, 0), 0.0])
-def test_neighbouring_numbers_are_told_apart(name, harmless):
+def test_a_threshold_separates_neighbouring_numbers(name, harmless):
     """Midway between them lies one of the two: the probabilities of a sure model are as near to 1."""
     fraud = np.nextafter(harmless, 1)
     threshold = choose_threshold(np.array([False, True]), np.array([harmless, fraud]), rule(name))

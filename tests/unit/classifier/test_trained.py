@@ -38,7 +38,7 @@ def record(base, prompt, **changes) -> TrainedClassifier:
     )  # fmt: skip
 
 
-def test_a_prompt_that_tells_the_date_is_the_trainings_in_every_later_stage(dated_base, tmp_path, train_params):
+def test_a_prompt_with_the_date_is_the_one_of_training_in_every_later_stage(dated_base, tmp_path, train_params):
     from stages.model.load import load_tokenizer
 
     prompt = build_prompt(load_tokenizer(dated_base), INSTRUCTION, 256)
@@ -61,7 +61,7 @@ def test_a_prompt_that_tells_the_date_is_the_trainings_in_every_later_stage(date
 @pytest.mark.parametrize(
     "change", [{"threshold": float("nan")}, {"temperature": 0.0}, {"temperature": -1.0}, {"temperature": float("inf")}]
 )
-def test_a_record_whose_numbers_decide_nothing_is_refused(base_folder, prompt, tmp_path, change):
+def test_a_record_with_an_unusable_threshold_or_temperature_is_refused(base_folder, prompt, tmp_path, change):
     """Every text would get the same verdict, or the opposite one."""
     values = dataclasses.asdict(record(base_folder, prompt)) | change
     (tmp_path / RECORD_FILE).write_text(json.dumps(values), encoding="utf-8")

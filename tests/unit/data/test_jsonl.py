@@ -55,13 +55,13 @@ def rows_of_process(path: str, pieces: list[bytes], seconds: float, blocking: bo
 
 @pytest.mark.parametrize("path", ["/dev/stdin", "-"])
 @pytest.mark.parametrize("content", WRAPPED.values(), ids=WRAPPED)
-def test_a_fast_pipe_gives_every_row(path, content):
+def test_every_row_of_a_fast_pipe_is_read(path, content):
     assert rows_of_process(path, [content], 0) == ROWS
 
 
 @pytest.mark.parametrize("path", ["/dev/stdin", "-"])
 @pytest.mark.parametrize("content", WRAPPED.values(), ids=WRAPPED)
-def test_a_slow_pipe_gives_every_row(path, content):
+def test_every_row_of_a_slow_pipe_is_read(path, content):
     """The first bytes come one by one, so that none of them is a row and none tells the kind of file."""
     pieces = [content[n : n + 1] for n in range(4)] + [content[4:200], content[200:201], content[201:]]
     assert rows_of_process(path, pieces, 0.15) == ROWS
@@ -73,7 +73,7 @@ def test_a_pipe_that_does_not_block_is_waited_for(content):
     assert rows_of_process("-", pieces, 0.3, blocking=False) == ROWS
 
 
-def test_a_substituted_process_gives_every_row(tmp_path):
+def test_every_row_of_a_substituted_process_is_read(tmp_path):
     (tmp_path / "x.jsonl").write_bytes(WRAPPED["plain"])
     command = f'"{sys.executable}" -c "$0" <(cat {tmp_path}/x.jsonl)'
     done = subprocess.run(["bash", "-c", command, PRINT_ROWS], cwd=ROOT, capture_output=True, timeout=120)
@@ -147,7 +147,7 @@ NO_TEXT = {
 
 
 @pytest.mark.parametrize(("content", "message"), NO_TEXT.values(), ids=NO_TEXT)
-def test_a_file_that_is_no_text_is_refused_by_what_it_is(tmp_path, content, message):
+def test_a_file_that_is_no_text_is_refused_with_its_kind(tmp_path, content, message):
     file = tmp_path / "x.jsonl"
     file.write_bytes(content)
     with pytest.raises(DataError, match=rf"x.jsonl is {message}"):
@@ -180,7 +180,7 @@ def test_a_file_that_an_experiments_copy_lacks_is_to_be_added(tmp_path, monkeypa
         list(lines(Path("data/raw/x.jsonl")))
 
 
-def test_lines_that_end_in_carriage_returns_alone_are_no_single_row(tmp_path):
+def test_lines_that_end_in_carriage_returns_alone_are_refused(tmp_path):
     file = tmp_path / "x.jsonl"
     file.write_bytes(TEXT.replace("\n", "\r").encode())
     rows = read_rows(file)
@@ -214,7 +214,7 @@ def test_the_error_of_a_file_without_a_good_row_names_the_fault_and_no_other(tmp
     assert unsaid not in str(error.value)
 
 
-def test_a_file_of_which_nothing_is_left_is_an_error_however_large_the_others(tmp_path):
+def test_a_file_without_a_good_row_is_an_error_however_large_the_others(tmp_path):
     (tmp_path / "good.jsonl").write_text(TEXT * 100, encoding="utf-8")
     (tmp_path / "bad.jsonl").write_text("input,label\n", encoding="utf-8")
     rows = together(read_rows(tmp_path / f"{name}.jsonl") for name in ("good", "bad"))

@@ -17,7 +17,7 @@ EVALUATE = replace(
 )
 
 
-def test_harmless_texts_alone_have_a_rate_of_false_alarms(capsys):
+def test_a_set_of_harmless_texts_alone_has_a_rate_of_false_alarms(capsys):
     """Not precision, recall and F1 of 0.000, as if the model had failed."""
     examples, systems = set_of([False] * 40, [1.0] * 3 + [-1.0] * 37)
     whole = report(examples, systems, EVALUATE)
@@ -36,7 +36,7 @@ def test_harmless_texts_alone_have_a_rate_of_false_alarms(capsys):
     assert "0.000" not in printed
 
 
-def test_fraud_alone_has_a_recall():
+def test_a_set_of_fraud_alone_has_a_recall():
     examples, systems = set_of([True] * 40, [1.0] * 30 + [-1.0] * 10)
     model = report(examples, systems, EVALUATE)["model"]
     assert "false_alarms_per_1000" not in model
@@ -52,7 +52,7 @@ def test_a_system_without_an_alarm_has_no_precision():
     assert model["false_alarms_per_1000_high"] > 100  # none among 20 units is no proof of none
 
 
-def test_false_alarms_stand_beside_precision_in_each_part():
+def test_false_alarms_are_reported_beside_precision_in_each_part():
     examples, systems = set_of([True, False] * 20, [1.0, -1.0] * 18 + [-1.0, 1.0] * 2)
     whole = report(examples, systems, EVALUATE)
     assert whole["model"]["false_alarms_per_1000"] == 100
@@ -62,7 +62,7 @@ def test_false_alarms_stand_beside_precision_in_each_part():
 
 
 @pytest.mark.parametrize("labels", [[False] * 40, [True, False] * 20])
-def test_answers_that_can_not_be_read_are_no_silent_calm(labels, capsys):
+def test_unparsable_answers_are_warned_of(labels, capsys):
     """In a set of harmless texts they would be 0.0 false alarms."""
     examples, systems = set_of(labels, [0.0] * 40)
     systems |= {"model": Predictions(np.array([np.nan] * 30 + [0.0] * 10), 0.5)}

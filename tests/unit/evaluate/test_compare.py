@@ -42,7 +42,7 @@ def test_the_report_of_a_set_has_its_clean_part_and_the_difference():
     assert sum(row["rows"] for row in sliced if row["by"] == "characters" and row["system"] == "model") == 200
 
 
-def test_a_set_of_one_class_has_decisions_but_no_order():
+def test_a_single_class_set_has_no_ranking_metrics():
     system = scored(np.array([1.0, -1.0]), 1, 0.5)
     whole = report(
         [Example("a", True, unit=0), Example("b", True, unit=1)], {"model": system, "baseline": system}, EVALUATE
@@ -73,7 +73,7 @@ def test_written_answers_have_intervals_of_decisions_only():
     assert "average_precision" not in whole["difference"]
 
 
-def test_a_slice_leaves_open_what_its_rows_do_not_define():
+def test_a_slice_leaves_undefined_metrics_empty():
     examples, systems = set_of([False] * 10 + [True] * 10, [1.0] * 5 + [-1.0] * 15)
     examples = [replace(example, category=str(example.label)) for example in examples]
     of_category = {row["value"]: row for row in slices("x", examples, systems) if row["by"] == "category"}

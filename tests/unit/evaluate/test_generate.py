@@ -24,11 +24,11 @@ from tests.conftest import METHODS
         ('{"a":' * 20000, None),
     ],
 )
-def test_a_verdict_is_read_or_it_is_none(answer, verdict):
+def test_a_verdict_is_parsed_from_an_answer_or_none(answer, verdict):
     assert parse_verdict(answer) is verdict
 
 
-def test_generation_gives_each_text_what_it_gets_alone(base_folder, prompt, sample_texts):
+def test_generation_in_a_batch_gives_the_answers_of_each_text_alone(base_folder, prompt, sample_texts):
     model = load_base(METHODS["lora"], base_folder, torch.device("cpu"))
     written = []
     decode = prompt.tokenizer.batch_decode

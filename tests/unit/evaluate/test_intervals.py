@@ -63,7 +63,7 @@ def test_the_interval_of_a_rate_is_that_of_a_plain_bootstrap_over_units():
 
 
 @pytest.mark.parametrize("units", [5, 100])
-def test_what_never_happened_is_not_ruled_out(units):
+def test_the_interval_of_a_rate_of_zero_is_wilsons(units):
     """Wilson's bound at 0 of n is z² / (n + z²)."""
     rows = np.repeat(np.arange(units), 3)
     bound = 1.959964**2 / (units + 1.959964**2)

@@ -22,7 +22,7 @@ EVALUATE = replace(
 )
 
 
-def test_answers_that_can_not_be_read_are_counted_apart():
+def test_unparsable_answers_are_counted_separately():
     y_score = np.array([1.0, 0.0, np.nan, 1.0])
     system = Predictions(y_score, 0.5, seconds=2.0)
     metrics = system.metrics([True, True, True, False])
@@ -33,7 +33,7 @@ def test_answers_that_can_not_be_read_are_counted_apart():
     assert system.y_pred.tolist() == [True, False, False, True]
 
 
-def test_a_system_to_compare_with_that_can_not_keep_the_promise_raises_no_alarm():
+def test_a_baseline_that_can_not_reach_the_precision_raises_no_alarm():
     rule = Select(
         metric="loss",
         threshold="precision_at_least",
@@ -47,7 +47,7 @@ def test_a_system_to_compare_with_that_can_not_keep_the_promise_raises_no_alarm(
 
 
 @pytest.mark.parametrize("adapter", [True, False])
-def test_a_text_whose_score_is_no_number_ends_the_stage(base_folder, prompt, train_params, monkeypatch, adapter):
+def test_a_text_whose_score_is_no_number_is_an_error(base_folder, prompt, train_params, monkeypatch, adapter):
     """In a set of harmless texts alone no metric would stop at it: it would be a text without a false alarm."""
 
     def overflow(model, prompt, texts, budget, title):

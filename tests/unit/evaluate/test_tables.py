@@ -12,7 +12,7 @@ from stages.metrics import metrics_at_fraction
 from stages.text.example import Example
 
 
-def test_a_low_temperature_does_not_blur_the_order(tmp_path):
+def test_a_low_temperature_keeps_the_order_of_scores(tmp_path):
     log_odds = np.array([50.0, 60.0, 70.0, 80.0])
     y_true = np.array([False, True, False, True])
     system = scored(log_odds, 0.2, 0.5)

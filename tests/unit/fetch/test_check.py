@@ -49,7 +49,7 @@ def broken_tokenizers(files: dict[str, bytes]) -> dict[str, tuple[dict[str, byte
     settings, tokenizer, config = (
         json.loads(files[name]) for name in ("tokenizer_config.json", "tokenizer.json", "config.json")
     )
-    # Of a type whose tokenizer has no marks and no cutting of its own, as Qwen2's has.
+    # A type whose tokenizer adds no marks and cuts no texts itself, as Qwen2's does.
     llama = {
         "config.json": json.dumps(config | {"model_type": "llama", "architectures": ["LlamaForCausalLM"]}).encode()
     }

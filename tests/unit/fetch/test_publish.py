@@ -30,7 +30,7 @@ def test_a_model_that_is_there_is_not_fetched_again_unless_it_was_altered(base_f
     assert already_fetched(model, target) is None
 
 
-def test_a_shard_that_did_not_come_is_named(base_folder, tmp_path):
+def test_a_missing_shard_is_named(base_folder, tmp_path):
     shutil.copytree(base_folder, tmp_path / "half")
     index = {"weight_map": {"a": "model.safetensors", "b": "model-00002-of-00002.safetensors"}}
     (tmp_path / "half" / "model.safetensors.index.json").write_text(json.dumps(index))

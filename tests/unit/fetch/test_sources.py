@@ -27,7 +27,7 @@ def test_a_folder_is_taken_without_code_and_pickles(base_folder, tmp_path):
     assert read_json(tmp_path / "base" / "base.json") == identity
 
 
-def test_a_folder_that_is_none_is_named():
+def test_a_missing_folder_is_named():
     model = Model(source="folder", path="nowhere")
     with pytest.raises(FetchError, match="nowhere is no folder"):
         from_folder(model, staging_folder(model))
@@ -59,7 +59,7 @@ def test_modelscope_gives_the_same_model(hub, base_folder, tmp_path):
     assert any("Revision=v1" in request for request in hub.asked)
 
 
-def test_a_broken_connection_goes_on_where_it_broke(hub, tmp_path, monkeypatch):
+def test_a_broken_download_resumes_where_it_broke(hub, tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 1 << 16)  # usually 10 MB
     model = Model(source="hub", id="mine/tiny", revision=COMMIT)
     hub.breaks = 1

@@ -35,7 +35,7 @@ LISTED = {
 
 
 def plain_log_odds(folder: Path, prompt, texts: list[str]) -> np.ndarray:
-    """Of fraud, from transformers' own forward of each text alone."""
+    """Log-odds of fraud, from transformers' own forward of each text alone."""
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     scores = []
     for ids in prompt.tokenize(texts):
@@ -84,7 +84,7 @@ def rounded_loss_and_gradients(model, run):
         ("Qwen3.5", Layout.EQUAL_LENGTHS),
     ],
 )
-def test_a_step_learns_what_the_plain_forward_would(
+def test_a_step_has_the_gradients_of_the_plain_forward(
     family, layout, tokenizer, prompt, sample_texts, tmp_path, train_params
 ):
     """Loss and gradients of all adapters, experts' neighbours among them, are those of each text by itself."""
@@ -120,7 +120,7 @@ def test_a_step_learns_what_the_plain_forward_would(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", ["Qwen3.5", "Falcon-H1", "LFM2", "Jamba", "Nemotron", "gpt-oss", "Llama 4 (text)"])
-def test_16_bits_do_not_hide_a_leak(family, tokenizer, prompt, tmp_path):
+def test_a_leak_between_texts_is_found_in_bfloat16_too(family, tokenizer, prompt, tmp_path):
     model = load_base(Method(dtype="bfloat16"), tiny(family, tokenizer, tmp_path), CPU)
     assert choose_layout(model, prompt) is Layout.PADDED
 
@@ -139,7 +139,9 @@ def sees_the_whole(model, dims):
     return model
 
 
-def test_where_padding_changes_scores_too_each_length_has_its_pass(base_folder, prompt, sample_texts, capsys):
+def test_texts_of_each_length_have_a_pass_of_their_own_where_padding_changes_scores(
+    base_folder, prompt, sample_texts, capsys
+):
     model = sees_the_whole(load_base(METHODS["lora"], base_folder, CPU), 1)
     texts = [sample_texts[0][:20], *sample_texts[1:4], sample_texts[0][:20]]
     together = label_scores(model, prompt, texts, 10_000, "together").log_odds
@@ -150,7 +152,7 @@ def test_where_padding_changes_scores_too_each_length_has_its_pass(base_folder, 
     assert said.count("WARNING") == 1
 
 
-def test_what_is_never_right_is_refused_by_its_name(base_folder, prompt):
+def test_a_model_whose_scores_depend_on_other_texts_is_refused_by_its_name(base_folder, prompt):
     model = sees_the_whole(load_base(METHODS["lora"], base_folder, CPU), (0, 1))
     with pytest.raises(ModelError, match="Qwen2ForCausalLM .model_type qwen2.: a text's score depends on the texts"):
         choose_layout(model, prompt)
@@ -196,7 +198,7 @@ def test_target_modules_that_are_not_there_are_named(family, names, tokenizer, t
         attach_adapter(model, dataclasses.replace(train_params, target_modules=names))
 
 
-def test_experts_that_stay_unquantized_are_told_of(tokenizer, prompt, tmp_path, capsys):
+def test_experts_that_stay_unquantized_are_warned_of(tokenizer, prompt, tmp_path, capsys):
     load_base(METHODS["qlora"], tiny("Mixtral", tokenizer, tmp_path), CPU)
     assert re.search(r"WARNING: MixtralForCausalLM: \d\d% of the bytes are experts", capsys.readouterr().out)
     load_base(METHODS["qlora"], tiny("LFM2", tokenizer, tmp_path / "conv"), CPU)

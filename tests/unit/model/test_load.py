@@ -104,7 +104,7 @@ def test_a_saved_quantization_that_is_not_the_methods_is_refused(base_folder, tm
         ({"model_type": "qwen9"}, "can't be loaded by the pinned transformers"),
     ],
 )
-def test_a_config_that_can_not_be_used_is_a_sentence(base_folder, tmp_path, change, message):
+def test_a_config_that_can_not_be_used_is_refused_in_a_sentence(base_folder, tmp_path, change, message):
     shutil.copytree(base_folder, tmp_path, dirs_exist_ok=True)
     config = json.loads((tmp_path / "config.json").read_text()) | change
     (tmp_path / "config.json").write_text(json.dumps(config))
@@ -112,7 +112,7 @@ def test_a_config_that_can_not_be_used_is_a_sentence(base_folder, tmp_path, chan
         load_base(METHODS["lora"], tmp_path, CPU)
 
 
-def test_a_tokenizer_that_can_not_be_used_is_a_sentence(base_folder, tmp_path):
+def test_a_tokenizer_that_can_not_be_used_is_refused_in_a_sentence(base_folder, tmp_path):
     shutil.copytree(base_folder, tmp_path / "markless")
     settings = json.loads((base_folder / "tokenizer_config.json").read_text())
     markless = {key: value for key, value in settings.items() if key not in ("eos_token", "pad_token")}
@@ -137,7 +137,7 @@ def test_pickled_weights_are_not_read(base_folder, tmp_path):
     assert AutoModelForCausalLM.from_pretrained(tmp_path, use_safetensors=False)  # they could have been
 
 
-def test_a_bitsandbytes_without_a_gpu_build_is_said_before_the_model_is_read(monkeypatch, base_folder):
+def test_a_bitsandbytes_without_a_gpu_build_is_reported_before_the_model_is_read(monkeypatch, base_folder):
     monkeypatch.setattr(load_module.cextension, "lib", object())
     monkeypatch.setattr(load_module, "pick_dtype", lambda name, device: torch.float32)
     with pytest.raises(ModelError, match="bitsandbytes .* has no library for CUDA .* or choose method lora"):

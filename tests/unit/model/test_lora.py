@@ -46,7 +46,7 @@ def test_merged_scores_are_the_adapters_and_there_is_no_way_back(base_folder, pr
 
 
 @pytest.mark.parametrize(("method", "targets"), [("qlora", "all-linear"), ("lora", ["q_proj", "lm_head"])])
-def test_what_can_not_be_merged_stays(base_folder, prompt, train_params, method, targets):
+def test_adapters_that_can_not_be_merged_stay(base_folder, prompt, train_params, method, targets):
     """Quantized weights; and a head that is the embeddings too."""
     train = dataclasses.replace(train_params, target_modules=targets)
     model = attach_adapter(load_base(METHODS[method], base_folder, CPU), train).eval()
@@ -77,7 +77,7 @@ def adapter_in(folder: Path, base_folder: Path, train_params) -> Path:
         (lambda weights: weights | {"base_model.more.weight": torch.zeros(1)}, "0 of 28 .* and 1 have no place"),
     ],
 )
-def test_an_adapter_that_fits_in_part_is_refused(base_folder, tmp_path, train_params, change, said):
+def test_an_adapter_that_fits_only_in_part_is_refused(base_folder, tmp_path, train_params, change, said):
     """peft would warn at most, and the base model would score in its place."""
     file = adapter_in(tmp_path, base_folder, train_params) / "adapter_model.safetensors"
     save_file(change(load_file(file)), file)

@@ -115,7 +115,7 @@ def test_adapters_stay_float32_and_compute_in_bfloat16():
     assert layer.lora_B["default"].weight.grad.dtype == torch.float32
 
 
-def test_a_race_compares_only_what_computes_the_same():
+def test_a_comparison_is_of_recipes_that_compute_the_same():
     article = {"loss": 2.0, "samples_per_second": 10.0, "peak_allocated_bytes": 100}
     speed = {"loss": 2.01, "samples_per_second": 50.0, "peak_allocated_bytes": 20}
     ratios = report({"article": article, "speed": speed, "liger": {"unavailable": "no room"}})["ratios"]

@@ -49,7 +49,7 @@ def test_in_bfloat16_different_texts_have_different_scores(base_folder, prompt, 
         assert model.lm_head(hidden).dtype == torch.bfloat16
 
 
-def test_the_losses_of_the_whole_vocabulary_come_beside_the_same_scores(base_folder, prompt, sample_texts):
+def test_losses_over_the_vocabulary_leave_the_scores_as_they_are(base_folder, prompt, sample_texts):
     model = load_base(METHODS["lora"], base_folder, CPU)
     texts = sample_texts[:8]
     short = label_scores(model, prompt, texts, 4096, "")
@@ -61,7 +61,7 @@ def test_the_losses_of_the_whole_vocabulary_come_beside_the_same_scores(base_fol
 
 
 @pytest.mark.parametrize("bias", [False, True])
-def test_a_model_keeps_what_it_does_to_its_logits(prompt, sample_texts, bias):
+def test_soft_capping_and_bias_of_the_head_are_applied(prompt, sample_texts, bias):
     """Soft-capping, and a bias of the head."""
     torch.manual_seed(0)
     size = len(prompt.tokenizer)

@@ -39,7 +39,7 @@ def test_the_formula_is_within_a_tenth_of_what_a_gpu_took(shape):
         assert predicted.activations == pytest.approx(block["activations"], rel=0.1, abs=20e6), name
 
 
-def test_the_formula_is_within_a_twentieth_where_blocks_are_split():
+def test_the_formula_is_within_a_twentieth_for_sharded_layers():
     measured = json.loads((ROOT / "results/sharded.json").read_text())["qwen2-7b"]
     assert any("2 process(es)" in name for name in measured)
     for name, block in measured.items():
@@ -69,7 +69,7 @@ def test_the_formula_counts_weights_and_adapters_as_they_are(base_folder, train_
     assert step_memory(config, METHODS[method], train_params.r, 1, 10, False).adapters == adapters
 
 
-def test_more_fits_with_checkpointing_and_on_larger_cards():
+def test_more_fits_with_checkpointing_and_on_larger_gpus():
     config, qlora = config_of("qwen2-7b"), NAMED["qlora-dq"]
     assert largest_batch(config, qlora, 16, 512, False, 8e9) is None
     assert largest_batch(config, qlora, 16, 512, False, 8e9, 2) is None  # each has all weights, and a text

@@ -21,7 +21,7 @@ from tests.conftest import ROOT
 from tests.unit.predict.process import SIZE, rows_of
 
 
-def test_the_code_that_a_probability_comes_from_is_a_setting(folder, tmp_path, monkeypatch):
+def test_rows_scored_by_other_code_are_not_kept(folder, tmp_path, monkeypatch):
     monkeypatch.chdir(folder)
     package = Path(shutil.copytree(ROOT / "stages", tmp_path / "stages", ignore=shutil.ignore_patterns("__pycache__")))
     monkeypatch.setattr("stages.code.ROOT", tmp_path)
@@ -65,7 +65,7 @@ def test_the_pages_python_scores_as_predict_does(folder, predict, tmp_path, monk
     assert (row["probability"], row["label"]) == (scope["probability"][0], scope["fraud"][0])
 
 
-def test_two_probabilities_beside_the_threshold_are_told_apart(tmp_path):
+def test_two_probabilities_beside_the_threshold_get_different_labels(tmp_path):
     written = os.memfd_create("rows")
     window = Window("0", [parse_row(b'{"input": "x"}')] * 2, [1, 2])
     write_window(Stream(written, "x"), window, np.array([0.49999996, 0.50000004]), 0.5, 0)
@@ -74,7 +74,7 @@ def test_two_probabilities_beside_the_threshold_are_told_apart(tmp_path):
     assert below["probability"] < 0.5 < above["probability"]
 
 
-def test_a_score_that_is_no_number_is_no_verdict():
+def test_a_score_that_is_no_number_is_an_error():
     lines = sources(Path("new.jsonl"), Window("0", [], [3, 4]), 2)
     with pytest.raises(UserError, match="new.jsonl, line 4: the model's score is nan; expected a number"):
         require_finite(np.array([0.5, np.nan]), lines)

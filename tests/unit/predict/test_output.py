@@ -60,7 +60,7 @@ def test_rows_go_out_while_others_are_still_to_come(folder, rows):
     assert [json.loads(line)["id"] for line in started.out.splitlines()] == list(range(len(rows)))
 
 
-def test_a_reader_that_has_seen_enough_ends_it_quietly(folder, file):
+def test_a_reader_that_closes_the_pipe_ends_the_run_quietly(folder, file):
     reading, writing = os.pipe2(os.O_CLOEXEC)
     started = Started(folder, "--file", file, "--out", "-", stdout=writing)
     os.close(writing)
@@ -83,7 +83,7 @@ def test_a_device_is_written_through(predict, file, tmp_path):
     assert (tmp_path / "link").is_symlink()
 
 
-def test_a_full_device_is_told_in_a_sentence(folder, file):
+def test_a_full_device_is_reported_in_a_sentence(folder, file):
     started = Started(folder, "--file", file, "--out", "/dev/full")
     assert started.wait() == 1
     assert started.err.splitlines()[-1].startswith("error: /dev/full could not be written: ")
@@ -127,7 +127,7 @@ def umask() -> int:
     return now
 
 
-def test_a_file_that_is_mounted_by_itself_keeps_its_place(tmp_path, monkeypatch):
+def test_a_mounted_file_is_overwritten_in_place(tmp_path, monkeypatch):
     target = tmp_path / "o.jsonl"
     target.write_bytes(b"something longer that was there before")
     out = PartialFile(target)
@@ -162,7 +162,7 @@ def test_the_input_is_not_overwritten(folder, file, alias):
 
 
 @pytest.mark.parametrize("out", ["a-file/o.jsonl", ".", "/proc/nowhere/o.jsonl", "/proc/version/o", "n" * 300])
-def test_an_output_that_can_not_be_written_is_told_before_the_model_is_loaded(tmp_path, file, out):
+def test_an_output_that_can_not_be_written_is_reported_before_the_model_is_loaded(tmp_path, file, out):
     """There is no model here: that would be the next error."""
     (tmp_path / "params.yaml").touch()
     (tmp_path / "a-file").write_bytes(b"")
@@ -172,7 +172,7 @@ def test_an_output_that_can_not_be_written_is_told_before_the_model_is_loaded(tm
     assert not list(tmp_path.glob("*partial*"))
 
 
-def test_a_run_that_fails_before_it_scores_leaves_what_there_was(tmp_path, file):
+def test_a_run_that_fails_before_it_scores_leaves_the_old_output(tmp_path, file):
     (tmp_path / "params.yaml").touch()
     (tmp_path / "o.jsonl").write_bytes(b"old")
     started = Started(tmp_path, "--file", file, "--out", tmp_path / "o.jsonl")

@@ -34,7 +34,9 @@ def test_pieces_of_any_size_come_through_a_pipe_plain_or_packed(predict, tmp_pat
     assert [json.loads(line)["id"] for line in started.out.splitlines()] == list(range(9))
 
 
-def test_a_bad_row_of_a_pipe_ends_it_and_mended_it_resumes(folder, predict, undisturbed, file, rows, tmp_path):
+def test_a_bad_row_of_a_pipe_stops_the_run_and_a_fixed_input_resumes(
+    folder, predict, undisturbed, file, rows, tmp_path
+):
     out = tmp_path / "o.jsonl"
     bad = [*rows[: SIZE + 3], b'{"input": 7}\n', *rows[SIZE + 3 :]]
     started = Started(folder, "--file", "-", "--out", out, stdin=fed(bad))
@@ -68,7 +70,7 @@ def test_an_input_without_rows_is_an_error(folder, tmp_path, content):
         assert not beside(tmp_path / "o.jsonl")
 
 
-def test_a_file_that_loses_rows_while_it_is_read_is_no_result(folder, file, rows, tmp_path, monkeypatch):
+def test_a_file_that_loses_rows_while_it_is_read_is_an_error(folder, file, rows, tmp_path, monkeypatch):
     monkeypatch.setattr("stages.predict.__main__.count_rows", lambda path: len(rows) + 1)  # as it was a moment ago
     started = Started(folder, "--file", file, "--out", tmp_path / "o.jsonl")
     assert started.wait() == 1
@@ -94,7 +96,7 @@ def test_a_file_that_loses_rows_while_it_is_read_is_no_result(folder, file, rows
         ('{"input": "a\u2028b\u0085c\U0001f600"}', None),
     ],
 )
-def test_what_a_row_holds_comes_back_as_it_was_written(row, expected):
+def test_the_keys_of_a_row_come_back_as_they_were_written(row, expected):
     added = '"label": true, "probability": 0.5'
     expected = f"{row[:-1]}, {added}}}" if expected is None else expected.replace("L}", added + "}")
     assert parse_row(row.encode()).judged(True, 0.5) == expected + "\n"

@@ -10,7 +10,7 @@ from tests.unit.predict.process import SIZE, Started, beside, fed, rows_of, stop
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_ended_midway_it_resumes_and_ends_with_the_same_file(
+def test_an_interrupted_run_resumes_and_writes_the_same_file(
     folder, predict, undisturbed, rows, file, tmp_path, number
 ):
     out = tmp_path / "o.jsonl"
@@ -35,7 +35,7 @@ def test_ended_midway_it_resumes_and_ends_with_the_same_file(
     assert not beside(out)
 
 
-def test_kept_rows_that_are_all_there_are_not_scored_again(folder, predict, tmp_path):
+def test_rows_that_are_all_kept_are_not_scored_again(folder, predict, tmp_path):
     rows = rows_of(2 * SIZE)
     out = tmp_path / "o.jsonl"
     stop_at(folder, out, rows, 2)
@@ -46,7 +46,7 @@ def test_kept_rows_that_are_all_there_are_not_scored_again(folder, predict, tmp_
 
 
 @pytest.mark.parametrize("changed", ["first row", "row of the second window", "fewer rows", "one window"])
-def test_of_another_input_only_the_windows_that_are_the_same_are_kept(folder, predict, rows, tmp_path, changed):
+def test_only_unchanged_windows_of_another_input_are_kept(folder, predict, rows, tmp_path, changed):
     out, plain, file = tmp_path / "o.jsonl", tmp_path / "plain.jsonl", tmp_path / "other.jsonl"
     stop_at(folder, out, rows, 3)
     at = {"first row": 0, "row of the second window": SIZE + 2}.get(changed)
@@ -62,7 +62,7 @@ def test_of_another_input_only_the_windows_that_are_the_same_are_kept(folder, pr
     assert ("resumes after the 16 rows" in started.said) == (changed in ("row of the second window", "fewer rows"))
 
 
-def test_what_is_scored_after_a_window_that_changed_is_kept_too(folder, predict, rows, file, undisturbed, tmp_path):
+def test_windows_after_a_changed_window_are_kept_too(folder, predict, rows, file, undisturbed, tmp_path):
     out = tmp_path / "o.jsonl"
     others = rows[:SIZE] + rows_of(2 * SIZE, 100)
     stop_at(folder, out, others, 3)
@@ -74,7 +74,7 @@ def test_what_is_scored_after_a_window_that_changed_is_kept_too(folder, predict,
 
 
 @pytest.mark.parametrize("changed", ["--max-tokens-per-batch", "selected model"])
-def test_rows_of_other_settings_or_of_another_model_are_not_kept(folder, predict, file, rows, tmp_path, changed):
+def test_rows_scored_by_other_settings_or_another_model_are_not_kept(folder, predict, file, rows, tmp_path, changed):
     out, plain = tmp_path / "o.jsonl", tmp_path / "plain.jsonl"
     record = folder / "models/selected/selected.json"
     before = record.read_bytes()
@@ -92,7 +92,7 @@ def test_rows_of_other_settings_or_of_another_model_are_not_kept(folder, predict
 
 
 @pytest.mark.parametrize("damage", ["rows cut", "rows changed", "log cut", "log changed", "no log", "no rows"])
-def test_kept_rows_that_were_damaged_are_scored_anew(folder, predict, undisturbed, file, rows, tmp_path, damage):
+def test_damaged_kept_rows_are_scored_again(folder, predict, undisturbed, file, rows, tmp_path, damage):
     out = tmp_path / "o.jsonl"
     stop_at(folder, out, rows, 3)
     partial, log = tmp_path / ".o.jsonl.partial", tmp_path / ".o.jsonl.partial.log"
@@ -108,7 +108,7 @@ def test_kept_rows_that_were_damaged_are_scored_anew(folder, predict, undisturbe
     assert out.read_bytes() == undisturbed
 
 
-def test_two_at_once_do_not_mix_their_rows(folder, file, rows, tmp_path):
+def test_two_runs_at_once_do_not_mix_their_rows(folder, file, rows, tmp_path):
     out = tmp_path / "o.jsonl"
     reading, writing = os.pipe2(os.O_CLOEXEC)
     first = Started(folder, "--file", "-", "--out", out, stdin=reading)

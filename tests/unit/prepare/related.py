@@ -1,9 +1,12 @@
 """Texts that are copies, edits or pieces of others, and the plain definition of two that are similar."""
 
+from functools import lru_cache
+
 from stages.prepare.similar import SHINGLE, normalize
 from tests.unit.prepare.tables import PREPARE
 
 
+@lru_cache(1000)
 def shingle_set(text):
     text = normalize(text)
     return {text[i : i + SHINGLE] for i in range(len(text) - SHINGLE + 1)}

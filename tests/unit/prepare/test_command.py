@@ -97,7 +97,7 @@ def test_every_row_of_the_inputs_is_in_a_set_or_dropped_or_rejected(project):
 
 
 def test_train_without_a_class_after_max_rows_per_unit_is_refused(project):
-    """Of three cases with one fraud in 41 rows each, the rows that are drawn hold no fraud."""
+    """Each of three cases has one fraud in 41 rows; the single rows drawn from them hold no fraud."""
     files = {
         f"{name}.jsonl": encode(
             [
@@ -117,7 +117,7 @@ def test_train_without_a_class_after_max_rows_per_unit_is_refused(project):
     assert len(read_examples(Path("data/processed/train.jsonl"))) == 123
 
 
-def test_texts_that_differ_in_speakers_only_are_one_where_these_are_removed(
+def test_texts_that_differ_only_in_speakers_are_one_unit_where_speakers_are_removed(
     tmp_path, monkeypatch, base_folder, changed
 ):
     """Units, leaks and shortcuts are of the texts as the model reads them; the shortcut as read is told beside."""

@@ -25,7 +25,7 @@ class TestSample:
         assert not self.pool.rejected
         assert len({re.sub(r"\W", "", e.input) for e in self.pool.examples}) == len(self.pool.examples) >= 600
 
-    def test_its_make_up(self):
+    def test_classes_groups_categories_and_lengths(self):
         examples = self.pool.examples
         fraud = [e for e in examples if e.label]
         assert 0.45 < len(fraud) / len(examples) < 0.55
@@ -34,7 +34,7 @@ class TestSample:
         assert all(40 <= len(e.input) <= 200 for e in examples)
         assert not re.search(r"https?:|www\.|1[3-9]\d{9}|\d{16,19}", "\n".join(e.input for e in examples))
 
-    def test_key_words_alone_do_not_decide(self):
+    def test_key_words_alone_do_not_separate_the_classes(self):
         chosen = params.load(ROOT / "params.yaml")
         splits = split_pool(self.pool.examples, chosen.prepare)
         splits, _ = find_leaks(splits, chosen.prepare)
@@ -47,6 +47,7 @@ class TestSample:
 REAL = ROOT.parent / "shared/data/anti_fraud_sft"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not REAL.is_dir(), reason="third-party data sets are not part of the project")
 def test_the_real_splits_their_leaks_and_their_shortcut():
     read = {

@@ -22,7 +22,6 @@ from tests.unit.prepare.tables import (
 
 class TestFolders:
     def test_each_file_is_read_or_named(self, tmp_path):
-        """cf. row 7."""
         write(tmp_path / "a.csv", table("1,A,in a,1"))
         write(tmp_path / "C.CSV", table("1,A,in C,1"))
         write(tmp_path / "sub/d.csv", table("1,A,in d,1"))
@@ -91,7 +90,7 @@ class TestFolders:
             read_dialogues(tmp_path, PREPARE)
 
     @pytest.mark.parametrize("name", ["x.CSV", "x.csv.gz", "x.Csv.GZ"])
-    def test_one_file_of_any_ending(self, tmp_path, name):
+    def test_a_single_file_may_have_any_ending(self, tmp_path, name):
         content = table("1,A,x,1").encode()
         file = write(tmp_path / name, gzip.compress(content) if name.lower().endswith("gz") else content)
         rows = read_dialogues(file, PREPARE)

@@ -78,7 +78,7 @@ class TestTables:
                 read_dialogues(write(tmp_path / "x.csv", joined), PREPARE)
 
     @pytest.mark.parametrize("header", ["Case,Speaker,Content,Is_fraud", "speaker,case,content,is_fraud,note"])
-    def test_so_are_tables_with_headers_of_two_kinds(self, tmp_path, header):
+    def test_joined_tables_with_different_headers_are_refused(self, tmp_path, header):
         content = table("1,A,x,1") + f"{header}\n1,B,y,0,\n"
         with pytest.raises(DataError, match=r"x.csv:3: the header comes again, so files were joined"):
             read_dialogues(write(tmp_path / "x.csv", content), PREPARE)

@@ -14,7 +14,7 @@ from tests.unit.prepare.tables import ONE_SIZE, PREPARE, reasons, table, write
 
 class TestBlankCases:
     def test_merged_cells_are_set_aside_and_never_labelled(self, tmp_path):
-        """cf. row 6: three texts of three unknown dialogues became one dialogue, and so fraud."""
+        """Otherwise three texts of three unknown dialogues become one dialogue, and so fraud."""
         merged = [",A,send the money now,true", ",B,lovely weather today,false", ",C,see you at lunch,false"]
         rows = read_dialogues(write(tmp_path / "x.csv", table("1,A,hello there,false", *merged)), PREPARE)
         assert [(e.input, e.label, e.group) for e in rows.examples] == [("A: hello there", False, "x/1")]
@@ -44,13 +44,13 @@ class TestBlankCases:
             '"1,38E+10"',
         ],
     )
-    def test_what_stands_for_no_case_in_an_export_is_set_aside(self, tmp_path, case):
+    def test_values_that_mean_no_case_in_an_export_are_set_aside(self, tmp_path, case):
         rows = read_dialogues(write(tmp_path / "x.csv", table(f"{case},A,x,true", f"{case},B,y,false")), PREPARE)
         assert not rows.examples
         assert [line for line, reason in reasons(rows) if reason.startswith("case is ")] == [2, 3]
 
     @pytest.mark.parametrize("case", ["null", '""', '" \\t"', "true", "[1]", "1.5", "1e17", '"nan"'])
-    def test_and_in_json_lines(self, tmp_path, case):
+    def test_a_missing_case_in_json_lines_is_set_aside(self, tmp_path, case):
         row = f'{{"case": {case}, "speaker": "A", "content": "x", "is_fraud": true}}\n'
         rows = read_dialogues(write(tmp_path / "x.jsonl", row * 2), PREPARE)
         assert not rows.examples
@@ -110,7 +110,7 @@ class TestLabels:
         assert reasons(rows) == [(3, "content is ''; expected a text that is not blank")]
 
     @pytest.mark.parametrize("lacking", ['"speaker": "B", "content": null', '"speaker": "B"', '"content": "pay"'])
-    def test_and_though_its_text_or_its_speaker_is_missing(self, tmp_path, lacking):
+    def test_a_flag_counts_though_its_text_or_its_speaker_is_missing(self, tmp_path, lacking):
         """pandas writes null where a cell is blank, and other programs leave the key out."""
         row = '{"case": "a", "speaker": "A", "content": "%s", "is_fraud": 0}\n'
         content = row % "x" + f'{{"case": "a", {lacking}, "is_fraud": 1}}\n' + row % "y"
@@ -125,7 +125,7 @@ class TestLabels:
 
 
 class TestChunks:
-    def test_a_message_a_case_gives_one_row_a_case(self, tmp_path):
+    def test_a_case_of_one_message_becomes_one_row(self, tmp_path):
         content = table(*(f"{n},A,message {n},{n % 2}" for n in range(300)))
         rows = read_dialogues(write(tmp_path / "x.csv", content), PREPARE)
         assert len(rows.examples) == len({e.input for e in rows.examples}) == 300

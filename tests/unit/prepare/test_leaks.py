@@ -37,7 +37,7 @@ def test_each_kind_of_leak_is_marked_and_listed():
     assert {e.unit for e in marked["train"]}.isdisjoint(e.unit for e in marked["test"])
 
 
-def test_a_case_in_train_and_test_of_ones_own_leaks():
+def test_a_case_in_both_train_and_valid_leaks():
     sets = {
         "train": [Example("甲乙丙丁戊己", True, group="a", source="x:1")],
         "valid": [Example("子丑寅卯辰巳", True, group="a", source="y:1")],

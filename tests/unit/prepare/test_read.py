@@ -31,7 +31,7 @@ ROWS = [
     ],
     ids=["plain", "crlf", "blank lines", "byte order mark", "no last newline", "escapes", "gzip"],
 )
-def test_one_content_in_every_wrapping(raw, content):
+def test_every_wrapping_of_a_file_has_the_same_rows(raw, content):
     examples = read_rows(raw(content)).examples
     assert [(e.input, e.label, e.group, e.category) for e in examples] == [
         ("您好，转账吗？", True, "a", "x"),
@@ -107,7 +107,7 @@ PACKED = gzip.compress(encode(ROWS))
         (PACKED[:12] + b"\xff\xff\xff" + PACKED[15:], "a damaged gzip file"),
     ],
 )
-def test_files_that_hold_nothing(raw, content, message):
+def test_empty_and_damaged_files_are_errors(raw, content, message):
     with pytest.raises(DataError, match=message):
         read_rows(raw(content))
 

@@ -29,7 +29,7 @@ pools = st.lists(
 
 @given(pools, st.integers(0, 3))
 @settings(max_examples=100, deadline=None)
-def test_no_group_and_no_text_stands_in_two_splits(pool, seed):
+def test_no_group_and_no_text_is_in_two_splits(pool, seed):
     params = replace(PREPARE, valid_fraction=0.2, test_fraction=0.2, seed=seed)
     try:
         splits = split_pool(pool, params)
@@ -67,14 +67,14 @@ def test_a_small_pool_without_groups_is_split():
     require_both_classes(splits)
 
 
-def test_a_split_of_one_class_is_refused():
+def test_a_single_class_split_is_refused():
     with pytest.raises(DataError, match="test has 0 fraud and 1 other rows"):
         require_both_classes({"test": [Example("a", False)]})
 
 
 @given(st.integers(0, 10**9))
 @settings(max_examples=1000, deadline=None)
-def test_no_unit_stands_in_two_splits(seed):
+def test_no_unit_is_in_two_splits(seed):
     """Random groups, duplicates, edits and substrings: alike texts and rows of a group are in one split."""
     rng = random.Random(seed)
     groups = ["", "", *(f"case {n}" for n in range(20))]

@@ -115,7 +115,7 @@ def test_without_any_earlier_lock_the_torn_one_is_put_aside(project):
     assert repair() is None
 
 
-def test_what_other_commands_write_is_whole(project):
+def test_locks_that_other_commands_write_are_whole(project):
     """A branch without the second stage, `dvc exp apply`, `dvc commit`, a stage removed, a conflict of git."""
     LOCK.write_bytes(small("1", "1"))
     assert repair() is None
@@ -141,7 +141,7 @@ def test_what_other_commands_write_is_whole(project):
     assert repair() is None
 
 
-def test_what_an_experiment_holds_is_whole(project):
+def test_the_lock_of_an_experiment_is_whole(project):
     LOCK.write_bytes(small("1", "1"))
     commit(project)
     LOCK.write_bytes(small("1", None))
@@ -175,7 +175,7 @@ def test_a_torn_lock_that_somebody_committed_is_repaired(project):
 
 
 @pytest.mark.parametrize("pipeline", [None, b"", b"stages: [", b"stages:\n  one:\n    outs: 3\n", b"\xff"])
-def test_nothing_is_judged_by_a_pipeline_that_can_not_be_read(project, pipeline):
+def test_no_lock_is_called_torn_where_dvc_yaml_can_not_be_read(project, pipeline):
     LOCK.write_bytes(small("1", "1"))
     assert repair() is None
     (project / "dvc.yaml").unlink()
@@ -194,7 +194,7 @@ def test_outs_that_dvc_never_writes_are_no_whole_lock(outs):
     assert is_torn(text.encode(), None, {"one": {"a"}})
 
 
-def test_nothing_is_judged_while_dvc_is_at_work(project):
+def test_no_lock_is_called_torn_while_dvc_is_running(project):
     LOCK.write_bytes(small("1", "1"))
     assert repair() is None
     LOCK.write_bytes(b"")
@@ -240,7 +240,7 @@ def test_a_stage_keeps_the_lock_only_when_dvc_runs_it(project, monkeypatch):
     assert os.listdir("runs") == []
 
 
-def test_what_a_killed_dvc_held_is_let_go_though_nobody_waited_for_it(project):
+def test_locks_of_a_killed_dvc_are_released(project):
     """A zombie exists, so DVC takes it for a process at work: "is busy"."""
     zombie = subprocess.Popen(["true"])
     while psutil.Process(zombie.pid).status() != psutil.STATUS_ZOMBIE:

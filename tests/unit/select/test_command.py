@@ -13,7 +13,7 @@ from stages.text.example import Example, write_examples
 from tests.conftest import ROOT
 
 
-def test_a_score_of_valid_that_is_no_number_chooses_no_threshold(tmp_path, monkeypatch):
+def test_a_score_of_valid_that_is_no_number_is_an_error(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     valid = [Example("a", False, source="a:1"), Example("b", True, source="a:2")]
     write_examples(PROCESSED / "valid.jsonl", valid)

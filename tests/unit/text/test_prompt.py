@@ -24,7 +24,7 @@ texts = st.lists(st.one_of(st.sampled_from(HOSTILE), st.text(max_size=40)), min_
 
 @given(texts)
 @settings(max_examples=200, deadline=None)
-def test_a_text_never_yields_special_tokens_and_the_cue_stands_last(prompt, text):
+def test_a_text_never_yields_special_tokens_and_the_answer_prefix_comes_last(prompt, text):
     (ids,) = prompt.tokenize([text])
     special = set(prompt.tokenizer.convert_tokens_to_ids(SPECIAL))
     assert not special & set(ids)
@@ -35,7 +35,7 @@ def test_a_text_never_yields_special_tokens_and_the_cue_stands_last(prompt, text
     assert prompt.tokenizer.decode(ids) == text
 
 
-def test_a_text_never_yields_marks_of_the_prompt_that_are_no_special_tokens(tokenizer):
+def test_a_text_never_yields_markers_of_the_prompt_that_are_no_special_tokens(tokenizer):
     marked = copy.deepcopy(tokenizer)
     marked.add_tokens([AddedToken("<|User|>", special=False), AddedToken("<|Assistant|>", special=False)])
     marked.add_tokens([AddedToken("<table>", special=False), AddedToken("\n\n\n", special=False)])
@@ -60,7 +60,7 @@ def test_a_long_text_loses_its_end_and_nothing_else(prompt):
     assert encoded == prompt.prefix + ids[: prompt.room] + prompt.suffix + prompt.answer_prefix
 
 
-def test_a_text_can_be_read_twice(tokenizer, prompt):
+def test_the_prompt_can_repeat_a_text(tokenizer, prompt):
     twice = build_prompt(tokenizer, "判断下面的文本是否涉及诈骗。", 256, repetitions=2)
     (ids,) = twice.tokenize(["你好"])
     assert twice.encode(ids) == twice.prefix + ids + twice.between + ids + twice.suffix + twice.answer_prefix
@@ -123,7 +123,7 @@ def test_a_long_text_loses_the_side_that_is_asked_for(tokenizer, side, expected)
     assert prompt.truncate([1, 2]) == [1, 2]
 
 
-def test_who_reads_cut_texts_says_so(capsys):
+def test_truncated_texts_are_reported(capsys):
     report_truncated("evaluate", "test", 0, 130, "right")
     assert not capsys.readouterr().out
     report_truncated("evaluate", "test", 13, 130, "left")

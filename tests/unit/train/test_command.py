@@ -12,7 +12,7 @@ from stages.train.resume import PROGRESS_FILE
 from tests.unit.train.trainers import At, Killed, kill
 
 
-def test_what_a_method_puts_in_the_place_of_params_is_said(changed, capsys):
+def test_params_that_a_method_replaces_are_reported(changed, capsys):
     report_replaced(params.load(changed({"method": "qlora-gpu"})))
     assert "train: train.learning_rate is 0.0004, by methods.qlora-gpu.train\n" in capsys.readouterr().out
     report_replaced(params.load(changed({"method": "qlora"})))

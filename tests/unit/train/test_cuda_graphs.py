@@ -12,7 +12,7 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA grap
 
 
 class Losses(list):
-    """Of each step, instead of the trainer's checks."""
+    """The loss of each step, kept in place of the trainer's checks."""
 
     def note(self, name, value, step, rows):
         if name == "loss":

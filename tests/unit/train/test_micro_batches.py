@@ -8,7 +8,7 @@ import torch
 from stages.errors import UserError
 
 
-def test_a_batch_that_does_not_fit_is_worked_off_in_pieces(start, train, tmp_path, monkeypatch, capfd):
+def test_a_batch_that_does_not_fit_is_computed_in_micro_batches(start, train, tmp_path, monkeypatch, capfd):
     """A model that has room for two rows at once gives the gradients of one that has room for all."""
     params = dataclasses.replace(train, lora_dropout=0.0, save_steps=100, num_train_epochs=1)
     whole = start(tmp_path / "whole", params)
@@ -45,7 +45,7 @@ def test_a_batch_that_does_not_fit_is_worked_off_in_pieces(start, train, tmp_pat
         never.train_to_end(None)
 
 
-def test_auto_goes_on_as_memory_where_a_batch_does_not_fit(start, train, tmp_path, monkeypatch, capfd):
+def test_auto_switches_to_memory_where_a_batch_does_not_fit(start, train, tmp_path, monkeypatch, capfd):
     params = dataclasses.replace(train, lora_dropout=0.0)
     plain = start(tmp_path / "plain", params)
     plain.train_to_end(None)

@@ -1,4 +1,4 @@
-"""A training that is ended goes on as if it had not been: same history, same checkpoints, same bytes."""
+"""A training that was ended resumes and writes the same history, checkpoints and bytes as one that was not."""
 
 import dataclasses
 import os
@@ -28,7 +28,7 @@ def uninterrupted(start, tmp_path_factory):
     return results(folder, trainer)
 
 
-def go_on(start, folder, steps, action=kill, params=None):
+def killed_and_resumed(start, folder, steps, action=kill, params=None):
     """Kills at each of the steps in turn, then trains to the end."""
     extra = () if params is None else (params,)
     for step in steps:
@@ -41,9 +41,9 @@ def go_on(start, folder, steps, action=kill, params=None):
     return trainer, ended
 
 
-def test_killed_and_gone_on_is_uninterrupted_byte_for_byte(start, tmp_path, uninterrupted):
+def test_a_killed_and_resumed_training_writes_the_same_bytes(start, tmp_path, uninterrupted):
     """Before the first state, within an epoch, at its end, at an evaluation, at the last step."""
-    trainer, _ = go_on(start, tmp_path / "killed", [1, 3, 4, 5, 9, 10])
+    trainer, _ = killed_and_resumed(start, tmp_path / "killed", [1, 3, 4, 5, 9, 10])
     assert trainer.state.global_step == trainer.state.max_steps == 10
     assert results(tmp_path / "killed", trainer) == uninterrupted
     assert len(ResumeCheckpoints(tmp_path / "killed", 2).all()) == 2
@@ -52,7 +52,7 @@ def test_killed_and_gone_on_is_uninterrupted_byte_for_byte(start, tmp_path, unin
 def test_a_signal_saves_and_ends_the_process_with_its_number(start, train, tmp_path, uninterrupted, capfd):
     seldom = dataclasses.replace(train, save_steps=100)
     stop = lambda: os.kill(os.getpid(), signal.SIGTERM)  # noqa: E731
-    trainer, ended = go_on(start, tmp_path / "stopped", [3, 7], stop, seldom)
+    trainer, ended = killed_and_resumed(start, tmp_path / "stopped", [3, 7], stop, seldom)
     assert ended.value.code == 128 + signal.SIGTERM
     assert "train: stopped by signal 15 at step" in capfd.readouterr().err
     assert results(tmp_path / "stopped", trainer) == uninterrupted
@@ -60,7 +60,7 @@ def test_a_signal_saves_and_ends_the_process_with_its_number(start, train, tmp_p
 
 
 @pytest.mark.parametrize("fault", ["torn", "missing", "altered", "no hashes", "torn hashes"])
-def test_a_torn_state_is_named_and_the_one_before_is_used(start, tmp_path, uninterrupted, fault, capsys):
+def test_a_torn_checkpoint_is_named_and_the_one_before_is_used(start, tmp_path, uninterrupted, fault, capsys):
     folder = tmp_path / "torn"
     trainer = start(folder)
     trainer.add_callback(At(6, kill))
@@ -89,7 +89,7 @@ def test_a_training_that_had_ended_is_not_trained_again(start, train, tmp_path):
     assert read_json(last / PROGRESS_FILE)["finished"]
 
 
-def test_a_full_disk_is_said_and_nothing_before_is_lost(start, tmp_path, uninterrupted):
+def test_a_full_disk_is_reported_and_earlier_checkpoints_stay(start, tmp_path, uninterrupted):
     """A limit on the size of files is to a writer what a full disk is."""
     folder = tmp_path / "full"
     trainer = start(folder)
@@ -113,7 +113,7 @@ def test_a_full_disk_is_said_and_nothing_before_is_lost(start, tmp_path, uninter
     assert results(folder, trainer) == uninterrupted
 
 
-def test_two_at_once_the_second_is_refused(tmp_path):
+def test_a_second_training_at_once_is_refused(tmp_path):
     with (
         ResumeCheckpoints(tmp_path / "one", 2).held(),
         pytest.raises(UserError, match="another process trains the same"),
@@ -122,7 +122,7 @@ def test_two_at_once_the_second_is_refused(tmp_path):
         pass
 
 
-def test_what_others_finished_goes_and_what_they_broke_off_stays(tmp_path):
+def test_finished_trainings_are_removed_and_unfinished_ones_stay(tmp_path):
     for name, finished in (("a", True), ("b", False), ("mine", False)):
         with ResumeCheckpoints(tmp_path / name, 2).saving(3, {"finished": finished}):
             pass

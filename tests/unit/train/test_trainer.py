@@ -56,7 +56,9 @@ def test_all_of_the_model_trains(base_folder, prompt, examples, train_params, tm
 
 
 @pytest.mark.parametrize(("profile", "tokens_at_once"), [("plain", 0), ("memory", 150)])
-def test_the_largest_piece_is_found(base_folder, prompt, examples, train_params, tmp_path, profile, tokens_at_once):
+def test_the_largest_micro_batch_is_found(
+    base_folder, prompt, examples, train_params, tmp_path, profile, tokens_at_once
+):
     train = dataclasses.replace(train_params, profile=profile, per_device_train_batch_size=6)
     trainer = trainer_for(base_folder, prompt, examples, train, tmp_path)
     trainer.profile = dataclasses.replace(trainer.profile, tokens_at_once=tokens_at_once or None)
@@ -69,7 +71,7 @@ def test_the_largest_piece_is_found(base_folder, prompt, examples, train_params,
         assert largest < tokens_at_once + 150
 
 
-def test_the_largest_piece_is_this_process_s_own(base_folder, prompt, examples, train_params, tmp_path):
+def test_the_largest_micro_batch_is_that_of_this_process(base_folder, prompt, examples, train_params, tmp_path):
     train = dataclasses.replace(train_params, per_device_train_batch_size=6)
     trainer = trainer_for(base_folder, prompt, examples, train, tmp_path)
     trainer.get_train_dataloader()
@@ -91,7 +93,7 @@ def test_the_articles_recipe_trains(base_folder, prompt, examples, tmp_path):
     assert all(len(row["labels"]) > 1 for row in trainer.train_dataset.rows)
 
 
-def test_two_runs_are_the_same_bytes_and_another_seed_is_not(base_folder, prompt, examples, train_params, tmp_path):
+def test_two_runs_write_the_same_bytes_and_another_seed_does_not(base_folder, prompt, examples, train_params, tmp_path):
     def run(name, seed):
         folder = tmp_path / name
         train = dataclasses.replace(train_params, num_train_epochs=1, eval_steps=0.5, seed=seed)
