@@ -55,7 +55,7 @@ def test_a_file_with_bad_rows_is_refused_before_anything_is_scored(tmp_path, row
     (tmp_path / "new.jsonl").write_bytes(b"".join([*rows, *bad]))
     started = Started(tmp_path, "--file", tmp_path / "new.jsonl", "--out", tmp_path / "o.jsonl")
     assert started.wait() == 1
-    assert started.err.startswith(f"error: 12 of {len(rows) + 12} rows hold no text to judge:\n")
+    assert started.err.startswith(f"error: 12 of {len(rows) + 12} rows hold no text to classify:\n")
     assert started.err.count("new.jsonl:") == 10
 
 
