@@ -12,6 +12,7 @@ from stages.artifacts import read_csv
 from stages.errors import UserError
 from stages.evaluate.generate import generate_verdicts
 from stages.metrics import (
+    ThresholdRule,
     calibrated,
     choose_threshold,
     decision_metrics,
@@ -20,7 +21,7 @@ from stages.metrics import (
     score_metrics,
 )
 from stages.model.scoring import label_scores, require_finite
-from stages.params import Evaluate, Select
+from stages.params import Evaluate
 from stages.text.example import Example
 from stages.text.prompt import Prompt
 
@@ -94,7 +95,7 @@ def scoring_predictor(
 
 
 def zero_shot_predictor(
-    model: PeftModel, prompt: Prompt, params: Evaluate, valid: list[Example], rule: Select
+    model: PeftModel, prompt: Prompt, params: Evaluate, valid: list[Example], rule: ThresholdRule
 ) -> Predictor:
     """The base model with the same prompt; temperature and threshold are chosen on valid as the model's were."""
     texts = [row.input for row in valid]
@@ -130,7 +131,7 @@ def generation_predictor(model: PeftModel, prompt: Prompt, params: Evaluate, ada
     return predict
 
 
-def baseline_predictor(folder: Path, valid: list[Example], rule: Select) -> Predictor:
+def baseline_predictor(folder: Path, valid: list[Example], rule: ThresholdRule) -> Predictor:
     """The TF-IDF baseline that the prepare stage fitted, by the log-odds that it wrote for each set."""
 
     def read(name: str) -> np.ndarray:
@@ -157,7 +158,7 @@ def scored(
     return Predictions(calibrated(log_odds, temperature), threshold, log_odds, seconds, truncated)
 
 
-def on_valid(valid: list[Example], log_odds: np.ndarray, rule: Select) -> tuple[float, float]:
+def on_valid(valid: list[Example], log_odds: np.ndarray, rule: ThresholdRule) -> tuple[float, float]:
     """Temperature and threshold of a system to compare with; one that can't keep the rule's promise raises no alarm."""
     y_true = np.array([row.label for row in valid])
     temperature = fit_temperature(y_true, log_odds)
