@@ -72,7 +72,7 @@ def find_similar(texts: Sequence[str], near: float, contained: float, contained_
 
 
 def shingles(texts: list[str]) -> sparse.csr_matrix:
-    """Which text has which shingle: 0 or 1, shape (n_texts, n_shingles), with the rarest shingle in the first column."""
+    """Which text has which shingle: 0 or 1, shape (n_texts, n_shingles). The rarest shingle is in the first column."""
     if not any(len(text) >= SHINGLE for text in texts):
         return sparse.csr_matrix((len(texts), 0), dtype=np.float32)
     vectorizer = HashingVectorizer(
