@@ -39,12 +39,14 @@ def parse_json_object(line: bytes) -> dict[str, Any]:
 
 
 def finite(number: str) -> float:
+    """A number of JSON. Raises ValueError for NaN and infinity, which Python's parser would accept."""
     if not math.isfinite(float(number)):
         raise ValueError(f"a number that JSON does not have: {shorten(number)}")
     return float(number)
 
 
 def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON. Raises ValueError if a key is repeated."""
     row = dict(pairs)
     if len(row) < len(pairs):
         raise ValueError("a key stands twice")

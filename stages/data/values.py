@@ -31,12 +31,14 @@ def is_visible(text: str) -> bool:
 
 
 def required(row: dict[str, Any], key: str) -> Any:
+    """The value of a key. Raises ValueError if the key is missing."""
     if key not in row:
         raise ValueError(f"the key {key} is missing; found {shorten(list(row))}")
     return row[key]
 
 
 def require_encodable(text: str) -> None:
+    """Raises ValueError if a text holds a lone surrogate, which can't be written as UTF-8."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
@@ -44,6 +46,7 @@ def require_encodable(text: str) -> None:
 
 
 def shorten(value: Any, most: int = 60) -> str:
+    """A value as messages show it, in at most `most` characters."""
     text = repr(value)
     return text if len(text) <= most else text[: most - 3] + "…"
 

@@ -89,5 +89,13 @@ def reliability(y_true: np.ndarray, probability: np.ndarray) -> tuple[np.ndarray
 
 
 def write_points(path: Path, columns: tuple[str, str], x: Iterable[float], y: Iterable[float]) -> None:
+    """Writes the points of a curve.
+
+    Args:
+        path: of the CSV file.
+        columns: names of x and y.
+        x: n values between 0 and 1.
+        y: n values between 0 and 1.
+    """
     rows = ({columns[0]: float(one), columns[1]: float(other)} for one, other in zip(x, y, strict=True))
     write_csv(path, rows, list(columns))

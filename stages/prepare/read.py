@@ -55,6 +55,7 @@ class Rows:
         return self.used.total() + len(self.rejected)
 
     def add(self, other: "Rows") -> None:
+        """Appends the rows of another file."""
         self.examples += other.examples
         self.rejected += other.rejected
         self.used += other.used

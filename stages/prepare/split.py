@@ -41,9 +41,7 @@ def split_pool(pool: list[Example], params: Prepare) -> Splits:
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=params.seed)
     fold_of = np.full(len(pool), folds - 1)
     with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", message="The least populated class"
-        )  # a stratum may have fewer rows than folds
+        warnings.filterwarnings("ignore", message="The least populated class")  # a stratum may have few rows
         try:
             for number, (_, rows) in enumerate(splitter.split(strata[free], strata[free], units[free])):
                 fold_of[np.flatnonzero(free)[rows]] = number
