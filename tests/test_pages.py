@@ -9,7 +9,7 @@ import yaml
 from stages import params
 from stages.plan.__main__ import BATCHES, GB, largest_batch
 from stages.plan.shapes import config_of
-from stages.prepare.read import read_rows
+from stages.prepare.read import read_labelled
 from tests.pages import PAGES, ROOT, faults
 from tools import prose
 
@@ -179,7 +179,7 @@ def test_the_pages_conversion_of_a_table_gives_rows_that_prepare_reads(tmp_path,
     (tmp_path / "texts.csv").write_text(table, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     exec(code, {})
-    read = read_rows(tmp_path / "data/raw/mine.jsonl")
+    read = read_labelled(tmp_path / "data/raw/mine.jsonl")
     assert not read.rejected
     assert [(row.input, row.label) for row in read.examples] == [
         ('您好，"快递"到了。', False),

@@ -14,14 +14,14 @@ from peft import PeftModel
 from stages.artifacts import read_json, replacing_folder, write_json
 from stages.data.speakers import remove_speakers
 from stages.distributed import is_main_process
-from stages.metrics import calibrated, metrics_at_fraction
+from stages.metrics import ThresholdRule, calibrated, metrics_at_fraction
 from stages.model.exactness import choose_layout
 from stages.model.fsdp import shard_layers
 from stages.model.load import ModelError, load_base, load_tokenizer
 from stages.model.lora import load_adapter
 from stages.model.provenance import require_same_base, require_whole_base
 from stages.model.scoring import SCORING
-from stages.params import Method, Select
+from stages.params import Method
 from stages.paths import BASE_MODEL, SELECTED
 from stages.text.prompt import Prompt, build_prompt
 
@@ -67,8 +67,8 @@ class TrainedClassifier:
         return metrics_at_fraction(y_true, self.probability(log_odds), self.threshold, share, log_odds)
 
     @property
-    def threshold_rule(self) -> Select:
-        return Select(**self.select)
+    def threshold_rule(self) -> ThresholdRule:
+        return ThresholdRule.from_section(self.select)
 
 
 def write_classifier(folder: Path, checkpoint: Path, selected: TrainedClassifier, card: str) -> None:

@@ -1,1 +1,1 @@
-"""Files of texts as users have them: what prepare and predict read."""
+"""Files of texts in the formats that users have: the readers of prepare and predict."""

@@ -1,1 +1,1 @@
-"""Stage evaluate: what the selected model is worth on test, beside its own base and a classical baseline."""
+"""Stage evaluate: the selected model on test, compared with its base model and a classical baseline."""

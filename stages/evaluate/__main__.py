@@ -1,19 +1,23 @@
 """Scores test and the further sets with the selected model, the base model without adapters, and the TF-IDF baseline.
 
-All scores get temperature and threshold on valid by the same rules, so that the systems differ in nothing else; written
-answers (evaluate.mode: generate) have none.
+Temperature and threshold of each system are chosen on valid by the same rules, so that the systems differ in nothing
+else. Written answers (evaluate.mode: generate) have neither.
 
 python -m stages.evaluate
 """
 
 from typing import assert_never
 
+from peft import PeftModel
+
 from stages import params
 from stages.artifacts import write_csv, write_json
-from stages.classifier.trained import load_selected
+from stages.classifier.trained import TrainedClassifier, load_selected
 from stages.command import run
-from stages.evaluate.compare import report, slices, worst_errors
+from stages.evaluate.compare import compare_systems, slices, worst_errors
+from stages.evaluate.messages import print_comparison, print_promise, warn_of_unused_categories
 from stages.evaluate.predictors import (
+    Predictions,
     Predictor,
     baseline_predictor,
     generation_predictor,
@@ -26,7 +30,9 @@ from stages.model.lora import merge_unquantized
 from stages.params import Evaluate
 from stages.paths import BASELINE, FURTHER, METRICS, PLOTS, PREDICTIONS, PROCESSED
 from stages.text.example import Example, read_examples
-from stages.text.prompt import report_truncated
+from stages.text.prompt import Prompt, report_truncated
+
+Sets = dict[str, list[Example]]
 
 
 def main() -> None:
@@ -38,99 +44,88 @@ def main() -> None:
     predictors = build_predictors(evaluate, model, prompt, selected, valid)
     zero_shot = {name: predictors["zero_shot"](name, examples) for name, examples in sets.items()}
     merge_unquantized(model)  # from here on there is no base model without the adapter
+    predictions = {name: predict_set(name, sets[name], predictors, zero_shot[name]) for name in sets}
+    for name, of_set in predictions.items():
+        report_truncated("evaluate", name, of_set["model"].truncated, len(sets[name]), prompt.truncation_side)
 
-    reports, kept, sliced, errors = {}, {}, [], []
-    for name, examples in sets.items():
-        systems = {
-            system: zero_shot[name] if system == "zero_shot" else predict(name, examples)
-            for system, predict in predictors.items()
-        }
-        reports[name] = report(examples, systems, evaluate)
-        truncated = systems["model"].truncated
-        reports[name]["size"]["rows_truncated"] = truncated
-        report_truncated("evaluate", name, truncated, len(examples), prompt.truncation_side)
-        labels = [row.label for row in examples]
-        if not systems["model"].written and len(set(labels)) == 2:
-            kept[name] = selected.at_promised_fraction(labels, systems["model"].log_odds)
-        sliced += slices(name, examples, systems)
-        errors += worst_errors(name, examples, systems, evaluate.errors_listed)
-        write_predictions(PREDICTIONS / f"{name}.csv", examples, systems)
-        if name == "test":
-            write_plots(PLOTS, examples, systems)
-    write_csv(PREDICTIONS / "errors.csv", errors, ERROR_COLUMNS)
-    write_csv(PLOTS / "slices.csv", sliced, SLICE_COLUMNS)
-    test = reports.pop("test")
-    promises = {"promised": selected.promised, "kept": kept}
-    write_json(
-        METRICS / "evaluate.json", {**test, "further": reports, **promises, "environment": environment(pick_device())}
-    )
-    for category in set(evaluate.without_categories) - {row.category for rows in sets.values() for row in rows}:
-        print(f"evaluate: WARNING: no text is of the category {category!r} in evaluate.without_categories")
-    for name, part in {"test": test, **reports}.items():
-        tell(name, part)
+    comparisons = {name: compare_systems(sets[name], predictions[name], evaluate) for name in sets}
+    kept = {name: metrics for name in sets if (metrics := keep_promise(selected, sets[name], predictions[name]))}
+    write_tables(sets, predictions, evaluate.errors_listed)
+    further = {name: comparison for name, comparison in comparisons.items() if name != "test"}
+    promises = {"promised": selected.promised, "kept": kept, "environment": environment(pick_device())}
+    write_json(METRICS / "evaluate.json", {**comparisons["test"], "further": further, **promises})
+    warn_of_unused_categories(evaluate.without_categories, sets.values())
+    for name, comparison in comparisons.items():
+        print_comparison(name, comparison)
     for name, metrics in kept.items():
-        alarms = {"test": test, **reports}[name]["model"]
-        precision = f"{metrics['precision']:.3f}" if alarms["tp"] + alarms["fp"] else "undefined (no alarm)"
-        shares = f"precision {precision}, promised on valid {selected.promised['precision']:.3f}"
-        print(f"evaluate: {name}: {shares}, each with {metrics['fraud_fraction']:.0%} fraud")
+        print_promise(name, comparisons[name]["model"], metrics, selected.promised)
 
 
-def build_predictors(evaluate: Evaluate, model, prompt, selected, valid: list[Example]) -> dict[str, Predictor]:
-    """The systems to compare.
+def build_predictors(
+    evaluate: Evaluate, model: PeftModel, prompt: Prompt, selected: TrainedClassifier, valid: list[Example]
+) -> dict[str, Predictor]:
+    """The systems to compare: model, zero_shot, baseline.
 
     Args:
-        evaluate: the section of that name.
-        model, prompt, selected: as load_selected gives them.
-        valid: rows on which the other systems' temperature and threshold are chosen.
+        evaluate: the section `evaluate` of params.yaml.
+        model: the selected model, base and adapter.
+        prompt: as in training.
+        selected: its record.
+        valid: rows on which temperature and threshold of the other systems are chosen.
     """
     rule = selected.threshold_rule
     if evaluate.mode == "generate":
         predictors = {
-            name: generation_predictor(model, prompt, evaluate, name == "model") for name in ("model", "zero_shot")
+            "model": generation_predictor(model, prompt, evaluate, adapter=True),
+            "zero_shot": generation_predictor(model, prompt, evaluate, adapter=False),
         }
-    elif evaluate.mode != "score":
-        assert_never(evaluate.mode)
-    else:
+    elif evaluate.mode == "score":
         predictors = {
             "model": scoring_predictor(model, prompt, evaluate, selected.temperature, selected.threshold),
             "zero_shot": zero_shot_predictor(model, prompt, evaluate, valid, rule),
         }
+    else:
+        assert_never(evaluate.mode)
     return predictors | {"baseline": baseline_predictor(BASELINE, valid, rule)}
 
 
-def tell(name: str, part: dict) -> None:
-    for system in ("model", "zero_shot", "baseline", "always_fraud"):
-        print(f"evaluate: {name}: {system}: {decisions_told(part[system])}")
-        if unparsable := part[system].get("unparsable"):
-            print(
-                f"evaluate: WARNING: {name}: {system}: {unparsable} of {part['size']['rows']} answers could not be "
-                "read, and count as no alarm"
-            )
-    difference = part.get("difference", {})
-    if "average_precision_low" in difference:
-        value, low, high = (difference[f"average_precision{end}"] for end in ("", "_low", "_high"))
-        verdict = "no difference" if low <= 0 <= high else "the model wins" if value > 0 else "the baseline wins"
-        shown = f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
-        print(f"evaluate: {name}: average precision, model minus baseline: {shown}: {verdict}")
+def predict_set(
+    name: str, examples: list[Example], predictors: dict[str, Predictor], zero_shot: Predictions
+) -> dict[str, Predictions]:
+    """The predictions of each system on a set.
+
+    Args:
+        name: of the set.
+        examples: its rows.
+        predictors: by system.
+        zero_shot: predictions of the base model, made before the adapter was merged into it.
+    """
+    return {
+        system: zero_shot if system == "zero_shot" else predict(name, examples)
+        for system, predict in predictors.items()
+    }
 
 
-def decisions_told(decided: dict) -> str:
-    """What a set defines of precision, recall, F1 and false alarms, and what it doesn't."""
-    if not decided["fp"] + decided["tn"]:
-        return f"no harmless texts, so precision and F1 say nothing; recall {with_bounds(decided, 'recall', 3)}"
-    alarms = f"{with_bounds(decided, 'false_alarms_per_1000', 1)} false alarms per 1,000 harmless texts"
-    if not decided["tp"] + decided["fn"]:
-        return f"no fraud, so precision, recall and F1 are undefined; {alarms}"
-    if not decided["tp"] + decided["fp"]:
-        return f"no alarm, so precision is undefined; recall 0.000, f1 0.000, {alarms}"
-    shown = ", ".join(f"{key} {decided[key]:.3f}" for key in ("precision", "recall", "f1"))
-    return f"{shown}, {alarms}"
+def keep_promise(
+    selected: TrainedClassifier, examples: list[Example], predictions: dict[str, Predictions]
+) -> dict[str, float]:
+    """The model's metrics on a set at the promised share of fraud. Empty without scores or with a single class."""
+    labels = [example.label for example in examples]
+    if predictions["model"].written or len(set(labels)) < 2:
+        return {}
+    return selected.at_promised_fraction(labels, predictions["model"].log_odds)
 
 
-def with_bounds(decided: dict, key: str, digits: int) -> str:
-    """A metric with its interval, if it has one."""
-    low, high = decided.get(f"{key}_low"), decided.get(f"{key}_high")
-    return f"{decided[key]:.{digits}f}" + ("" if low is None else f" [{low:.{digits}f}, {high:.{digits}f}]")
+def write_tables(sets: Sets, predictions: dict[str, dict[str, Predictions]], errors_listed: int) -> None:
+    """Writes predictions, worst errors and slices of all sets, and the tables behind the plots of test."""
+    sliced, errors = [], []
+    for name, examples in sets.items():
+        sliced += slices(name, examples, predictions[name])
+        errors += worst_errors(name, examples, predictions[name], errors_listed)
+        write_predictions(PREDICTIONS / f"{name}.csv", examples, predictions[name])
+    write_csv(PREDICTIONS / "errors.csv", errors, ERROR_COLUMNS)
+    write_csv(PLOTS / "slices.csv", sliced, SLICE_COLUMNS)
+    write_plots(PLOTS, sets["test"], predictions["test"])
 
 
 if __name__ == "__main__":

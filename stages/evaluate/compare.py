@@ -1,4 +1,4 @@
-"""A set's report: each system's metrics with intervals, the model against the baseline, and where the model fails."""
+"""The comparison of systems on a set: metrics with intervals, the model against the baseline, and the worst errors."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -12,78 +12,81 @@ from stages.params import Evaluate
 from stages.text.example import Example
 
 LENGTH_BANDS = (50, 100, 200, 400)  # characters
-FEWEST_UNITS = 5  # of fewer a bootstrap says nothing: no intervals
+FEWEST_UNITS = 5  # a bootstrap over fewer units says nothing, so there are no intervals
 COMPARED = ("average_precision", "roc_auc", "f1", "precision", "recall")
 
 
-def report(examples: list[Example], systems: dict[str, Predictions], params: Evaluate) -> dict[str, Any]:
-    """All rows; `clean`: those that don't stand in train or valid; `leaking`: the others; `without_categories`: those
-    of other categories than the ones named. A part that is all or nothing is left out."""
+def compare_systems(examples: list[Example], predictions: dict[str, Predictions], params: Evaluate) -> dict[str, Any]:
+    """Compares systems, by name, on all rows of a set and on parts of it.
+
+    clean: rows that don't appear in train or valid. leaking: the other rows. without_categories: rows of other
+    categories than those in evaluate.without_categories. A part that holds all rows or none is left out.
+    """
     leaks = np.array([bool(example.leak) for example in examples])
     others = np.array([example.category not in params.without_categories for example in examples])
     parts = {"clean": ~leaks, "leaking": leaks, "without_categories": others}
     samples = params.bootstrap_samples
-    return part_report(examples, systems, samples) | {
-        name: part_report(
-            [example for example, kept in zip(examples, keep, strict=True) if kept],
-            {system: output.rows(keep) for system, output in systems.items()},
-            samples,
-        )
-        for name, keep in parts.items()
-        if keep.any() and not keep.all()
-    }
+    comparison = compare_rows(examples, predictions, samples)
+    comparison["size"]["rows_truncated"] = predictions["model"].truncated
+    for name, keep in parts.items():
+        if keep.any() and not keep.all():
+            rows = [example for example, kept in zip(examples, keep, strict=True) if kept]
+            comparison[name] = compare_rows(rows, {s: p.rows(keep) for s, p in predictions.items()}, samples)
+    return comparison
 
 
-def part_report(examples: list[Example], systems: dict[str, Predictions], samples: int) -> dict[str, Any]:
-    """rows; a system: metrics with intervals, where there are units enough; difference: model minus baseline, of equal
-    resamples. A set of one class has decisions only: false alarms if its texts are harmless, recall if they are fraud.
+def compare_rows(examples: list[Example], predictions: dict[str, Predictions], samples: int) -> dict[str, Any]:
+    """Compares systems on some rows.
+
+    size: rows, units and share of fraud. Under a system's name: its metrics, with intervals if there are enough units.
+    difference: model minus baseline, on the same resamples. Single-class rows have decisions only: false alarms if all
+    texts are harmless, recall if all are fraud.
     """
     y_true = np.array([example.label for example in examples])
     units = np.array([example.unit for example in examples])
     size = {"rows": len(examples), "units": len(set(units.tolist())), "fraud_fraction": float(y_true.mean())}
     always = decision_metrics(y_true, np.ones(len(y_true), dtype=bool))
+    bounds = {system: rate_bounds(output, y_true, units, samples) for system, output in predictions.items()}
     if y_true.all() or not y_true.any():
-        decisions = {
-            name: system.decisions(y_true) | rate_bounds(system, y_true, units, samples)
-            for name, system in systems.items()
-        }
+        decisions = {system: output.decisions(y_true) | bounds[system] for system, output in predictions.items()}
         return {"size": size, "always_fraud": always, **decisions}
-    metrics = {
-        name: system.metrics(y_true) | rate_bounds(system, y_true, units, samples) for name, system in systems.items()
-    }
+    metrics = {system: output.metrics(y_true) | bounds[system] for system, output in predictions.items()}
     compared = [name for name in COMPARED if name in metrics["model"] and name in metrics["baseline"]]
     difference = {name: metrics["model"][name] - metrics["baseline"][name] for name in compared}
     if size["units"] >= FEWEST_UNITS:
-        resamples = bootstrap(systems, y_true, units, samples)
-        metrics = {name: with_intervals(values, resamples[name]) for name, values in metrics.items()}
+        resamples = bootstrap(predictions, y_true, units, samples)
+        metrics = {system: with_intervals(values, resamples[system]) for system, values in metrics.items()}
         paired = {name: resamples["model"][name] - resamples["baseline"][name] for name in compared}
         difference = with_intervals(difference, paired)
     return {"size": size, "always_fraud": always, **metrics, "difference": difference}
 
 
-def rate_bounds(system: Predictions, y_true: np.ndarray, units: np.ndarray, samples: int) -> dict[str, float]:
-    """Interval of the rate that needs one class only: false_alarms_per_1000 of the harmless texts, or recall where
-    there are none. Empty for fewer than FEWEST_UNITS units.
+def rate_bounds(predictions: Predictions, y_true: np.ndarray, units: np.ndarray, samples: int) -> dict[str, float]:
+    """Interval of false_alarms_per_1000 on the harmless texts, or of recall if all texts are fraud.
+
+    These rates need one class only. The interval is missing with fewer than FEWEST_UNITS units.
 
     Args:
-        system: the classifier's output on a set.
-        y_true: bool of shape (n,).
-        units: of shape (n,), which unit each text belongs to.
-        samples: how many resamples the bootstrap draws.
+        predictions: of one system.
+        y_true: bool of shape (n_rows,).
+        units: int of shape (n_rows,), the unit of each row.
+        samples: number of resamples.
     """
     name, rows, scale = ("recall", y_true, 1) if y_true.all() else ("false_alarms_per_1000", ~y_true, 1000)
     if len(set(units[rows].tolist())) < FEWEST_UNITS:
         return {}
-    low, high = rate_interval(system.y_pred[rows], units[rows], samples)
+    low, high = rate_interval(predictions.y_pred[rows], units[rows], samples)
     return {f"{name}_low": scale * low, f"{name}_high": scale * high}
 
 
-def slices(name: str, examples: list[Example], systems: dict[str, Predictions]) -> Iterator[dict[str, Any]]:
-    """Metrics of each system on the rows of each category, length band, source file and kind of leak; one that these
-    rows don't define is None."""
+def slices(name: str, examples: list[Example], predictions: dict[str, Predictions]) -> Iterator[dict[str, Any]]:
+    """Yields the metrics of each system on each category, length band, source file and kind of leak.
+
+    A metric that is undefined on these rows is None.
+    """
     for by, value, keep in groups(examples):
         y_true = np.array([example.label for example in examples])[keep]
-        for system, output in systems.items():
+        for system, output in predictions.items():
             part = output.rows(keep)
             metrics = decision_metrics(y_true, part.y_pred)
             metrics |= dict.fromkeys(undefined_metrics(metrics))
@@ -94,7 +97,7 @@ def slices(name: str, examples: list[Example], systems: dict[str, Predictions]) 
 
 
 def groups(examples: list[Example]) -> Iterator[tuple[str, str, np.ndarray]]:
-    """(what, value, mask of shape (n_rows,))."""
+    """Yields what rows are grouped by, the value they share, and which they are, bool of shape (n_rows,)."""
     kinds = {
         "category": [example.category or "none" for example in examples],
         "characters": [length_band(len(example.input)) for example in examples],
@@ -107,7 +110,7 @@ def groups(examples: list[Example]) -> Iterator[tuple[str, str, np.ndarray]]:
 
 
 def length_band(characters: int) -> str:
-    """Such as "0051-0100": the zeros keep bands in order where they are sorted as text."""
+    """A name such as "0051-0100". The zeros keep the bands in order when they are sorted as text."""
     low = 0
     for high in LENGTH_BANDS:
         if characters <= high:
@@ -117,17 +120,24 @@ def length_band(characters: int) -> str:
 
 
 def worst_errors(
-    name: str, examples: list[Example], systems: dict[str, Predictions], listed: int
+    name: str, examples: list[Example], predictions: dict[str, Predictions], most: int
 ) -> Iterator[dict[str, Any]]:
-    """The model's false alarms and misses of which it was surest, `listed` of each at most."""
-    model, baseline = systems["model"], systems["baseline"]
+    """Yields the false alarms and the misses that the model was surest of.
+
+    Args:
+        name: of the set.
+        examples: its n_rows rows.
+        predictions: by system, on these rows.
+        most: number of false alarms, and of misses, at most.
+    """
+    model, baseline = predictions["model"], predictions["baseline"]
     y_true = np.array([example.label for example in examples])
     score = np.nan_to_num(model.y_score)
     for kind, rows, sureness in (
         ("false alarm", np.flatnonzero(model.y_pred & ~y_true), score),
         ("miss", np.flatnonzero(~model.y_pred & y_true), -score),
     ):
-        for row in rows[np.argsort(-sureness[rows], kind="stable")][:listed]:
+        for row in rows[np.argsort(-sureness[rows], kind="stable")][:most]:
             example = examples[row]
             yield {
                 "set": name,

@@ -1,4 +1,4 @@
-"""Classification as the article did it: the model writes its answer, and the JSON in it is parsed."""
+"""Classification as in the article: the model writes its answer, and the JSON in it is parsed."""
 
 import json
 from collections.abc import Sequence
@@ -15,17 +15,24 @@ from stages.model.packed_attention import attend_as_shipped
 from stages.text.prompt import Prompt
 
 WORDS = {"true": True, "false": False}
-VERDICTS = (None, False, True)  # by the number that processes tell each other
+VERDICTS = (None, False, True)  # by the number that processes send to each other
 
 
 @torch.no_grad()
 def generate_verdicts(
     model: PeftModel, prompt: Prompt, texts: Sequence[str], batch_size: int, max_new_tokens: int
 ) -> list[bool | None]:
-    """Greedy answers to texts, in order, in batches of `batch_size` rows; None where no verdict can be read.
+    """The verdicts in greedy answers, in the order of the texts; None if no verdict can be read.
 
-    Several processes answer every so many-th text each, and all get all answers. The base model's own generation
-    settings (sampling, a repetition penalty that the words of the prompt would trigger) are left aside.
+    With several processes each answers its share of the texts, and all get all verdicts. The base model's own
+    generation settings are ignored (sampling, and a repetition penalty that the words of the prompt would trigger).
+
+    Args:
+        model: base model with adapter.
+        prompt: as in training.
+        texts: n texts.
+        batch_size: texts in a batch.
+        max_new_tokens: tokens in an answer, at most.
     """
     rows = [{"input_ids": prompt.encode(ids, answer_prefix=False)} for ids in prompt.tokenize(list(local_shard(texts)))]
     device = next(model.parameters()).device
@@ -45,14 +52,14 @@ def generate_verdicts(
     to_join = passes_to_join(model, len(starts), device)
     numbers = torch.zeros(len(rows), dtype=torch.int64)
     attention = underlying(model).config._attn_implementation
-    attend_as_shipped(underlying(model))  # rows are padded here, and masked
+    attend_as_shipped(underlying(model))  # rows are padded and masked here
     with tqdm(total=len(rows), desc="test, generation", unit="text", disable=rank() > 0) as progress:
         for start in starts:
             answers = answers_to(rows[start : start + batch_size])
             found = [VERDICTS.index(parse_verdict(answer)) for answer in answers]
             numbers[start : start + len(found)] = torch.tensor(found)
             progress.update(len(found))
-    for _ in range(to_join):  # answers, each of as many passes as the longest of all
+    for _ in range(to_join):  # each answer takes as many passes as the longest of all processes
         answers_to([{"input_ids": prompt.encode([], answer_prefix=False)}])
     model.set_attn_implementation(attention)
     return [VERDICTS[number] for number in all_gather_rows(numbers, len(texts), device).tolist()]

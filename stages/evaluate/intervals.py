@@ -1,7 +1,7 @@
-"""How sure a metric is: the percentile bootstrap over units, rows that belong together being drawn together.
+"""Intervals of metrics by the percentile bootstrap over units: rows that belong together are drawn together.
 
-A resample draws as many units as there are, with replacement, which gives each row the weight of how often its unit was
-drawn. Systems are compared on the same resamples (paired), so what is hard for both cancels out.
+A resample draws as many units as there are, with replacement. The weight of a row is how often its unit was drawn.
+Systems are compared on the same resamples (paired), so what is hard for both cancels out.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ CELLS_AT_ONCE = 4_000_000  # resamples x rows
 
 
 def resampled_weights(units: np.ndarray, samples: int, seed: int) -> Iterator[np.ndarray]:
-    """Blocks of row weights, float of shape (some samples, n_rows); the same for the same arguments."""
+    """Yields blocks of row weights, float of shape (n_block, n_rows). The same arguments give the same weights."""
     _, unit = np.unique(units, return_inverse=True)
     count = int(unit.max()) + 1
     rng = np.random.default_rng(seed)
@@ -27,10 +27,13 @@ def resampled_weights(units: np.ndarray, samples: int, seed: int) -> Iterator[np
         yield drawn[:, unit].astype(np.float64)
 
 
-def weighted_metrics(system: Predictions, y_true: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
-    """Predictions.metrics under row weights (samples, n_rows): each (samples,), NaN where a class has no weight."""
+def weighted_metrics(predictions: Predictions, y_true: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
+    """`Predictions.metrics` under row weights, each of shape (samples,); NaN where a class has no weight.
+
+    weights: float of shape (samples, n_rows). y_true: bool of shape (n_rows,).
+    """
     with np.errstate(invalid="ignore", divide="ignore"):
-        predicted = weights * system.y_pred
+        predicted = weights * predictions.y_pred
         tp, flagged, positive = predicted @ y_true, predicted.sum(axis=1), weights @ y_true
         metrics = {
             "precision": ratio(tp, flagged),
@@ -39,10 +42,10 @@ def weighted_metrics(system: Predictions, y_true: np.ndarray, weights: np.ndarra
         }
         total = weights.sum(axis=1)
         both = (positive > 0) & (positive < total)
-        if system.written:
+        if predictions.written:
             return {name: np.where(both, values, np.nan) for name, values in metrics.items()}
-        metrics |= curve_metrics(system.log_odds, y_true, weights)
-        for suffix, probability in (("", system.y_score), ("_before", system.uncalibrated)):
+        metrics |= curve_metrics(predictions.log_odds, y_true, weights)
+        for suffix, probability in (("", predictions.y_score), ("_before", predictions.uncalibrated)):
             gaps = (y_true - probability)[:, None] * (
                 calibration_bins(probability)[:, None] == np.arange(CALIBRATION_BINS)
             )
@@ -52,7 +55,8 @@ def weighted_metrics(system: Predictions, y_true: np.ndarray, weights: np.ndarra
 
 
 def curve_metrics(y_score: np.ndarray, y_true: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
-    """Metrics of all thresholds; a threshold is a score, equal scores being flagged together."""
+    """Metrics over all thresholds, each of shape (samples,). Every score is a threshold; equal scores are flagged
+    together. weights: float of shape (samples, n_rows)."""
     order = np.argsort(-y_score, kind="stable")
     last = np.flatnonzero(np.append(np.diff(y_score[order]) != 0, True))
     ordered, label = weights[:, order], y_true[order]
@@ -78,21 +82,29 @@ def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
 
 
 def bootstrap(
-    systems: dict[str, Predictions], y_true: np.ndarray, units: np.ndarray, samples: int, seed: int = 0
+    predictions: dict[str, Predictions], y_true: np.ndarray, units: np.ndarray, samples: int, seed: int = 0
 ) -> dict[str, dict[str, np.ndarray]]:
-    """Metrics of each system in each resample, shape (samples,)."""
-    blocks: dict[str, list[dict[str, np.ndarray]]] = {name: [] for name in systems}
+    """Metrics of each system in each resample, of shape (samples,).
+
+    Args:
+        predictions: by system, on the same n_rows rows.
+        y_true: bool of shape (n_rows,).
+        units: int of shape (n_rows,), the unit of each row.
+        samples: number of resamples.
+        seed: of the random draws.
+    """
+    blocks: dict[str, list[dict[str, np.ndarray]]] = {system: [] for system in predictions}
     for weights in resampled_weights(units, samples, seed):
-        for name, system in systems.items():
-            blocks[name].append(weighted_metrics(system, y_true, weights))
+        for system, output in predictions.items():
+            blocks[system].append(weighted_metrics(output, y_true, weights))
     return {
-        name: {metric: np.concatenate([block[metric] for block in parts]) for metric in parts[0]}
-        for name, parts in blocks.items()
+        system: {metric: np.concatenate([block[metric] for block in parts]) for metric in parts[0]}
+        for system, parts in blocks.items()
     }
 
 
 def interval(values: np.ndarray) -> tuple[float, float] | None:
-    """The bounds between which LEVEL percent of the resamples lie; None where no resample had both classes."""
+    """The bounds between which LEVEL percent of the resamples lie; None if no resample had both classes."""
     if np.isnan(values).all():
         return None
     low, high = np.nanpercentile(values, [(100 - LEVEL) / 2, (100 + LEVEL) / 2])
@@ -100,16 +112,16 @@ def interval(values: np.ndarray) -> tuple[float, float] | None:
 
 
 def rate_interval(happened: np.ndarray, units: np.ndarray, samples: int, seed: int = 0) -> tuple[float, float]:
-    """The interval of the share of rows at which something happened, by resampling units.
+    """The interval of the share of rows in which something happened, by resampling units.
 
-    Where it happened in no row or in all of them, each resample is alike and would claim certainty: there it is
-    Wilson's interval (1927) of that many units.
+    If it happened in no row or in every row, all resamples are equal and would claim certainty. The interval is then
+    Wilson's (1927) for that many units.
 
     Args:
         happened: bool of shape (n_rows,).
-        units: of shape (n_rows,), what rows belong together.
-        samples: how many resamples.
-        seed: of the resamples.
+        units: int of shape (n_rows,), the unit of each row.
+        samples: number of resamples.
+        seed: of the random draws.
     """
     _, unit = np.unique(units, return_inverse=True)
     rows, hits = np.bincount(unit), np.bincount(unit, weights=happened)
@@ -122,7 +134,7 @@ def rate_interval(happened: np.ndarray, units: np.ndarray, samples: int, seed: i
 
 
 def with_intervals(metrics: dict[str, float], resamples: dict[str, np.ndarray]) -> dict[str, float]:
-    """The metrics and, beside each that was resampled, NAME_low and NAME_high."""
+    """The metrics, with NAME_low and NAME_high beside each metric NAME that was resampled."""
     bounds = {name: interval(values) for name, values in resamples.items() if name in metrics}
     low = {f"{name}_low": pair[0] for name, pair in bounds.items() if pair}
     high = {f"{name}_high": pair[1] for name, pair in bounds.items() if pair}

@@ -1,4 +1,4 @@
-"""The classifiers that are compared: by the score of the next token, by the answer written out, and by the baseline."""
+"""The systems that are compared: the model by its score or by its written answer, the base model, and the baseline."""
 
 import time
 from collections.abc import Callable
@@ -12,6 +12,7 @@ from stages.artifacts import read_csv
 from stages.errors import UserError
 from stages.evaluate.generate import generate_verdicts
 from stages.metrics import (
+    ThresholdRule,
     calibrated,
     choose_threshold,
     decision_metrics,
@@ -20,7 +21,7 @@ from stages.metrics import (
     score_metrics,
 )
 from stages.model.scoring import label_scores, require_finite
-from stages.params import Evaluate, Select
+from stages.params import Evaluate
 from stages.text.example import Example
 from stages.text.prompt import Prompt
 
@@ -29,12 +30,13 @@ NO_ALARM = 2.0  # a threshold that no probability reaches
 
 @dataclass(frozen=True)
 class Predictions:
-    """One classifier's output on a set, rows in order.
+    """The output of one system on a set, with rows in order.
 
-    y_score: float of shape (n,), the calibrated probability of fraud; of written answers 1 or 0, NaN where none could
-    be read. log_odds: of fraud, as scored, by which texts are ranked; None for written answers, which don't order them.
-    seconds: that scoring took; None where it was done elsewhere. truncated: how many texts were cut; None where it is
-    not known.
+    y_score: float of shape (n_rows,), the calibrated probability of fraud. A written answer is 1 or 0, and NaN if it
+    could not be read. threshold: a text is called fraud when its y_score is at or above it. log_odds: float of shape
+    (n_rows,), the log-odds of fraud as scored, which rank the texts; None for written answers, which don't rank them.
+    seconds: duration of the scoring, None if it was done elsewhere. truncated: how many texts were cut, None if
+    unknown.
     """
 
     y_score: np.ndarray
@@ -45,20 +47,21 @@ class Predictions:
 
     @property
     def y_pred(self) -> np.ndarray:
-        """Bool of shape (n,); an answer that could not be read is no alarm."""
+        """Bool of shape (n_rows,). An answer that could not be read is no alarm."""
         return self.y_score >= self.threshold
 
     @property
     def written(self) -> bool:
+        """Whether these are written answers, without scores."""
         return self.log_odds is None
 
     @property
     def uncalibrated(self) -> np.ndarray:
-        """The probability at temperature 1."""
+        """The probability at temperature 1, float of shape (n_rows,)."""
         return calibrated(self.log_odds, 1)
 
     def metrics(self, y_true: np.ndarray) -> dict[str, float]:
-        """Metrics over all rows; *_before: without the temperature."""
+        """All metrics. Those named *_before are without the temperature."""
         speed = {"samples_per_second": len(y_true) / self.seconds} if self.seconds else {}
         if self.written:
             return {**self.decisions(y_true), **speed}
@@ -66,12 +69,12 @@ class Predictions:
         return {**score_metrics(y_true, self.y_score, self.threshold, self.log_odds), **before, **speed}
 
     def decisions(self, y_true: np.ndarray) -> dict[str, float]:
-        """Metrics of the decisions alone. Of written answers, how many could not be read."""
+        """Metrics of the decisions alone, and how many written answers could not be read."""
         unparsable = {"unparsable": int(np.isnan(self.y_score).sum())} if self.written else {}
         return {**decision_metrics(y_true, self.y_pred), **unparsable}
 
     def rows(self, keep: np.ndarray) -> "Predictions":
-        """The same classifier on some of the rows, a mask."""
+        """The predictions for some of the rows. keep: bool of shape (n_rows,), or row numbers."""
         return Predictions(self.y_score[keep], self.threshold, None if self.written else self.log_odds[keep])
 
 
@@ -81,7 +84,15 @@ Predictor = Callable[[str, list[Example]], Predictions]  # name of a set, its ro
 def scoring_predictor(
     model: PeftModel, prompt: Prompt, params: Evaluate, temperature: float, threshold: float
 ) -> Predictor:
-    """One forward pass a text."""
+    """Scores texts by one forward pass each.
+
+    Args:
+        model: base model with adapter.
+        prompt: as in training.
+        params: the section `evaluate` of params.yaml.
+        temperature: divides the log-odds to calibrate them.
+        threshold: of the calibrated probability.
+    """
 
     def predict(name: str, examples: list[Example]) -> Predictions:
         start = time.perf_counter()
@@ -94,24 +105,40 @@ def scoring_predictor(
 
 
 def zero_shot_predictor(
-    model: PeftModel, prompt: Prompt, params: Evaluate, valid: list[Example], rule: Select
+    model: PeftModel, prompt: Prompt, params: Evaluate, valid: list[Example], rule: ThresholdRule
 ) -> Predictor:
-    """The base model with the same prompt; temperature and threshold are chosen on valid as the model's were."""
+    """Scores texts by the base model without the adapter. Temperature and threshold are chosen on valid.
+
+    Args:
+        model: base model with adapter.
+        prompt: as in training.
+        params: the section `evaluate` of params.yaml.
+        valid: the rows of valid.
+        rule: how the model's threshold was chosen.
+    """
     texts = [row.input for row in valid]
     with model.disable_adapter():
         scores = label_scores(model, prompt, texts, params.max_tokens_per_batch, "valid, zero-shot")
     require_finite(scores.log_odds, [f"valid, zero-shot: {row.source}" for row in valid])
-    decide = scoring_predictor(model, prompt, params, *on_valid(valid, scores.log_odds, rule))
+    temperature, threshold = calibrate_on_valid(valid, scores.log_odds, rule)
+    score = scoring_predictor(model, prompt, params, temperature, threshold)
 
     def predict(name: str, examples: list[Example]) -> Predictions:
         with model.disable_adapter():
-            return decide(f"{name}, zero-shot", examples)
+            return score(f"{name}, zero-shot", examples)
 
     return predict
 
 
 def generation_predictor(model: PeftModel, prompt: Prompt, params: Evaluate, adapter: bool) -> Predictor:
-    """The answer written out and parsed; it has no score, and so no threshold to choose. adapter: or the base model."""
+    """Lets the model write its answer and parses it. An answer has no score, and so no threshold to choose.
+
+    Args:
+        model: base model with adapter.
+        prompt: as in training.
+        params: the section `evaluate` of params.yaml.
+        adapter: whether the adapter is used; False is the base model alone.
+    """
 
     def predict(name: str, examples: list[Example]) -> Predictions:
         start = time.perf_counter()
@@ -130,13 +157,13 @@ def generation_predictor(model: PeftModel, prompt: Prompt, params: Evaluate, ada
     return predict
 
 
-def baseline_predictor(folder: Path, valid: list[Example], rule: Select) -> Predictor:
-    """The TF-IDF baseline that the prepare stage fitted, by the log-odds that it wrote for each set."""
+def baseline_predictor(folder: Path, valid: list[Example], rule: ThresholdRule) -> Predictor:
+    """The TF-IDF baseline, by the log-odds that stage prepare wrote to `folder` for each set."""
 
     def read(name: str) -> np.ndarray:
         return np.array([float(row["log_odds"]) for row in read_csv(folder / f"{name}.csv")])
 
-    temperature, threshold = on_valid(valid, read("valid"), rule)
+    temperature, threshold = calibrate_on_valid(valid, read("valid"), rule)
     return lambda name, examples: scored(read(name), temperature, threshold)
 
 
@@ -147,18 +174,20 @@ def scored(
     seconds: float | None = None,
     truncated: int | None = None,
 ) -> Predictions:
-    """A system by its scores of a set.
+    """The predictions that follow from scores.
 
     Args:
-        log_odds: of fraud, shape (n,).
-        temperature: divides them, for probabilities.
-        threshold, seconds, truncated: as in Predictions.
+        log_odds: of fraud, float of shape (n_rows,).
+        temperature: divides the log-odds to calibrate them.
+        threshold: of the calibrated probability.
+        seconds: duration of the scoring.
+        truncated: how many texts were cut.
     """
     return Predictions(calibrated(log_odds, temperature), threshold, log_odds, seconds, truncated)
 
 
-def on_valid(valid: list[Example], log_odds: np.ndarray, rule: Select) -> tuple[float, float]:
-    """Temperature and threshold of a system to compare with; one that can't keep the rule's promise raises no alarm."""
+def calibrate_on_valid(valid: list[Example], log_odds: np.ndarray, rule: ThresholdRule) -> tuple[float, float]:
+    """Temperature and threshold of a system. If no threshold keeps the rule's promise, the system raises no alarm."""
     y_true = np.array([row.label for row in valid])
     temperature = fit_temperature(y_true, log_odds)
     try:

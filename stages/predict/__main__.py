@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from stages.command import run
-from stages.data.jsonl import STANDARD_INPUT
+from stages.data.lines import STANDARD_INPUT
 from stages.distributed import is_main_process
 from stages.errors import UserError
 from stages.predict.classify import classify

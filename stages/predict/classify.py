@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from stages.classifier.trained import load_selected
 from stages.code import ROOT, imported_files
-from stages.data.jsonl import DataError, name_of
+from stages.data.lines import DataError, input_name
 from stages.distributed import broadcast, rank, world_size
 from stages.model.device import environment, pick_device
 from stages.model.lora import merge_unquantized
@@ -74,7 +74,7 @@ def classify(path: Path, out: Output | None, total: int | None, max_tokens_per_b
                 progress.update(done.rows)
     if out:
         finish(path, out, counts, total)
-        report_truncated("predict", name_of(path), counts.cut, counts.rows, prompt.truncation_side)
+        report_truncated("predict", input_name(path), counts.cut, counts.rows, prompt.truncation_side)
 
 
 def finish(path: Path, out: Output, counts: Counts, total: int | None) -> None:
@@ -117,7 +117,7 @@ def write_window(out: Output, window: Window, probability: np.ndarray, threshold
 
 def sources(path: Path, window: Window | None, rows: int) -> list[str]:
     """Where each row of a window stands; all processes but the first don't know the line."""
-    return [f"{name_of(path)}, line {number}" for number in window.numbers] if window else [name_of(path)] * rows
+    return [f"{input_name(path)}, line {number}" for number in window.numbers] if window else [input_name(path)] * rows
 
 
 def settings(max_tokens_per_batch: int) -> dict[str, str]:

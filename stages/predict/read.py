@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from stages.data.jsonl import STANDARD_INPUT, DataError, input_text, lines, name_of, parse_object, require_encodable
+from stages.data.jsonl import parse_json_object
+from stages.data.lines import STANDARD_INPUT, DataError, input_name, read_lines
+from stages.data.values import input_text, require_encodable
 from stages.model.scoring import WINDOW
 
 SHOWN = 10
@@ -35,7 +37,7 @@ class Row:
 
 def parse_row(line: bytes) -> Row:
     """The row of a line. Raises ValueError with the reason why it can't be judged."""
-    row = parse_object(line)
+    row = parse_json_object(line)
     text = input_text(row)
     if b"\\u" in line:  # the only way to a surrogate, which other tools can't read
         require_encodable(json.dumps(row, ensure_ascii=False))
@@ -70,7 +72,7 @@ def count_rows(path: Path) -> int:
     """How many rows a file holds. Raises DataError that lists the first rows that can't be judged."""
     good, bad = 0, 0
     shown = []
-    for number, line in lines(path):
+    for number, line in read_lines(path):
         try:
             parse_row(line)
             good += 1
@@ -91,12 +93,12 @@ def is_stream(path: Path) -> bool:
 
 
 def empty(path: Path) -> DataError:
-    return DataError(f"{name_of(path)} is empty; expected JSON Lines with the key input")
+    return DataError(f"{input_name(path)} is empty; expected JSON Lines with the key input")
 
 
 def windows(path: Path) -> Iterator[Lines]:
     """The lines that aren't blank, WINDOW at a time: a window is scored by itself, and so a run can resume at any."""
-    rest = lines(path)
+    rest = read_lines(path)
     while window := list(islice(rest, WINDOW)):
         yield window
 
@@ -109,8 +111,8 @@ def parse_window(path: Path, window: Lines) -> list[Row]:
             rows.append(parse_row(line))
         except ValueError as error:
             raise DataError(
-                f"{name_of(path)}, line {number}: {error}. The rows from line {window[0][0]} on were not scored: fix "
-                "the line and run the command again"
+                f"{input_name(path)}, line {number}: {error}. The rows from line {window[0][0]} on were not scored: "
+                "fix the line and run the command again"
             ) from None
     return rows
 

@@ -1,4 +1,4 @@
-"""What a language model has to beat: character n-grams and a linear classifier, tuned as carefully."""
+"""The baseline that a language model has to beat: character n-grams and a linear classifier, carefully tuned."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +10,7 @@ from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
 from sklearn.pipeline import Pipeline, make_pipeline
 
 from stages.artifacts import write_csv
+from stages.metrics import BEST_F1, calibrated, choose_threshold, score_metrics
 from stages.text.example import Example
 
 FOLDS = 3
@@ -17,10 +18,11 @@ GRID = {"tfidfvectorizer__ngram_range": [(1, 2), (1, 3)], "logisticregression__C
 
 
 def fit_baseline(train: list[Example], seed: int) -> tuple[Pipeline, dict[str, float]]:
-    """TF-IDF of character n-grams with logistic regression; needs no words, so it reads Chinese as it stands.
+    """TF-IDF of character n-grams with logistic regression. It needs no words, so it reads Chinese as it is.
 
-    n-gram length and C have the highest average precision over folds of train that keep units whole. Returns the
-    baseline, fitted on all of train, and what was chosen. Too few units for folds: the middle of the grid.
+    n-gram length and C are those with the highest average precision over folds of train that keep units whole. With
+    too few units for folds they are the middle of the grid. Returns the baseline, fitted on all of train, and the
+    choices.
     """
     texts, labels = [example.input for example in train], np.array([example.label for example in train])
     units = np.array([example.unit for example in train])
@@ -42,8 +44,15 @@ def fit_baseline(train: list[Example], seed: int) -> tuple[Pipeline, dict[str, f
 
 
 def log_odds(baseline: Pipeline, examples: Sequence[Example]) -> np.ndarray:
-    """Of fraud, float of shape (n_rows,)."""
+    """The log-odds of fraud, float of shape (n_rows,)."""
     return baseline.decision_function([example.input for example in examples])
+
+
+def baseline_metrics(baseline: Pipeline, examples: Sequence[Example]) -> dict[str, float]:
+    """Metrics on some rows, at the threshold that has the highest F1 there."""
+    labels = [example.label for example in examples]
+    probability = calibrated(log_odds(baseline, examples), 1)
+    return score_metrics(labels, probability, choose_threshold(labels, probability, BEST_F1))
 
 
 def write_log_odds(path: Path, values: np.ndarray) -> None:

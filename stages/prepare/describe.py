@@ -1,4 +1,4 @@
-"""What the sets hold, for metrics/data.json."""
+"""The content of the sets, for metrics/data.json and the plots."""
 
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -9,7 +9,9 @@ from sklearn.metrics import f1_score
 from tokenizers import Tokenizer
 
 from stages.errors import UserError
+from stages.params import Params
 from stages.prepare.leaks import KINDS, Leak, Sets
+from stages.prepare.read import Rows
 from stages.prepare.shortcuts import Shortcut
 from stages.prepare.similar import normalize
 from stages.text.example import Example
@@ -18,10 +20,18 @@ LENGTH_BINS = 40
 SPLITS = ("train", "valid", "test")
 
 
+def describe_inputs(raw: Rows, chosen: Params) -> dict[str, Any]:
+    """The data set, how many of its rows were rejected, and its files that were left out, each with the reason."""
+    described = {"dataset": chosen.dataset_name, "speakers_removed": chosen.removes_speakers}
+    return described | {"rejected": len(raw.rejected)} | ({"left_out": raw.left_out} if raw.left_out else {})
+
+
 def describe(sets: Sets, tokenizer_file: Path, max_length: int) -> dict[str, Any]:
-    """Rows, classes and lengths a set; texts of more than `max_length` tokens are counted, since they will be cut."""
+    """Rows, classes and lengths of each set. Texts of more than `max_length` tokens are counted: they will be cut."""
     if not tokenizer_file.is_file():
-        raise UserError(f"{tokenizer_file} is missing, by which lengths are counted: run `dvc repro fetch` first")
+        raise UserError(
+            f"{tokenizer_file} is missing; expected the tokenizer that counts lengths: run `dvc repro fetch` first"
+        )
     tokenizer = Tokenizer.from_file(str(tokenizer_file))
     return {name: describe_set(examples, tokenizer, max_length) for name, examples in sets.items()}
 
@@ -37,7 +47,7 @@ def describe_set(examples: list[Example], tokenizer: Tokenizer, max_length: int)
         "groups": len({example.group for example in examples if example.group}),
         "units": len({example.unit for example in examples}),
         "duplicates": len(texts) - len(set(map(normalize, texts))),
-        "conflicting_labels": conflicting(examples),
+        "conflicting_labels": count_conflicting(examples),
         "characters_mean": float(np.mean([len(text) for text in texts])),
         "tokens": {
             "mean": float(tokens.mean()),
@@ -49,40 +59,43 @@ def describe_set(examples: list[Example], tokenizer: Tokenizer, max_length: int)
     }
 
 
-def conflicting(examples: list[Example]) -> int:
-    """How many texts stand with both labels."""
+def count_conflicting(examples: list[Example]) -> int:
+    """How many texts appear with both labels."""
     labels = {(normalize(example.input), example.label) for example in examples}
     return sum(count > 1 for count in Counter(text for text, _ in labels).values())
 
 
-def nested(by_set: dict[str, Any]) -> dict[str, Any]:
-    """Further sets in a section of their own, where the user's names can't be taken for other keys."""
+def nest_further(by_set: dict[str, Any]) -> dict[str, Any]:
+    """Moves further sets to a section of their own, so that a user's names can't collide with other keys."""
     further = {name: value for name, value in by_set.items() if name not in SPLITS}
     return {name: by_set[name] for name in by_set.keys() - further.keys()} | {"further": further}
 
 
 def describe_leaks(sets: Sets, leaks: list[Leak]) -> dict[str, dict[str, int]]:
-    """Of each set its rows that stand in train (and, of test and further sets, in valid), a kind. A row may count under
-    several kinds; clean: rows under none."""
+    """How many rows of each set leak from train, by kind; for test and further sets also from valid.
+
+    A row may count under several kinds. clean: rows under none.
+    """
     rows: dict[tuple[str, str, str], set[str]] = defaultdict(set)
     for leak in leaks:
         rows[leak.set, leak.other_set, leak.kind].add(leak.source)
-    report = {}
+    leakage = {}
     for name in sets.keys() - {"train"}:
-        report[name] = {kind: len(rows[name, "train", kind]) for kind in KINDS}
+        leakage[name] = {kind: len(rows[name, "train", kind]) for kind in KINDS}
         if name != "valid":
-            report[name] |= {f"{kind}_in_valid": len(rows[name, "valid", kind]) for kind in KINDS}
-        report[name]["clean"] = sum(not example.leak for example in sets[name])
-    return report
+            leakage[name] |= {f"{kind}_in_valid": len(rows[name, "valid", kind]) for kind in KINDS}
+        leakage[name]["clean"] = sum(not example.leak for example in sets[name])
+    return leakage
 
 
 def count_leaks(leakage: dict[str, dict[str, int]]) -> dict[str, int]:
-    """Rows of valid and test together that stand in train, a kind."""
+    """How many rows of valid and test together leak from train, by kind."""
     return {kind: leakage["valid"][kind] + leakage["test"][kind] for kind in KINDS}
 
 
-def describe_shortcuts(shortcuts: list[Shortcut], labels: list[bool]) -> dict[str, Any]:
-    """The strongest single feature on valid, and how far of the way from "always fraud" to a perfect F1 it goes."""
+def describe_shortcuts(shortcuts: list[Shortcut], valid: list[Example]) -> dict[str, Any]:
+    """The strongest single feature on valid, and how far its F1 is on the way from "always fraud" to 1."""
+    labels = [example.label for example in valid]
     always = float(f1_score(labels, np.ones(len(labels)), zero_division=0))
     if not shortcuts:
         return {"always_fraud_f1": always}
@@ -91,7 +104,7 @@ def describe_shortcuts(shortcuts: list[Shortcut], labels: list[bool]) -> dict[st
 
 
 def length_rows(sets: Sets) -> list[dict[str, Any]]:
-    """How many texts of each class have how many characters, all sets together; the last bin holds all longer ones."""
+    """How many texts of each class have how many characters, over all sets. The last bin holds all longer texts."""
     examples = [example for rows in sets.values() for example in rows]
     longest = float(np.percentile([len(example.input) for example in examples], 99))
     edges = np.linspace(0, longest, LENGTH_BINS + 1)[:-1].astype(int)
@@ -105,7 +118,7 @@ def length_rows(sets: Sets) -> list[dict[str, Any]]:
 
 
 def leak_rows(leakage: dict[str, dict[str, int]]) -> list[dict[str, Any]]:
-    """Rows that leak, a set, kind and set where they stand."""
+    """How many rows leak, by set, kind and the set where they appear."""
     rows = []
     for name, counts in sorted(leakage.items()):
         for kind, count in counts.items():

@@ -1,34 +1,20 @@
-"""Raw JSON Lines to examples; a row that can't be one is set aside with file, line and reason."""
+"""Raw JSON Lines to examples. A row that can't be used is rejected with file, line and reason."""
 
 import json
-import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from stages.artifacts import replacing
-from stages.data.jsonl import (
-    DataError,
-    input_text,
-    is_visible,
-    lines,
-    parse_object,
-    require_encodable,
-    required,
-    shorten,
-)
+from stages.data.jsonl import read_jsonl
+from stages.data.lines import DataError
+from stages.data.row import Row
+from stages.data.values import identifier, input_text, optional_text, parse_label, required
 from stages.text.example import Example
 
-LABELS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
-# What pandas and Excel write where a value is missing or could not be computed.
-MISSING = {"nan", "NaN", "NaT", "None", "<NA>", "null", "NULL", "N/A", "undefined"}
-MISSING |= {"#N/A", "#REF!", "#NAME?", "#VALUE!", "#DIV/0!", "#NUM!", "#NULL!"}
-SHORTENED = re.compile(r"\d([.,]\d+)?[Ee]\+\d+")  # Excel's 1.38E+10, in which different long numbers look the same
-EXACT = 2**53  # whole numbers below it are exact in a float
 SHOWN = 10
-# The start of a reason, and what to do where it is that of a whole file.
+# What to do if no row of a file can be used, by the start of the first reason.
 ADVICE = {
     "no UTF-8": "Convert the file to UTF-8 (of GBK: `iconv -f gbk -t utf-8 old > new`).",
     "no JSON": (
@@ -41,7 +27,7 @@ ADVICE = {
 
 @dataclass(frozen=True)
 class Rejected:
-    """A row that was set aside; `row` is its text, so that it can be mended and put back."""
+    """A row that can't be used. `row` is its text, so that it can be corrected and put back."""
 
     file: str
     line: int
@@ -51,9 +37,9 @@ class Rejected:
 
 @dataclass
 class Rows:
-    """What raw files held.
+    """The content of raw files.
 
-    used: of each file, how many rows became examples or parts of them. left_out: files of a folder that were not read,
+    used: how many rows of each file became examples or parts of them. left_out: files of a folder that were not read,
     each with the reason. doubts: what may be wrong with rows that were used, a sentence each.
     """
 
@@ -69,6 +55,7 @@ class Rows:
         return self.used.total() + len(self.rejected)
 
     def add(self, other: "Rows") -> None:
+        """Appends the rows of another file."""
         self.examples += other.examples
         self.rejected += other.rejected
         self.used += other.used
@@ -84,71 +71,37 @@ def together(parts: Iterable[Rows]) -> Rows:
     return whole
 
 
-def read_rows(path: Path, name: str | None = None) -> Rows:
-    """Reads one object a line: `input` and `label`, optionally `group` and `category`; other keys are ignored.
+def read_labelled(path: Path, name: str | None = None) -> Rows:
+    """Reads one object a line: `input` and `label`, optionally `group` and `category`. Other keys are ignored.
 
-    name: of the file in each example's source; None: the file's own.
+    name: the file's name in the source of each example; None takes its own.
     Raises DataError if the file is missing, damaged or empty.
     """
     rows = Rows()
-    for number, line in lines(path):
+    for row in read_jsonl(path):
         try:
-            rows.examples.append(parse(line, f"{name or path.name}:{number}"))
+            rows.examples.append(to_example(row, name or path.name))
         except ValueError as error:
-            text = line.decode("utf-8", errors="backslashreplace")
-            rows.rejected.append(Rejected(str(path), number, str(error), text))
+            rows.rejected.append(Rejected(str(path), row.line, str(error), row.raw))
     rows.used[str(path)] = len(rows.examples)
     alone = sum(not example.group for example in rows.examples)
     if 0 < alone < len(rows.examples):
         rows.doubts.append(
             f"{alone} of {len(rows.examples)} rows of {path} have no group: if they belong to cases (merged cells?), "
-            "rows of one case may part between splits"
+            "rows of one case may end up in different splits"
         )
     if not rows.total:
         raise DataError(f"{path} has no rows; expected JSON Lines with the keys input and label")
     return rows
 
 
-def parse(line: bytes, source: str) -> Example:
-    """An example from one line. Raises ValueError with the reason why it is none."""
-    row = parse_object(line)
-    text = input_text(row)
-    label = parse_label(required(row, "label"))
-    return Example(text, label, identifier(row, "group"), optional(row, "category"), source)
-
-
-def optional(row: dict[str, Any], key: str) -> str:
-    """A text or whole number as a text without blanks around it, 3.0 as 3; empty where it is missing."""
-    value = row.get(key)
-    if value is None:
-        return ""
-    if isinstance(value, float) and value.is_integer():  # pandas writes whole numbers so where others are missing
-        if abs(value) >= EXACT:
-            raise ValueError(f"{key} is {value}, too large to be exact in this form; write it as a text")
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, str | int):
-        raise ValueError(f"{key} is {shorten(value)}; expected a text or a whole number")
-    require_encodable(str(value))
-    text = str(value).strip()
-    return text if is_visible(text) else ""
-
-
-def identifier(row: dict[str, Any], key: str) -> str:
-    """The name of what the row belongs to. Raises ValueError for what different names become in an export."""
-    name = optional(row, key)
-    if name in MISSING:
-        raise ValueError(f"{key} is {name!r}, which programs write for a missing value; expected a name")
-    if SHORTENED.fullmatch(name):
-        raise ValueError(f"{key} is {name!r}, a number that a spreadsheet shortened; format the column as text")
-    return name
-
-
-def parse_label(value: Any, key: str = "label") -> bool:
-    """True or false, 1 or 0, 1.0 or 0.0, as such or as a text in any case."""
-    word = str(value).strip().lower() if isinstance(value, str | int | float) else None
-    if word not in LABELS:
-        raise ValueError(f"{key} is {shorten(value)}; expected true or false, 1 or 0")
-    return LABELS[word]
+def to_example(row: Row, file: str) -> Example:
+    """The example in a row. Raises ValueError with the reason if there is none."""
+    values = row.require_values()
+    text = input_text(values)
+    label = parse_label(required(values, "label"))
+    group, category = identifier(values, "group"), optional_text(values, "category")
+    return Example(text, label, group, category, f"{file}:{row.line}")
 
 
 def write_rejected(path: Path, rejected: list[Rejected]) -> None:
@@ -158,20 +111,20 @@ def write_rejected(path: Path, rejected: list[Rejected]) -> None:
 
 
 def limit_rejected(rows: Rows, max_fraction: float) -> None:
-    """Raises DataError if more than `max_fraction` of all rows are rejected, or all rows of a file; lists the first."""
+    """Raises DataError if more than `max_fraction` of all rows, or all rows of one file, are rejected."""
     for file, count in Counter(row.file for row in rows.rejected).items():
         if not rows.used[file]:
             own = [row for row in rows.rejected if row.file == file]
             advice = next((text for start, text in ADVICE.items() if own[0].reason.startswith(start)), "")
-            raise DataError(f"none of the {count} rows of {file} can be used; {listed(own)}\n{advice}".strip())
+            raise DataError(f"none of the {count} rows of {file} can be used; {list_first(own)}\n{advice}".strip())
     if len(rows.rejected) > max_fraction * rows.total:
         raise DataError(
             f"{len(rows.rejected)} of {rows.total} rows can't be used, more than prepare.max_rejected_fraction = "
-            f"{max_fraction}; {listed(rows.rejected)}\nCorrect the rows (all: data/processed/rejected.jsonl), or raise "
-            "the limit."
+            f"{max_fraction}; {list_first(rows.rejected)}\nCorrect the rows (all: data/processed/rejected.jsonl), or "
+            "raise the limit."
         )
 
 
-def listed(rejected: list[Rejected]) -> str:
+def list_first(rejected: list[Rejected]) -> str:
     shown = "\n".join(f"  {row.file}:{row.line}: {row.reason}" for row in rejected[:SHOWN])
     return f"the first {min(SHOWN, len(rejected))}:\n{shown}"

@@ -1,4 +1,4 @@
-"""Surface features that alone predict the label: where one does, a high score says nothing about fraud."""
+"""Surface features that predict the label on their own. If one does, a high score says nothing about fraud."""
 
 import re
 from collections import Counter
@@ -12,8 +12,8 @@ from stages.data.speakers import SPEAKER
 from stages.text.example import Example
 
 SHOWN = 10
-FREQUENT = 0.01  # share of train from which a value counts as a feature
-VALUES = 40  # most such values a family
+FREQUENT = 0.01  # the smallest share of train at which a value counts as a feature
+VALUES = 40  # the largest number of such values in a family
 FIRST_TOKEN = re.compile(r"[^\W\d_]+")
 PLACEHOLDER = re.compile(r"[xX*＊]{2,}|[<\[【{][^>\]】}\n]{1,12}[>\]】}]")
 URL = re.compile(r"https?:|www\.|\.(com|cn|net|top|vip)\b", re.IGNORECASE)
@@ -22,8 +22,11 @@ PUNCTUATION = "，。！？、；：“”‘’（）《》【】…—~,.!?;:'
 
 @dataclass(frozen=True)
 class Shortcut:
-    """A rule of one feature, its direction learned on train. fraud_if: "present" or "absent"; f1 and mutual_information
-    (nats, of feature and label) on valid; share: of valid's rows that have the feature."""
+    """A rule of one feature, with its direction learned on train.
+
+    fraud_if: "present" or "absent". f1: on valid. mutual_information: of feature and label on valid, in nats. share:
+    of the rows of valid that have the feature.
+    """
 
     feature: str
     fraud_if: str
@@ -33,9 +36,9 @@ class Shortcut:
 
 
 def find_shortcuts(train: list[Example], valid: list[Example]) -> list[Shortcut]:
-    """The strongest single features by F1 on valid, the best first."""
+    """The single features with the highest F1 on valid, the best first."""
     y_train, y_valid = (np.array([example.label for example in rows]) for rows in (train, valid))
-    found: dict[bytes, Shortcut] = {}  # by the rows of valid that have the feature: equal features are one
+    found: dict[bytes, Shortcut] = {}  # by the rows of valid that have the feature, so equal features count once
     for name, has in features(train):
         on_train, on_valid = (np.array([has(example.input) for example in rows]) for rows in (train, valid))
         if on_train.all() or not on_train.any():
@@ -50,7 +53,7 @@ def find_shortcuts(train: list[Example], valid: list[Example]) -> list[Shortcut]
 
 
 def features(train: list[Example]) -> Iterator[tuple[str, Callable[[str], bool]]]:
-    """Name and test of each feature; which values count is read off train."""
+    """Yields name and test of each feature. The values that count are those frequent in train."""
     for value in frequent(first_token(example.input) for example in train):
         yield f"first token {value}", lambda text, value=value: first_token(text) == value
     yield "speaker tags", lambda text: SPEAKER.search(text) is not None
@@ -70,29 +73,30 @@ def features(train: list[Example]) -> Iterator[tuple[str, Callable[[str], bool]]
 
 
 def frequent(values: Iterator[str]) -> list[str]:
-    """The commonest values, those of at least a FREQUENT share of all that came."""
+    """The commonest values, each at least a FREQUENT share of all values."""
     counts = Counter(values)
     least = FREQUENT * counts.total()
     return [value for value, count in counts.most_common(VALUES) if value and count >= least]
 
 
 def first_token(text: str) -> str:
-    """The first run of letters or Chinese characters, at most eight: of 发言人3: it is 发言人."""
+    """The first run of letters or Chinese characters, at most eight: 发言人 in 发言人3."""
     match = FIRST_TOKEN.search(text)
     return match.group()[:8] if match else ""
 
 
 def speaker_words(text: str) -> list[str]:
-    """The names in front of lines, without their numbers, and the first two and three characters of each (受害者王伟
-    begins with 受害者); the longest first."""
+    """The names in front of lines, without numbers, and the first two and three characters of each; the longest first.
+
+    The first characters often hold the role: 受害者王伟 begins with 受害者.
+    """
     names = {re.sub(r"[\s:：\d]+", "", name) for name in SPEAKER.findall(text)}
     words = names | {name[:size] for name in names for size in (2, 3)}
     return sorted(words - {""}, key=lambda word: (-len(word), word))
 
 
 def category_words(train: list[Example]) -> list[str]:
-    """Two-character pieces of the categories' names, such as 贷款 of 网络贷款诈骗, that stand in texts of train."""
-    pieces = {e.category[i : i + 2] for e in train for i in range(len(e.category) - 1)}
-    pieces = {piece for piece in pieces if piece.isalpha()}
-    counts = {piece: sum(piece in example.input for example in train) for piece in sorted(pieces)}
+    """Two characters of the name of a category, such as 贷款 of 网络贷款诈骗, that appear in texts of train."""
+    pairs = {e.category[i : i + 2] for e in train for i in range(len(e.category) - 1)}
+    counts = {pair: sum(pair in example.input for example in train) for pair in sorted(filter(str.isalpha, pairs))}
     return sorted((p for p, n in counts.items() if n >= FREQUENT * len(train)), key=lambda p: -counts[p])[:VALUES]

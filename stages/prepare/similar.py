@@ -1,10 +1,10 @@
-"""Texts that are alike: equal, near duplicates, or one contained in the other. Exact: no pair is missed.
+"""Similar texts: equal, near duplicates, or one contained in the other. The search is exact: no pair is missed.
 
 A text is compared as the set of its shingles, runs of SHINGLE characters, after normalization. Two texts are near
-duplicates when the Jaccard index of their sets is high; one is contained in the other when most of its own shingles
-stand there. Both are found by prefix filtering (Chaudhuri et al. 2006, doi:10.1109/ICDE.2006.9): a text that shares a
-fraction t of its n shingles with another shares one of its n - ceil(t n) + 1 rarest, so only texts with a rare
-shingle in common are compared. No sketch (MinHash) is needed, and nothing is left to chance.
+duplicates when the Jaccard index of their sets is high. One is contained in the other when most of its own shingles
+appear there. Both are found by prefix filtering (Chaudhuri et al. 2006, doi:10.1109/ICDE.2006.9). A text that shares a
+fraction t of its n shingles with another shares one of its n - ceil(t n) + 1 rarest, so only texts with a rare shingle
+in common are compared. No sketch (MinHash) is needed, and nothing is left to chance.
 """
 
 import re
@@ -23,17 +23,18 @@ PAIRS_AT_ONCE = 200_000
 
 
 def normalize(text: str) -> str:
-    """The text as it is compared: NFKC, no white space, case folded. (Width, line ends and layout tell nothing.)"""
+    """The text as it is compared: NFKC, without white space, case folded. Width and layout carry no meaning."""
     return re.sub(r"\s+", "", unicodedata.normalize("NFKC", text)).casefold()
 
 
 @dataclass(frozen=True)
 class SimilarPairs:
-    """What is alike among texts.
+    """The pairs of similar texts.
 
-    text: int of shape (n_texts,), equal where normalized texts are. one, other: of shape (n_pairs,), numbers of
-    such texts, one != other; containment: share of one's shingles that stand in other; jaccard: of both. A pair stands
-    once in each direction whose containment reaches the bound.
+    text: int of shape (n_texts,), a number of each normalized text, the same for equal ones. one, other: int of shape
+    (n_pairs,), two different such numbers. containment: float of shape (n_pairs,), the share of one's shingles that
+    appear in other. jaccard: float of shape (n_pairs,), the Jaccard index of both. A pair is listed in each direction
+    whose containment reaches the bound.
     """
 
     text: np.ndarray
@@ -43,17 +44,22 @@ class SimilarPairs:
     jaccard: np.ndarray
 
     def of(self, rows: np.ndarray) -> "SimilarPairs":
-        """What is alike among some of the texts alone, a mask."""
+        """The pairs among some of the texts, bool of shape (n_texts,)."""
         text = self.text[rows]
         pairs = np.isin(self.one, text) & np.isin(self.other, text)
         return SimilarPairs(text, self.one[pairs], self.other[pairs], self.containment[pairs], self.jaccard[pairs])
 
 
-def find_alike(texts: Sequence[str], near: float, contained: float, contained_characters: int) -> SimilarPairs:
+def find_similar(texts: Sequence[str], near: float, contained: float, contained_characters: int) -> SimilarPairs:
     """All pairs with a Jaccard index of at least `near` or a containment of at least `contained`.
 
-    Containment counts only for texts of `contained_characters` or more: "好的，谢谢" says nothing about its source.
     Texts shorter than a shingle are compared as a whole only.
+
+    Args:
+        texts: n_texts texts.
+        near: lowest Jaccard index of near duplicates, between 0 and 1.
+        contained: lowest share of a text's shingles that appear in the other, between 0 and 1.
+        contained_characters: shortest text whose containment counts: "好的，谢谢" says nothing about its source.
     """
     numbers: dict[str, int] = {}
     text = np.array([numbers.setdefault(normalize(each), len(numbers)) for each in texts], dtype=np.int64)
@@ -66,7 +72,7 @@ def find_alike(texts: Sequence[str], near: float, contained: float, contained_ch
 
 
 def shingles(texts: list[str]) -> sparse.csr_matrix:
-    """Which text has which shingle: 0 or 1 of shape (n_texts, n_shingles), the rarest shingle in the first column."""
+    """Which text has which shingle: 0 or 1, shape (n_texts, n_shingles). The rarest shingle is in the first column."""
     if not any(len(text) >= SHINGLE for text in texts):
         return sparse.csr_matrix((len(texts), 0), dtype=np.float32)
     vectorizer = HashingVectorizer(
@@ -91,7 +97,11 @@ def shingles(texts: list[str]) -> sparse.csr_matrix:
 def pairs_with_containment(
     matrix: sparse.csr_matrix, bound: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Ordered pairs (one, other) of rows with shared >= bound * size[one]; `shared` a pair, `size` a row."""
+    """Ordered pairs of rows that share at least `bound` of the first row's shingles.
+
+    Returns one, other, shared: int of shape (n_pairs,), the rows and their number of common shingles; and size: int of
+    shape (n_texts,), the number of shingles of each row.
+    """
     size = np.diff(matrix.indptr)
     least = np.ceil(bound * size - 1e-9)
     prefix_size = np.where(size > 0, size - least + 1, 0).astype(np.int64)

@@ -16,7 +16,14 @@ from stages.artifacts import read_csv, read_json, write_json
 from stages.classifier.card import model_card
 from stages.classifier.trained import TrainedClassifier, load_classifier, write_classifier
 from stages.command import run
-from stages.metrics import calibrated, choose_threshold, fit_temperature, metrics_at_fraction, score_metrics
+from stages.metrics import (
+    ThresholdRule,
+    calibrated,
+    choose_threshold,
+    fit_temperature,
+    metrics_at_fraction,
+    score_metrics,
+)
 from stages.model.lora import merge_unquantized
 from stages.model.provenance import read_identity, require_whole_base
 from stages.model.scoring import SCORING, label_scores, require_finite
@@ -34,7 +41,8 @@ def main() -> None:
     y_true, log_odds = score_valid(chosen, checkpoint)
     temperature = fit_temperature(y_true, log_odds)
     probability = calibrated(log_odds, temperature)
-    threshold = choose_threshold(y_true, probability, chosen.select)
+    select = dataclasses.asdict(chosen.select)
+    threshold = choose_threshold(y_true, probability, ThresholdRule.from_section(select))
     valid = {"loss": float(best["loss"]), **score_metrics(y_true, probability, threshold, log_odds)}
     promised = metrics_at_fraction(y_true, probability, threshold, chosen.select.fraud_fraction, log_odds)
     selected = TrainedClassifier(
@@ -44,7 +52,7 @@ def main() -> None:
         speakers_removed=chosen.removes_speakers,
         valid=valid,
         promised=promised,
-        select=dataclasses.asdict(chosen.select),
+        select=select,
         method_name=chosen.method_name,
         method=dataclasses.asdict(chosen.method),
         prompt=dataclasses.asdict(chosen.prompt),

@@ -1,1 +1,1 @@
-"""What a text is to this project: the labelled example, the prompt around it, and the batch it travels in."""
+"""The labelled example, the prompt around its text, and the batches that are trained and scored."""

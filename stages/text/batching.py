@@ -1,4 +1,4 @@
-"""Batches: bounded by a token budget, of like lengths, padded on the right."""
+"""Batches of rows of similar length, within a token budget, padded on the right."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -7,22 +7,22 @@ from dataclasses import dataclass
 import torch
 from torch.utils.data import Sampler
 
-# Lengths are rounded up to this, so that few shapes occur and matrix units see aligned rows.
+# Lengths are rounded up to a multiple of this, so that few shapes occur and matrix units get aligned rows.
 LENGTH_MULTIPLE = 8
 IGNORED = -100  # torch's ignore_index
 
 
 def padded(length: int) -> int:
-    """The length that a row of `length` tokens takes in a batch."""
+    """The length in tokens that a row of `length` tokens has in a batch."""
     return -(-length // LENGTH_MULTIPLE) * LENGTH_MULTIPLE
 
 
 class TokenBudgetBatches(Sampler[list[int]]):
     """Yields lists of row numbers whose padded tokens stay within a budget.
 
-    Rows are grouped by padded length (or, with group_by_length false, taken in random order), cut into batches, and the
-    batches shuffled; which rows of a length meet changes with the epoch, how many batches there are does not, as far
-    as lengths are grouped. A row longer than the budget makes a batch of its own.
+    Rows are grouped by padded length, or taken in random order if group_by_length is False. They are cut into batches,
+    and the batches are shuffled. With grouped lengths an epoch changes which rows of a length share a batch, but not
+    the number of batches. A row longer than the budget is a batch by itself.
 
     Args:
         lengths: tokens of each row.
@@ -100,9 +100,9 @@ class Collator:
     """Pads rows of {"input_ids": list of int, "labels": list of K int, "row": int} on the right, to a batch of tensors.
 
     Returns input_ids (B, T), positions (B, K) of the last K tokens of each row, and labels (B, 1 + K): -100, then the
-    tokens that should follow at these positions. (-100 stands first because the Trainer counts a batch's targets as
-    labels[:, 1:], as if the model shifted them.) Rows without labels have K = 1 and get no labels. rows (B,): their
-    numbers, where they have some.
+    tokens that should follow at these positions. The -100 comes first because the Trainer counts the targets of a
+    batch as labels[:, 1:], as if the model shifted them. Rows without labels have K = 1 and get no labels. rows (B,)
+    holds their numbers, if they have any.
     """
 
     pad_token_id: int

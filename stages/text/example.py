@@ -1,4 +1,4 @@
-"""The record of a labelled text, and its JSON Lines as the prepare stage writes them."""
+"""The record of a labelled text, and the JSON Lines that stage prepare writes."""
 
 import json
 from collections.abc import Iterable
@@ -12,10 +12,10 @@ from stages.artifacts import replacing
 class Example:
     """A text and whether it is fraud (the positive class).
 
-    group: the case that it belongs to; rows of one case never stand in two splits. category: free text.
-    source: "file:line" of the row that it was read from. unit: number of what is not independent of one another, rows
-    of one group and texts that are alike. leak: how a row of valid, test or a further set stands in train (or, of
-    test, in valid): verbatim, near, contained; empty if it does not.
+    group: the case that it belongs to; rows of one case are never in two splits. category: free text. source:
+    "file:line" of the row that it was read from. unit: a number that dependent rows share, those of one group or with
+    similar texts. leak: how a row of valid, test or a further set appears in train (or, except for valid, in valid):
+    verbatim, near, contained or case; empty if it does not.
     """
 
     input: str
@@ -34,6 +34,6 @@ def write_examples(path: Path, examples: Iterable[Example]) -> None:
 
 
 def read_examples(path: Path) -> list[Example]:
-    """Reads what `write_examples` wrote."""
+    """Reads a file of `write_examples`."""
     with path.open(encoding="utf-8", newline="\n") as file:
         return [Example(**json.loads(line)) for line in file]

@@ -1,8 +1,8 @@
 """The prompt around a text, and the two tokens that answer it.
 
-The prompt ends with the assistant's turn already begun, `{"is_fraud":`, so that the next token is the verdict: ` true`
-or ` false`. Instruction and text are tokenized apart and the text never yields special tokens, so no text can end its
-turn early or start the answer itself.
+The prompt ends with the start of the assistant's answer, `{"is_fraud":`, so that the next token is the verdict: ` true`
+or ` false`. Instruction and text are tokenized separately, and the text never yields special tokens. So no text can end
+its turn early or start the answer itself.
 """
 
 from dataclasses import dataclass
@@ -16,27 +16,27 @@ from stages.errors import UserError
 ANSWER_PREFIX = '{"is_fraud":'
 LABEL_WORDS = {True: " true", False: " false"}
 ANSWER_END = "}"
-# For base models, which have no chat template.
+# For models without a chat template.
 PLAIN_TEMPLATE = "{instruction}\n\n{text}\n\n"
 PLACEHOLDER = "⟦text⟧"
-BETWEEN = "\n\n"  # repetitions of a text
-LOST = {"right": "end", "left": "beginning", "middle": "middle"}  # of a long text, by prompt.truncation_side
-GAP = " … "  # for what is cut out of the middle of a text
+BETWEEN = "\n\n"  # between repetitions of a text
+LOST = {"right": "end", "left": "beginning", "middle": "middle"}  # what a long text loses, by prompt.truncation_side
+GAP = " … "  # in place of what is cut from the middle of a text
 
 
 class PromptError(UserError):
-    """The tokenizer or the params don't allow the prompt."""
+    """A prompt that can't be built with this tokenizer or these params."""
 
 
 @dataclass(frozen=True)
 class Prompt:
     """Token ids of everything but the text.
 
-    prefix and suffix surround the text, between separates its repetitions; answer_prefix starts the answer;
-    label_ids[label] is the token that decides it, end what follows it. max_length counts prompt and answer.
-    truncation_side: which end of a longer text is cut ("right", "left"), or "middle", which gap replaces. rendered:
-    the prompt as text, before and after the user's; it is kept with a trained model, since a chat template may write
-    today's date.
+    prefix and suffix surround the text, and between separates its repetitions. answer_prefix starts the answer,
+    label_ids[label] is the token that decides it, and end follows it. max_length counts the tokens of prompt and
+    answer. truncation_side: what a longer text loses, "right", "left" or "middle", which gap replaces. rendered: the
+    prompt as text, `before` and `after` the user's text. It is kept with a trained model, because a chat template may
+    write today's date.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -54,24 +54,24 @@ class Prompt:
 
     @property
     def room(self) -> int:
-        """Tokens left for a text."""
+        """The number of tokens left for a text."""
         around = len(self.prefix) + len(self.suffix) + len(self.answer_prefix) + 1 + len(self.end)
         return (self.max_length - around - (self.repetitions - 1) * len(self.between)) // self.repetitions
 
     def tokenize(self, texts: list[str]) -> list[list[int]]:
-        """Token ids of each text alone, whole; marks such as <|im_end|> in it are spelled out as plain characters."""
+        """Token ids of each whole text. Special tokens in a text, such as <|im_end|>, become plain characters."""
         if not texts:
             return []
         return self.tokenizer(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"]
 
     def encode(self, text_ids: list[int], answer_prefix: bool = True) -> list[int]:
-        """The model's input for a tokenized text: with the answer's prefix, or up to the start of the answer."""
+        """The model's input for a tokenized text, with or without the prefix of the answer."""
         text = self.truncate(text_ids)
         repeated = text + (self.between + text) * (self.repetitions - 1)
         return self.prefix + repeated + self.suffix + (self.answer_prefix if answer_prefix else [])
 
     def truncate(self, text_ids: list[int]) -> list[int]:
-        """At most `room` of a text's tokens."""
+        """A text cut to at most `room` tokens."""
         room = self.room
         if len(text_ids) <= room:
             return text_ids
@@ -97,15 +97,15 @@ def build_prompt(
     truncation_side: str = "right",
     rendered: dict[str, str] | None = None,
 ) -> Prompt:
-    """Lays the prompt out for a tokenizer.
+    """Builds the prompt for a tokenizer.
 
     Args:
-        tokenizer: of the base model, with its chat template.
-        instruction: what the model is asked.
-        max_length: most tokens of prompt and answer.
-        repetitions: how often the text stands in the prompt.
+        tokenizer: the base model's, with its chat template.
+        instruction: the question to the model.
+        max_length: tokens of prompt and answer, at most.
+        repetitions: how often the prompt repeats the text.
         truncation_side: what a longer text loses: "right", "left" or "middle".
-        rendered: the prompt as a training had it, `before` and `after` the text; None renders the template now.
+        rendered: the prompt of an earlier training, `before` and `after` the text; None renders the template now.
 
     Raises PromptError if the label words aren't one token each, or if the instruction leaves no room for a text.
     """
@@ -135,11 +135,13 @@ def build_prompt(
 
 
 def report_truncated(stage: str, name: str, truncated: int, total: int, side: str) -> None:
-    """Prints a warning where texts of a set are cut.
+    """Prints a warning if texts of a set are cut.
 
     Args:
-        stage, name: who says it, of which set.
-        truncated, total: how many texts were cut, of how many.
+        stage: the stage that prints it.
+        name: of the set.
+        truncated: how many texts are cut.
+        total: how many texts there are.
         side: prompt.truncation_side.
     """
     if truncated:
@@ -155,12 +157,12 @@ def tells_the_date(tokenizer: PreTrainedTokenizerBase) -> bool:
 
 
 def render(tokenizer: PreTrainedTokenizerBase, instruction: str) -> dict[str, str]:
-    """The prompt as text, `before` and `after` the user's text."""
+    """The prompt as text, `before` and `after` the user's text. Raises PromptError if the template can't be used."""
     if tokenizer.chat_template:
         user = {"role": "user", "content": f"{instruction}\n{PLACEHOLDER}"}
         try:
             whole = tokenizer.apply_chat_template([user], add_generation_prompt=True, tokenize=False)
-        except TemplateError as error:  # one that tries to leave its sandbox, among others
+        except TemplateError as error:  # such as a template that tries to leave its sandbox
             raise PromptError(
                 f"the base model's chat template can't be used: {error}. Choose another base model"
             ) from None
@@ -168,16 +170,19 @@ def render(tokenizer: PreTrainedTokenizerBase, instruction: str) -> dict[str, st
         bos = tokenizer.bos_token or ""
         whole = bos + PLAIN_TEMPLATE.format(instruction=instruction, text=PLACEHOLDER)
     if whole.count(PLACEHOLDER) != 1:
-        raise PromptError("the chat template of the base model does not repeat the user's text once and unchanged")
+        raise PromptError(
+            "the base model's chat template does not repeat the user's text once and unchanged: "
+            "choose another base model"
+        )
     before, after = whole.split(PLACEHOLDER)
     return {"before": before, "after": after}
 
 
 def protect_marks(tokenizer: PreTrainedTokenizerBase, rendered: dict[str, str]) -> None:
-    """Makes the marks of the prompt special tokens, which a text is never read as.
+    """Makes the marks of turns in the prompt special tokens, so that no text can contain them.
 
     Some tokenizers (DeepSeek's) have marks of turns among the added tokens that aren't special. Gemma's has line ends
-    there: tokens of white space alone stay as they are.
+    there, so tokens of white space alone stay as they are.
     """
     used = {*token_ids(tokenizer, rendered["before"]), *token_ids(tokenizer, rendered["after"])}
     added = [token for number, token in tokenizer.added_tokens_decoder.items() if number in used]
@@ -193,6 +198,7 @@ def token_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
 
 
 def label_id(tokenizer: PreTrainedTokenizerBase, answer_prefix: list[int], word: str) -> int:
+    """The one token of a label word after the answer prefix. Raises PromptError if there are several."""
     ids = token_ids(tokenizer, ANSWER_PREFIX + word)
     if ids[:-1] != answer_prefix:
         pieces = tokenizer.convert_ids_to_tokens(ids)

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from stages import params
-from stages.data.jsonl import DataError
+from stages.data.lines import DataError
 from stages.predict.read import count_rows
 from stages.prepare.dialogues import read_dialogues
-from stages.prepare.read import read_rows
+from stages.prepare.read import read_labelled
 from tests.conftest import ROOT
 from tests.faults.project import start, tiny_project
 
@@ -139,7 +139,7 @@ def test_no_row_is_lost_and_none_changes_another(tmp_path, counts):
     file = tmp_path / "raw.jsonl"
     for name, lines in hostile_files():
         file.write_bytes(content(lines, rng))
-        rows = read_rows(file)  # whatever it raises fails the test
+        rows = read_labelled(file)  # whatever it raises fails the test
         counts["inputs tried"] += 1
         places = {int(example.source.rpartition(":")[2]) for example in rows.examples}
         places |= {row.line for row in rows.rejected}

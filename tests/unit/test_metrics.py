@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as sklearn_metrics
 
 from stages.metrics import (
+    ThresholdRule,
     calibrated,
     choose_threshold,
     decision_metrics,
@@ -13,7 +14,6 @@ from stages.metrics import (
     probability_metrics,
     score_metrics,
 )
-from stages.params import Select
 
 scored = st.lists(st.tuples(st.booleans(), st.sampled_from(np.linspace(0, 1, 21).tolist())), min_size=4, max_size=60)
 both = scored.filter(lambda rows: len({label for label, _ in rows}) == 2)
@@ -21,9 +21,7 @@ both = scored.filter(lambda rows: len({label for label, _ in rows}) == 2)
 
 def rule(threshold, min_precision=0.9, cost=None, fraud_fraction=None):
     cost = cost or {"fp": 1, "fn": 5}
-    return Select(
-        metric="loss", threshold=threshold, min_precision=min_precision, cost=cost, fraud_fraction=fraud_fraction
-    )
+    return ThresholdRule(threshold, min_precision, cost["fp"], cost["fn"], fraud_fraction)
 
 
 @given(both, st.floats(0, 1))

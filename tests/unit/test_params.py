@@ -8,9 +8,9 @@ from ruamel.yaml import YAML
 
 from stages import params
 from stages.fetch.sources import SOURCES
-from stages.metrics import choose_threshold
+from stages.metrics import ThresholdRule, choose_threshold
 from stages.params import ParamsError
-from stages.prepare.dialogues import Dialogue, Utterance, is_fraud
+from stages.prepare.chunks import Dialogue, Utterance, is_fraud
 from stages.select.checkpoint import best_row
 from stages.text.example import Example
 from stages.train.trainer import PROFILES, checkpoints_activations, training_rows
@@ -264,7 +264,8 @@ def branches(prompt) -> dict:
     example = Example("text", True, None, None, "file:1")
 
     def threshold(rule: str) -> float:
-        return choose_threshold([True, False], [0.9, 0.1], dataclasses.replace(shipped.select, threshold=rule))
+        select = dataclasses.asdict(shipped.select) | {"threshold": rule}
+        return choose_threshold([True, False], [0.9, 0.1], ThresholdRule.from_section(select))
 
     def speakers(rule: str) -> bool:
         prepare = dataclasses.replace(shipped.prepare, speakers=rule)

@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.metrics import average_precision_score
 
 from stages import params
-from stages.evaluate.compare import report, slices
+from stages.evaluate.compare import compare_systems, slices
 from stages.evaluate.intervals import weighted_metrics
 from stages.evaluate.predictors import Predictions, scored
 from stages.text.example import Example
@@ -26,7 +26,7 @@ def test_the_report_of_a_set_has_its_clean_part_and_the_difference():
         for n, label in enumerate(y_true)
     ]
     systems = {"model": make_system(rng, y_true, 1.5), "baseline": make_system(rng, y_true, 0.2)}
-    whole = report(examples, systems, EVALUATE)
+    whole = compare_systems(examples, systems, EVALUATE)
     assert whole["size"]["rows"] == 200
     assert whole["clean"]["size"]["rows"] == whole["leaking"]["size"]["rows"] == 100
     assert whole["model"]["average_precision_low"] < whole["model"]["average_precision"]
@@ -44,7 +44,7 @@ def test_the_report_of_a_set_has_its_clean_part_and_the_difference():
 
 def test_a_single_class_set_has_no_ranking_metrics():
     system = scored(np.array([1.0, -1.0]), 1, 0.5)
-    whole = report(
+    whole = compare_systems(
         [Example("a", True, unit=0), Example("b", True, unit=1)], {"model": system, "baseline": system}, EVALUATE
     )
     assert (whole["model"]["tp"], whole["model"]["fn"]) == (1, 1)
@@ -56,7 +56,7 @@ def test_few_units_have_no_intervals_and_a_resample_of_one_class_does_not_count(
     y_true = rng.random(60) < 0.5
     systems = {"model": make_system(rng, y_true, 1.5), "baseline": make_system(rng, y_true, 0.2)}
     rows = [Example("a", bool(label), unit=n // 30) for n, label in enumerate(y_true)]
-    whole = report(rows, systems, EVALUATE)
+    whole = compare_systems(rows, systems, EVALUATE)
     assert "f1_low" not in whole["model"]
     assert set(whole["difference"]) == {"average_precision", "roc_auc", "f1", "precision", "recall"}
     weights = np.stack([y_true, ~y_true, np.ones(60)]).astype(float)
@@ -67,7 +67,7 @@ def test_few_units_have_no_intervals_and_a_resample_of_one_class_does_not_count(
 def test_written_answers_have_intervals_of_decisions_only():
     system = Predictions(np.array([1.0, np.nan, 0.0, 1.0] * 10), 0.5)
     examples = [Example("a", n % 2 == 0, unit=n) for n in range(40)]
-    whole = report(examples, {"model": system, "baseline": system}, EVALUATE)
+    whole = compare_systems(examples, {"model": system, "baseline": system}, EVALUATE)
     assert whole["model"]["unparsable"] == 10
     assert {"f1", "f1_low", "f1_high"} <= whole["model"].keys()
     assert "average_precision" not in whole["difference"]

@@ -8,12 +8,11 @@ import torch
 
 from stages import params
 from stages.errors import UserError
-from stages.evaluate.predictors import Predictions, on_valid, scoring_predictor, zero_shot_predictor
-from stages.metrics import BEST_F1
+from stages.evaluate.predictors import Predictions, calibrate_on_valid, scoring_predictor, zero_shot_predictor
+from stages.metrics import BEST_F1, ThresholdRule
 from stages.model.load import load_base
 from stages.model.lora import attach_adapter
 from stages.model.scoring import LabelScores
-from stages.params import Select
 from stages.text.example import Example
 from tests.conftest import METHODS, ROOT
 
@@ -34,16 +33,10 @@ def test_unparsable_answers_are_counted_separately():
 
 
 def test_a_baseline_that_can_not_reach_the_precision_raises_no_alarm():
-    rule = Select(
-        metric="loss",
-        threshold="precision_at_least",
-        min_precision=0.9,
-        cost={"fp": 1, "fn": 1},
-        fraud_fraction=None,
-    )
+    rule = ThresholdRule("precision_at_least", min_precision=0.9)
     valid = [Example("a", False), Example("b", True)]
-    assert on_valid(valid, np.array([1.0, -1.0]), rule)[1] > 1
-    assert 0 < on_valid(valid, np.array([-1.0, 1.0]), rule)[1] < 1
+    assert calibrate_on_valid(valid, np.array([1.0, -1.0]), rule)[1] > 1
+    assert 0 < calibrate_on_valid(valid, np.array([-1.0, 1.0]), rule)[1] < 1
 
 
 @pytest.mark.parametrize("adapter", [True, False])

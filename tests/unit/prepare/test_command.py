@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from stages import params
-from stages.data.jsonl import DataError
+from stages.data.lines import DataError
 from stages.prepare.__main__ import main as prepare_main
-from stages.prepare.__main__ import read_all, source_names
+from stages.prepare.sources import read_sources, source_names
 from stages.text.example import read_examples
 from tests.unit.prepare.tables import (
     encode,
@@ -27,14 +27,14 @@ def test_files_of_one_name_have_sources_of_their_own(project):
             "evaluate/further_sets": {"more": "data/raw/y/a.jsonl"},
         },
     )
-    read = read_all(params.load())
-    assert {e.input: e.source for e in read["pool"].examples} == {
+    own, further = read_sources(params.load())
+    assert {e.input: e.source for e in own["pool"].examples} == {
         "1": "x/a.jsonl:1",
         "2": "y/a.jsonl:1",
         "3": "a.jsonl:1",
         "4": "b.jsonl:1",
     }
-    assert [e.source for e in read["further more"].examples] == ["y/a.jsonl:1"]
+    assert [e.source for e in further["more"].examples] == ["y/a.jsonl:1"]
     both = source_names(["data/raw/a.jsonl", "data/sample/a.jsonl"])
     assert list(both.values()) == ["data/raw/a.jsonl", "data/sample/a.jsonl"]
     assert source_names(["data/sample/pool.jsonl"]) == {"data/sample/pool.jsonl": "pool.jsonl"}
@@ -44,11 +44,11 @@ def test_a_pool_that_lists_a_file_twice_is_refused(project, tmp_path):
     files = {"a.jsonl": ROW % "1"}
     project(files, {"datasets/sample": {"pool": ["data/raw/a.jsonl", "data/raw/a.jsonl"]}})
     with pytest.raises(DataError, match="data/raw/a.jsonl and data/raw/a.jsonl, which are one file"):
-        read_all(params.load())
+        read_sources(params.load())
     (tmp_path / "data/raw/b.jsonl").symlink_to(tmp_path / "data/raw/a.jsonl")
     project(files, {"datasets/sample": {"pool": ["data/raw/a.jsonl", "data/raw/b.jsonl"]}})
     with pytest.raises(DataError, match="data/raw/b.jsonl and data/raw/a.jsonl, which are one file"):
-        read_all(params.load())
+        read_sources(params.load())
 
 
 def test_the_stage_names_what_it_left_out_and_set_aside(project, capsys):

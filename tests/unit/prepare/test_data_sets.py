@@ -9,7 +9,7 @@ from stages.metrics import BEST_F1, choose_threshold, decision_metrics
 from stages.prepare.baseline import fit_baseline, log_odds
 from stages.prepare.describe import describe_leaks
 from stages.prepare.leaks import find_leaks
-from stages.prepare.read import read_rows
+from stages.prepare.read import read_labelled
 from stages.prepare.shortcuts import find_shortcuts
 from stages.prepare.split import split_pool
 from tests.conftest import ROOT
@@ -19,7 +19,7 @@ from tests.unit.prepare.tables import PREPARE
 class TestSample:
     """The data set that the project ships holds what its README says."""
 
-    pool = read_rows(ROOT / "data/sample/pool.jsonl")
+    pool = read_labelled(ROOT / "data/sample/pool.jsonl")
 
     def test_every_row_is_good_and_no_two_are_alike(self):
         assert not self.pool.rejected
@@ -51,7 +51,7 @@ REAL = ROOT.parent / "shared/data/anti_fraud_sft"
 @pytest.mark.skipif(not REAL.is_dir(), reason="third-party data sets are not part of the project")
 def test_the_real_splits_their_leaks_and_their_shortcut():
     read = {
-        name: read_rows(REAL / f"{file}.jsonl")
+        name: read_labelled(REAL / f"{file}.jsonl")
         for name, file in (("train", "pool"), ("valid", "eval0819"), ("test", "test0819"))
     }
     assert {name: rows.total for name, rows in read.items()} == {"train": 29119, "valid": 2348, "test": 2349}

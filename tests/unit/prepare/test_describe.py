@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from stages.prepare.describe import count_leaks, describe, describe_leaks, nested
+from stages.prepare.describe import count_leaks, describe, describe_leaks, nest_further
 from stages.prepare.leaks import find_leaks
 from stages.prepare.split import drop_train_duplicates
 from stages.text.example import Example
@@ -35,4 +35,5 @@ def test_texts_that_will_be_cut_are_counted(base_folder):
 
 
 def test_a_further_set_may_have_any_name():
-    assert nested({"train": 1, "leakage": 2, "further": 3}) == {"train": 1, "further": {"leakage": 2, "further": 3}}
+    by_set = {"train": 1, "leakage": 2, "further": 3}
+    assert nest_further(by_set) == {"train": 1, "further": {"leakage": 2, "further": 3}}

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.data.jsonl import DataError
+from stages.data.lines import DataError
 from stages.prepare.dialogues import read_dialogues
 from stages.prepare.read import limit_rejected
 from tests.unit.prepare.tables import (

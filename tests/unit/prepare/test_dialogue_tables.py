@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.data.jsonl import DataError
+from stages.data.lines import DataError
 from stages.prepare.dialogues import read_dialogues
 from tests.unit.prepare.tables import (
     HEADER,

@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from stages.data.jsonl import DataError
+from stages.data.lines import DataError
+from stages.data.values import parse_label
 from stages.prepare.dialogues import read_dialogues
-from stages.prepare.read import limit_rejected, parse_label, read_rows
+from stages.prepare.read import limit_rejected, read_labelled
 from tests.unit.prepare.tables import ONE_SIZE, PREPARE, reasons, table, write
 
 
@@ -94,7 +95,7 @@ class TestLabels:
             '{"input": "d", "label": "FALSE", "group": " "}',
             '{"input": "e", "label": 0, "group": null, "category": 7.0}',
         ]
-        rows = read_rows(write(tmp_path / "x.jsonl", "\n".join(lines)))
+        rows = read_labelled(write(tmp_path / "x.jsonl", "\n".join(lines)))
         assert not rows.rejected
         assert [(e.label, e.group, e.category) for e in rows.examples] == [
             (True, "3", ""),

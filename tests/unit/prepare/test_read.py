@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 
-from stages.data.jsonl import DataError
-from stages.prepare.read import limit_rejected, read_rows
+from stages.data.lines import DataError
+from stages.prepare.read import limit_rejected, read_labelled
 from tests.conftest import ROOT
 from tests.unit.prepare.tables import encode, json_lines, write
 
@@ -32,7 +32,7 @@ ROWS = [
     ids=["plain", "crlf", "blank lines", "byte order mark", "no last newline", "escapes", "gzip"],
 )
 def test_every_wrapping_of_a_file_has_the_same_rows(raw, content):
-    examples = read_rows(raw(content)).examples
+    examples = read_labelled(raw(content)).examples
     assert [(e.input, e.label, e.group, e.category) for e in examples] == [
         ("您好，转账吗？", True, "a", "x"),
         ("行 \u2028 分隔", False, "", ""),
@@ -70,7 +70,7 @@ BAD_ROWS = {
 
 @pytest.mark.parametrize(("line", "reason"), BAD_ROWS.items(), ids=range(len(BAD_ROWS)))
 def test_a_bad_row_is_set_aside_with_its_reason_and_its_neighbours_stay(raw, line, reason):
-    rows = read_rows(raw(encode(ROWS[:1]) + line + b"\n" + encode(ROWS[1:])))
+    rows = read_labelled(raw(encode(ROWS[:1]) + line + b"\n" + encode(ROWS[1:])))
     assert [example.source for example in rows.examples] == ["raw.jsonl:1", "raw.jsonl:3", "raw.jsonl:4"]
     (rejected,) = rows.rejected
     assert rejected.line == 2
@@ -79,7 +79,7 @@ def test_a_bad_row_is_set_aside_with_its_reason_and_its_neighbours_stay(raw, lin
 
 
 def test_too_many_bad_rows_are_an_error_that_shows_ten(raw):
-    rows = read_rows(raw(encode(ROWS) + b"{\n" * 12))
+    rows = read_labelled(raw(encode(ROWS) + b"{\n" * 12))
     with pytest.raises(DataError) as error:
         limit_rejected(rows, 0.5)
     assert str(error.value).startswith("12 of 15 rows can't be used, more than prepare.max_rejected_fraction = 0.5")
@@ -88,12 +88,12 @@ def test_too_many_bad_rows_are_an_error_that_shows_ten(raw):
 
 
 def test_groups_that_some_rows_lack_are_reported(raw):
-    some = read_rows(raw(encode([{"input": f"t{n}", "label": 1, "group": "" if n else "a"} for n in range(5)])))
+    some = read_labelled(raw(encode([{"input": f"t{n}", "label": 1, "group": "" if n else "a"} for n in range(5)])))
     assert len(some.doubts) == 1
     assert some.doubts[0].startswith("4 of 5 rows of ")
-    assert "rows of one case may part between splits" in some.doubts[0]
+    assert "rows of one case may end up in different splits" in some.doubts[0]
     for group in ("", "a"):
-        assert not read_rows(raw(encode([{"input": f"t{n}", "label": 1, "group": group} for n in range(5)]))).doubts
+        assert not read_labelled(raw(encode([{"input": f"t{n}", "label": 1, "group": group} for n in range(5)]))).doubts
 
 
 PACKED = gzip.compress(encode(ROWS))
@@ -109,21 +109,21 @@ PACKED = gzip.compress(encode(ROWS))
 )
 def test_empty_and_damaged_files_are_errors(raw, content, message):
     with pytest.raises(DataError, match=message):
-        read_rows(raw(content))
+        read_labelled(raw(content))
 
 
 def test_a_missing_file_is_named():
     with pytest.raises(DataError, match=r"nowhere.jsonl is no file"):
-        read_rows(Path("nowhere.jsonl"))
+        read_labelled(Path("nowhere.jsonl"))
     with pytest.raises(DataError, match=r"tests is no file"):
-        read_rows(ROOT / "tests")
+        read_labelled(ROOT / "tests")
 
 
 @given(json_lines(("input", "label", "group", "category")))
 @settings(max_examples=300, deadline=None)
 def test_each_row_of_json_lines_is_an_example_or_set_aside(tmp_path_factory, content):
     file = write(tmp_path_factory.getbasetemp() / "rows.jsonl", "\n".join([*content, '{"input": "a", "label": 1}']))
-    rows = read_rows(file)
+    rows = read_labelled(file)
     places = [int(e.source.rpartition(":")[2]) for e in rows.examples] + [row.line for row in rows.rejected]
     expected = [number for number, line in enumerate(content, 1) if line.strip()] + [len(content) + 1]
     assert sorted(places) == expected

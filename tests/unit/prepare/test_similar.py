@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from stages.prepare.similar import find_alike
+from stages.prepare.similar import find_similar
 from tests.unit.prepare.related import alike, related_texts
 from tests.unit.prepare.tables import (
     PREPARE,
@@ -14,7 +14,7 @@ from tests.unit.prepare.tables import (
 @pytest.mark.parametrize("seed", range(30))
 def test_the_pairs_found_are_those_of_the_definition(seed):
     texts = related_texts(random.Random(seed), 60)
-    found = find_alike(texts, PREPARE.near_duplicate, PREPARE.containment, PREPARE.contained_characters)
+    found = find_similar(texts, PREPARE.near_duplicate, PREPARE.containment, PREPARE.contained_characters)
     edges = {frozenset(pair) for pair in zip(found.one.tolist(), found.other.tolist(), strict=True)}
     for row, one in enumerate(texts):
         for column, other in enumerate(texts[:row]):

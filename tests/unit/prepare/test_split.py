@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
-from stages.data.jsonl import DataError
+from stages.data.lines import DataError
 from stages.prepare.split import balance, drop_conflicting, limit_units, require_both_classes, split_pool
 from stages.text.example import Example
 from tests.unit.prepare.related import alike, related_texts

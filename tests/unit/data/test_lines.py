@@ -17,15 +17,15 @@ from pathlib import Path
 
 import pytest
 
-from stages.data.jsonl import DataError, lines
-from stages.prepare.read import limit_rejected, read_rows, together
+from stages.data.lines import DataError, read_lines
+from stages.prepare.read import limit_rejected, read_labelled, together
 from tests.conftest import ROOT
 
 TEXT = "".join(json.dumps({"input": f"第{n}句", "label": n % 2}, ensure_ascii=False) + "\n" for n in range(20))
 ROWS = list(enumerate(TEXT.encode().splitlines(), 1))
 PRINT_ROWS = (
-    "import sys; from pathlib import Path; from stages.data.jsonl import lines\n"
-    "for number, line in lines(Path(sys.argv[1])): print(number, line.decode())"
+    "import sys; from pathlib import Path; from stages.data.lines import read_lines\n"
+    "for number, line in read_lines(Path(sys.argv[1])): print(number, line.decode())"
 )
 WRAPPED = {
     "plain": TEXT.encode(),
@@ -93,7 +93,7 @@ def test_a_row_is_given_before_the_next_one_is_written(tmp_path):
 
     writer = threading.Thread(target=write, daemon=True)
     writer.start()
-    rows = lines(fifo)
+    rows = read_lines(fifo)
     assert next(rows) == (1, b"first row")
     given.set()
     assert list(rows) == [(2, b"second row")]
@@ -108,7 +108,7 @@ def test_memory_does_not_grow_with_the_number_of_rows(tmp_path, packed):
         file.write_bytes(gzip.compress(content, 1) if packed else content)
         del content
         tracemalloc.start()
-        assert sum(1 for _ in lines(file)) == count
+        assert sum(1 for _ in read_lines(file)) == count
         top = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return top
@@ -151,7 +151,7 @@ def test_a_file_that_is_no_text_is_refused_with_its_kind(tmp_path, content, mess
     file = tmp_path / "x.jsonl"
     file.write_bytes(content)
     with pytest.raises(DataError, match=rf"x.jsonl is {message}"):
-        list(lines(file))
+        list(read_lines(file))
 
 
 def test_standard_input_has_its_name_in_errors():
@@ -165,9 +165,9 @@ def test_a_missing_file_that_dvc_tracks_is_to_be_checked_out(tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     (tmp_path / "x.jsonl.dvc").write_text("outs: []\n")
     with pytest.raises(DataError, match=r"x.jsonl is no file that can be read .*run `dvc checkout x.jsonl.dvc`"):
-        list(lines(Path("x.jsonl")))
+        list(read_lines(Path("x.jsonl")))
     with pytest.raises(DataError, match=r"y.jsonl is no file that can be read .*: put one there, or name another$"):
-        list(lines(Path("y.jsonl")))
+        list(read_lines(Path("y.jsonl")))
 
 
 def test_a_file_that_an_experiments_copy_lacks_is_to_be_added(tmp_path, monkeypatch):
@@ -177,13 +177,13 @@ def test_a_file_that_an_experiments_copy_lacks_is_to_be_added(tmp_path, monkeypa
     with pytest.raises(
         DataError, match=r"without the files that git ignores. Run `dvc add data/raw/x.jsonl` and.*--copy-paths"
     ):
-        list(lines(Path("data/raw/x.jsonl")))
+        list(read_lines(Path("data/raw/x.jsonl")))
 
 
 def test_lines_that_end_in_carriage_returns_alone_are_refused(tmp_path):
     file = tmp_path / "x.jsonl"
     file.write_bytes(TEXT.replace("\n", "\r").encode())
-    rows = read_rows(file)
+    rows = read_labelled(file)
     assert (len(rows.examples), len(rows.rejected)) == (0, 1)
     with pytest.raises(DataError, match=r"none of the 1 rows of .*x.jsonl can be used(.|\n)*bare carriage return"):
         limit_rejected(rows, 1.0)
@@ -192,7 +192,7 @@ def test_lines_that_end_in_carriage_returns_alone_are_refused(tmp_path):
 def test_files_that_were_joined_with_their_byte_order_marks_keep_every_row(tmp_path):
     file = tmp_path / "x.jsonl"
     file.write_bytes(WRAPPED["byte order mark"] * 2)
-    rows = read_rows(file)
+    rows = read_labelled(file)
     assert not rows.rejected
     assert len(rows.examples) == 40
 
@@ -210,14 +210,14 @@ def test_the_error_of_a_file_without_a_good_row_names_the_fault_and_no_other(tmp
     file = tmp_path / "x.jsonl"
     file.write_bytes(content)
     with pytest.raises(DataError, match=rf"none of the \d rows of .*x.jsonl(.|\n)*x.jsonl:1: (.|\n)*{said}") as error:
-        limit_rejected(read_rows(file), 1.0)
+        limit_rejected(read_labelled(file), 1.0)
     assert unsaid not in str(error.value)
 
 
 def test_a_file_without_a_good_row_is_an_error_however_large_the_others(tmp_path):
     (tmp_path / "good.jsonl").write_text(TEXT * 100, encoding="utf-8")
     (tmp_path / "bad.jsonl").write_text("input,label\n", encoding="utf-8")
-    rows = together(read_rows(tmp_path / f"{name}.jsonl") for name in ("good", "bad"))
+    rows = together(read_labelled(tmp_path / f"{name}.jsonl") for name in ("good", "bad"))
     assert rows.total == 2001
     with pytest.raises(DataError, match="none of the 1 rows of .*bad.jsonl"):
         limit_rejected(rows, 0.01)

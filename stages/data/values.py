@@ -1,0 +1,84 @@
+"""The values of a row: its text, its label, and names such as its group.
+
+Each function raises ValueError with the reason why a value can't be used.
+"""
+
+import re
+import unicodedata
+from typing import Any
+
+INVISIBLE = {"Zs", "Zl", "Zp", "Cc", "Cf"}  # Unicode's categories of characters
+LABELS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
+# What pandas and Excel write for a value that is missing or could not be computed.
+MISSING = {"nan", "NaN", "NaT", "None", "<NA>", "null", "NULL", "N/A", "undefined"}
+MISSING |= {"#N/A", "#REF!", "#NAME?", "#VALUE!", "#DIV/0!", "#NUM!", "#NULL!"}
+SHORTENED = re.compile(r"\d([.,]\d+)?[Ee]\+\d+")  # Excel's 1.38E+10: different long numbers look the same
+EXACT = 2**53  # whole numbers below it are exact in a float
+
+
+def input_text(row: dict[str, Any], key: str = "input") -> str:
+    """The text of a row. Raises ValueError if it is missing, blank or can't be encoded."""
+    text = required(row, key)
+    if not isinstance(text, str) or not is_visible(text):
+        raise ValueError(f"{key} is {shorten(text)}; expected a text that is not blank")
+    require_encodable(text)
+    return text
+
+
+def is_visible(text: str) -> bool:
+    """Whether a text holds more than blanks, control characters and zero-width marks such as U+200B."""
+    return any(unicodedata.category(character) not in INVISIBLE for character in text)
+
+
+def required(row: dict[str, Any], key: str) -> Any:
+    """The value of a key. Raises ValueError if the key is missing."""
+    if key not in row:
+        raise ValueError(f"the key {key} is missing; found {shorten(list(row))}")
+    return row[key]
+
+
+def require_encodable(text: str) -> None:
+    """Raises ValueError if a text holds a lone surrogate, which can't be written as UTF-8."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ValueError(f"a lone surrogate, {text[error.start]!a}, at character {error.start}") from None
+
+
+def shorten(value: Any, most: int = 60) -> str:
+    """A value as messages show it, in at most `most` characters."""
+    text = repr(value)
+    return text if len(text) <= most else text[: most - 3] + "…"
+
+
+def optional_text(row: dict[str, Any], key: str) -> str:
+    """A text or whole number as a text without blanks around it, 3.0 as 3. Empty if the value is missing."""
+    value = row.get(key)
+    if value is None:
+        return ""
+    whole = isinstance(value, float) and value.is_integer()  # as pandas writes whole numbers in a column with gaps
+    if whole and abs(value) >= EXACT:
+        raise ValueError(f"{key} is {value}, too large to be exact in this form; write it as a text")
+    if isinstance(value, bool) or not (whole or isinstance(value, str | int)):
+        raise ValueError(f"{key} is {shorten(value)}; expected a text or a whole number")
+    text = str(int(value) if whole else value)
+    require_encodable(text)
+    return text.strip() if is_visible(text) else ""
+
+
+def identifier(row: dict[str, Any], key: str) -> str:
+    """The name of a case or group. Raises ValueError for values that an export writes instead of different names."""
+    name = optional_text(row, key)
+    if name in MISSING:
+        raise ValueError(f"{key} is {name!r}, which programs write for a missing value; expected a name")
+    if SHORTENED.fullmatch(name):
+        raise ValueError(f"{key} is {name!r}, a number that a spreadsheet shortened; format the column as text")
+    return name
+
+
+def parse_label(value: Any, key: str = "label") -> bool:
+    """A label from true or false, 1 or 0, 1.0 or 0.0, written as such or as a text in any case."""
+    word = str(value).strip().lower() if isinstance(value, str | int | float) else None
+    if word not in LABELS:
+        raise ValueError(f"{key} is {shorten(value)}; expected true or false, 1 or 0")
+    return LABELS[word]

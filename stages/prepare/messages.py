@@ -1,0 +1,67 @@
+"""What the stage prints: sizes, and warnings that a reader of any later figure has to know."""
+
+from collections import Counter
+from typing import Any
+
+from stages.params import Params
+from stages.paths import PROCESSED
+from stages.prepare.describe import SPLITS
+from stages.prepare.read import Rows
+
+
+def print_summary(summary: dict[str, Any], raw: Rows, chosen: Params) -> None:
+    """Prints the content of metrics/data.json in sentences, with warnings."""
+    warn_of_long_texts(summary, chosen.prompt_section.max_length)
+    for name in SPLITS:
+        print(f"prepare: {name} {summary[name]['rows']} rows, {summary[name]['fraud_fraction']:.1%} fraud")
+    print_rejected(raw, chosen.prepare.max_rejected_fraction)
+    warn_of_leaks(summary)
+    warn_of_shortcut(summary["shortcuts"], chosen.prepare.shortcut_warning)
+    print(f"prepare: TF-IDF baseline on valid: F1 {summary['baseline']['f1']:.3f}")
+
+
+def warn_of_long_texts(summary: dict[str, Any], max_length: int) -> None:
+    """Prints which sets hold texts of more than `max_length` tokens."""
+    for name, part in ({name: summary[name] for name in SPLITS} | summary["further"]).items():
+        over = part["tokens"]["over_max_length"]
+        if over:
+            share = f"{over} of {part['rows']} texts of {name} ({over / part['rows']:.1%})"
+            print(
+                f"prepare: WARNING: {share} have more tokens than prompt.max_length = {max_length}, even without the "
+                "prompt, and will be cut: raise it, or choose what is cut by prompt.truncation_side"
+            )
+
+
+def print_rejected(raw: Rows, max_fraction: float) -> None:
+    """Prints how many rows were rejected, which files were left out, and what may be wrong with the other rows."""
+    print(f"prepare: {len(raw.rejected)} rows rejected, listed in {PROCESSED / 'rejected.jsonl'}")
+    for file, count in Counter(row.file for row in raw.rejected).items():
+        total = raw.used[file] + count
+        if count > max_fraction * total:
+            print(f"prepare: WARNING: {count} of {total} rows of {file} were rejected")
+    for file, reason in raw.left_out.items():
+        print(f"prepare: WARNING: {file} was left out: {reason}")
+    for doubt in raw.doubts:
+        print(f"prepare: WARNING: {doubt}")
+
+
+def warn_of_leaks(summary: dict[str, Any]) -> None:
+    """Prints how many rows of each held-out set leak."""
+    leakage = summary["leakage"]
+    held_out = {name: (summary[name], leakage[name]) for name in ("valid", "test")}
+    held_out |= {name: (summary["further"][name], counts) for name, counts in leakage["further"].items()}
+    for name, (described, counts) in held_out.items():
+        leaking = described["rows"] - counts["clean"]
+        if leaking:
+            kinds = ", ".join(f"{kind} {rows}" for kind, rows in counts.items() if rows and kind != "clean")
+            print(f"prepare: WARNING: {leaking} rows of {name} leak ({kinds}), listed in {PROCESSED / 'leaks.csv'}")
+
+
+def warn_of_shortcut(shortcuts: dict[str, Any], limit: float) -> None:
+    """Prints the strongest single feature, if it goes `limit` or more of the way to a perfect F1."""
+    first = shortcuts.get("first")  # missing if no feature tells the texts apart
+    if first and first["of_the_way"] >= limit:
+        print(
+            f"prepare: WARNING: {first['feature']!r} {first['fraud_if']}, and nothing else, gives F1 {first['f1']:.3f} "
+            f"on valid (always fraud: {shortcuts['always_fraud_f1']:.3f}): a model's score shows little beyond it"
+        )
