@@ -1,4 +1,4 @@
-"""Saves a model quantized once, so that later loads read a third of the bytes and quantize nothing.
+"""Saves the base model quantized, so that later loads read fewer bytes and quantize nothing.
 
 python -m stages.benchmark.prequantize METHOD FOLDER   (the benchmark stage calls it)
 """
