@@ -57,7 +57,9 @@ def train_within(shape: str, card: int, method: str, checkpointing: bool) -> dic
 def main() -> None:
     parser = command_parser()
     parser.add_argument("shape", metavar="SHAPE", choices=SHAPES, help=f"one of {', '.join(SHAPES)}")
-    parser.add_argument("cards", metavar="GB", type=positive_int, nargs="+", help="a card's memory as it is sold, in GB")
+    parser.add_argument(
+        "cards", metavar="GB", type=positive_int, nargs="+", help="a card's memory as it is sold, in GB"
+    )
     options = parser.parse_args()
     require_gpu_and_base()
     path = RESULTS / "cards.json"

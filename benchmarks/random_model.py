@@ -1,4 +1,4 @@
-"""Writes a base model of a published architecture with random weights, for measuring where the real one is not to be had.
+"""Writes a base model with random weights in a published shape, to measure where the real one cannot be downloaded.
 
 python -m benchmarks.random_model SHAPE TOKENIZER_FOLDER FOLDER
 """

@@ -148,9 +148,7 @@ def timed_step(
     }
 
 
-def add_predictions(
-    blocks: dict[str, dict[str, Any]], config: PretrainedConfig, methods: dict[str, Method]
-) -> None:
+def add_predictions(blocks: dict[str, dict[str, Any]], config: PretrainedConfig, methods: dict[str, Method]) -> None:
     """Adds to each block the peak that the formula predicts, and its error as a share of the measured peak."""
     for block in blocks.values():
         method = methods[block["method"]]

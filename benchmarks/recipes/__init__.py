@@ -11,7 +11,6 @@ from collections.abc import Callable
 RECIPES = {
     "article": "stock",
     "stock": "stock",
-    "stock_nf4": "stock",
     "liger": "stock",
     "lora_tuned": "stock",
     "trl": "trl",

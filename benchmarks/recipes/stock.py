@@ -103,7 +103,7 @@ def stock_arguments(setting: Setting, **changes) -> dict[str, Any]:
 
 
 def stock_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Turns rows of loss `completion` into whole sequences with label -100 over the prompt, as a stock Trainer reads."""
+    """Turns rows of loss `completion` into what a stock Trainer reads: whole sequences, label -100 over the prompt."""
     whole = []
     for row in rows:
         answer = row["labels"]

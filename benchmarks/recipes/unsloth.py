@@ -1,9 +1,10 @@
 """Unsloth's FastLanguageModel with QLoRA in TRL's SFTTrainer, without and with its checkpointing."""
 
 import contextlib
+import importlib
 
 with contextlib.suppress(Exception):  # missing, or no GPU: the recipe's own import raises it again
-    import unsloth as _  # before transformers, trl and peft, which it rewrites
+    importlib.import_module("unsloth")  # before transformers, trl and peft, which it rewrites
 
 from collections.abc import Callable
 

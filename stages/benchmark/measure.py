@@ -3,10 +3,10 @@
 python -m stages.benchmark.measure METHOD FOLDER OUT   (the benchmark stage calls it, in a process of its own)
 """
 
+import argparse
 import gc
 import mmap
 import statistics
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -112,9 +112,13 @@ def forward_seconds(model: PreTrainedModel, settings: Benchmark, device: torch.d
 
 
 def main() -> None:
-    name, folder, out = sys.argv[1:]
+    parser = argparse.ArgumentParser("python -m stages.benchmark.measure", description=__doc__.partition("\n")[0])
+    parser.add_argument("method", metavar="METHOD", help="a method's name in params.yaml")
+    parser.add_argument("folder", metavar="FOLDER", type=Path, help="the model's folder")
+    parser.add_argument("out", metavar="OUT", type=Path, help="the JSON file to write")
+    options = parser.parse_args()
     chosen = params.load()
-    write_json(Path(out), measure_loading(chosen.methods[name], Path(folder), chosen.benchmark))
+    write_json(options.out, measure_loading(chosen.methods[options.method], options.folder, chosen.benchmark))
 
 
 if __name__ == "__main__":
