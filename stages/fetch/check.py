@@ -28,7 +28,7 @@ def require_usable(folder: Path, name: str) -> None:
     for file in ("config.json", "tokenizer.json"):
         if not (folder / file).is_file():
             raise FetchError(f"{name} has no {file}; expected a causal language model in the hub's layout")
-    config = read_config(folder, name)
+    config = read_config_json(folder, name)
     require_no_other_quantization(config, name)
     require_known_type(config, name)
     require_causal(config, name)
@@ -42,7 +42,7 @@ def require_usable(folder: Path, name: str) -> None:
     require_tokenizer(folder, name)
 
 
-def read_config(folder: Path, name: str) -> dict[str, Any]:
+def read_config_json(folder: Path, name: str) -> dict[str, Any]:
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except ValueError as error:
