@@ -1,7 +1,8 @@
-"""Whether the profiles learn as plain passes do: their losses, step by step on the same batches, beside the spread that
-other first adapters make.
+"""Compares the profiles' losses with plain's, step by step on the same batches, beside plain's own spread over seeds.
 
-python -m benchmarks.loss_curves STEPS BATCH   (models/base and data/processed/train.jsonl lie there)
+python -m benchmarks.loss_curves STEPS BATCH   (needs models/base and data/processed/train.jsonl)
+
+Writes results/curves.json and results/curves.csv.
 """
 
 import dataclasses
@@ -10,7 +11,7 @@ import statistics
 import tempfile
 from pathlib import Path
 
-from benchmarks import RESULTS, arguments, require_gpu_and_base, whole_number
+from benchmarks.common import RESULTS, command_parser, positive_int, require_gpu_and_base
 from stages import params
 from stages.artifacts import write_csv, write_json
 from stages.command import run
@@ -28,8 +29,16 @@ WINDOW = 10  # steps whose mean loss is compared
 SEEDS = {"plain": (42, 43, 44, 45, 46), "speed": (42, 43), "memory": (42, 43)}  # of the adapter's first weights
 
 
-def losses(chosen: Params, profile: str, seed: int, steps: int, batch: int) -> list[float]:
-    """Of each step."""
+def training_losses(chosen: Params, profile: str, seed: int, steps: int, batch: int) -> list[float]:
+    """Trains from a fresh adapter and returns the loss of each step.
+
+    Args:
+        chosen: the settings of params.yaml, whose model, method and prompt apply.
+        profile: a train.profile.
+        seed: of the adapter's first weights; the order of the batches does not depend on it.
+        steps: optimizer steps to take.
+        batch: texts in a step.
+    """
     train = dataclasses.replace(
         chosen.train, profile=profile, per_device_train_batch_size=batch, max_tokens_per_batch=None, lora_dropout=0.0,
         train_sampling_strategy="random", num_train_epochs=100, logging_steps=1, eval_steps=10**6, save_steps=10**6,
@@ -46,40 +55,51 @@ def losses(chosen: Params, profile: str, seed: int, steps: int, batch: int) -> l
     return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
 
 
-def report(curves: dict[str, list[float]]) -> dict[str, dict[str, float]]:
-    """How far apart two runs are: the mean and the largest difference of their losses, each averaged over WINDOW steps.
-    A profile's run is compared with plain's from the same adapter; `spread`: the most of any two of plain's."""
+def compare_curves(curves: dict[str, list[float]]) -> dict[str, dict[str, float]]:
+    """Mean and largest difference between two runs' losses, each averaged over WINDOW steps first.
+
+    Args:
+        curves: losses by step, of runs named "profile seed".
+
+    Returns:
+        For each run of another profile, its difference to plain's run of the same seed. `spread` is the largest
+        difference between any two runs of plain.
+    """
     means = {
         name: [statistics.mean(curve[start : start + WINDOW]) for start in range(0, len(curve), WINDOW)]
         for name, curve in curves.items()
     }
 
-    def apart(one: str, other: str) -> dict[str, float]:
+    def difference(one: str, other: str) -> dict[str, float]:
         differences = [abs(a - b) for a, b in zip(means[one], means[other], strict=True)]
         return {"mean": statistics.mean(differences), "largest": max(differences)}
 
     plain = [name for name in curves if name.startswith("plain")]
-    pairs = [apart(*pair) for pair in itertools.combinations(plain, 2)]
+    pairs = [difference(*pair) for pair in itertools.combinations(plain, 2)]
     spread = {key: max(pair[key] for pair in pairs) for key in ("mean", "largest")}
-    return {name: apart(name, f"plain {name.split()[1]}") for name in curves if name not in plain} | {"spread": spread}
+    others = {name: difference(name, f"plain {name.split()[1]}") for name in curves if name not in plain}
+    return others | {"spread": spread}
 
 
 def main() -> None:
-    steps, batch = (whole_number(text, "STEPS or BATCH") for text in arguments("STEPS BATCH", most=2))
+    parser = command_parser()
+    parser.add_argument("steps", metavar="STEPS", type=positive_int, help="optimizer steps of each training")
+    parser.add_argument("batch", metavar="BATCH", type=positive_int, help="texts in a step")
+    options = parser.parse_args()
     require_gpu_and_base()
     chosen = params.load()
-    curves = {}
+    curves: dict[str, list[float]] = {}
     for profile, seed in ((profile, seed) for profile, seeds in SEEDS.items() for seed in seeds):
         name = f"{profile} {seed}"
-        print(f"curves: {name}", flush=True)
-        curves[name] = losses(chosen, profile, seed, steps, batch)
+        print(f"loss_curves: {name}", flush=True)
+        curves[name] = training_losses(chosen, profile, seed, options.steps, options.batch)
         rows = [
             {"step": step, **dict(zip(curves, row, strict=True))}
             for step, row in enumerate(zip(*curves.values(), strict=True), 1)
         ]
         write_csv(RESULTS / "curves.csv", rows, ["step", *curves])
-    facts = {"steps": steps, "batch": batch, "model": chosen.model_name, "method": chosen.method_name}
-    write_json(RESULTS / "curves.json", report(curves) | facts | {"environment": environment(pick_device())})
+    facts = vars(options) | {"model": chosen.model_name, "method": chosen.method_name}
+    write_json(RESULTS / "curves.json", compare_curves(curves) | facts | {"environment": environment(pick_device())})
 
 
 if __name__ == "__main__":

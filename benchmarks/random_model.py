@@ -1,4 +1,4 @@
-"""Base models of known architecture with random weights, for measuring where real ones can't be had.
+"""Writes a base model with random weights in a published shape, to measure where the real one cannot be downloaded.
 
 python -m benchmarks.random_model SHAPE TOKENIZER_FOLDER FOLDER
 """
@@ -9,12 +9,12 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM
 
-from benchmarks import arguments
+from benchmarks.common import command_parser
 from stages.artifacts import replacing_folder, write_json
 from stages.command import run
 from stages.model.device import pick_device
 from stages.model.provenance import IDENTITY_FILE, others_sha256, weights_sha256
-from stages.plan.shapes import config_of
+from stages.plan.shapes import SHAPES, config_of
 
 
 def write_random(shape: str, tokenizer: Path, folder: Path) -> None:
@@ -33,8 +33,12 @@ def write_random(shape: str, tokenizer: Path, folder: Path) -> None:
 
 
 def main() -> None:
-    shape, tokenizer, folder = arguments("SHAPE TOKENIZER_FOLDER FOLDER", most=3)
-    write_random(shape, Path(tokenizer), Path(folder))
+    parser = command_parser()
+    parser.add_argument("shape", metavar="SHAPE", choices=SHAPES, help=f"one of {', '.join(SHAPES)}")
+    parser.add_argument("tokenizer", metavar="TOKENIZER_FOLDER", type=Path, help="a folder with a tokenizer's files")
+    parser.add_argument("folder", metavar="FOLDER", type=Path, help="the folder to write, for example models/base")
+    options = parser.parse_args()
+    write_random(options.shape, options.tokenizer, options.folder)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
-"""Where the memory of a training step goes, by method, batch and form of checkpointing, on a GPU; beside the formula.
+"""Measures where a training step's memory goes on a GPU, by method, batch and checkpointing, beside the formula.
 
-python -m benchmarks.step_memory SHAPE   (models/base: random weights of that shape, by benchmarks.random_model)
+python -m benchmarks.step_memory SHAPE   (needs models/base of that shape: benchmarks.random_model)
+
+Writes results/memory_map.json.
 """
 
 import dataclasses
@@ -9,10 +11,11 @@ import time
 from typing import Any
 
 import torch
+from torch import nn
 from torch.nn import functional
 from transformers import PretrainedConfig, PreTrainedModel
 
-from benchmarks import RESULTS, arguments, require_gpu_and_base
+from benchmarks.common import RESULTS, command_parser, require_gpu_and_base
 from stages import params
 from stages.artifacts import read_json, write_json
 from stages.command import run
@@ -23,19 +26,21 @@ from stages.model.load import load_base
 from stages.model.lora import attach_adapter
 from stages.params import Method, Params, Train
 from stages.plan.memory import step_memory
-from stages.plan.shapes import config_of
+from stages.plan.shapes import SHAPES, config_of
 
 METHODS = ("lora", "lora-int8", "qlora", "qlora-dq")
 BATCHES = (1, 4, 16, 32)
 RANK = 16  # of the adapters
-TOKENS, SHARED = 256, 22  # of a text with its prompt, and of the prompt's constant start
+TOKENS, SHARED = 256, 22  # of a text with its prompt, and of the shared prompt prefix
+STEPS = 3  # of which the last is measured: by then the optimizer's states exist
+LABEL = 7  # the token that every text is trained on
 
 
 def measure_method(method: str) -> dict[str, dict[str, Any]]:
-    """One block a batch and form of checkpointing, by names like qlora-16-checkpointed."""
+    """A block for each batch and form of checkpointing, named like qlora-16-checkpointed."""
     chosen = params.load()
     train = adapter_params(chosen)
-    gc.collect()  # of an earlier method's model, which holds cycles
+    gc.collect()  # an earlier method's model, which holds cycles
     torch.cuda.empty_cache()
     empty = torch.cuda.memory_allocated()
     base = load_base(chosen.methods[method])
@@ -67,60 +72,84 @@ def checkpoint_activations(model: PreTrainedModel) -> None:
     model.activation_checkpointing_enable({"use_reentrant": False, "preserve_rng_state": False})
 
 
-def measure_step(model: torch.nn.Module, batch: int, tokens: int = TOKENS) -> dict[str, float]:
-    """Bytes of the parts of a step, the third: by then the optimizer's states exist; its seconds, and its loss. Of
-    several processes each takes its share of the batch. Nothing is learned, so that losses can be compared."""
+def measure_step(model: nn.Module, batch: int, tokens: int = TOKENS) -> dict[str, float]:
+    """Bytes of a training step's parts, its seconds and its loss, on `batch` random texts of `tokens` tokens each.
+
+    With several processes, each takes its share of the batch. The learning rate is 0, so that losses can be compared.
+    """
     model.train()
-    device = pick_device()
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=0.0, fused=True)
-    generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(1000, 100_000, (batch, tokens), generator=generator)
-    ids[:, :SHARED] = ids[:1, :SHARED].clone()
-    ids = local_shard(ids)
-    rows = {"input_ids": ids, "positions": torch.full((len(ids), 1), tokens - 1)}
-    labels = torch.full((len(ids),), 7, device=device)
+    rows = random_rows(batch, tokens)
     at_head: list[int] = []
     hook = model.get_output_embeddings().register_forward_pre_hook(
         lambda *_: at_head.append(torch.cuda.memory_allocated())
     )
     try:
-        for _ in range(3):
-            torch.cuda.synchronize()
-            start = time.perf_counter()
-            torch.cuda.reset_peak_memory_stats()
-            before = torch.cuda.memory_allocated()
-            loss = functional.cross_entropy(completion_logits(model, rows, SHARED)[:, 0].float(), labels)
-            after, forward_peak = torch.cuda.memory_allocated(), torch.cuda.max_memory_allocated()
-            torch.cuda.reset_peak_memory_stats()
-            loss.backward()
-            backward_peak = torch.cuda.max_memory_allocated()
-            gradients = sum(parameter.grad.nbytes for parameter in trained)
-            optimizer.step()
-            optimizer.zero_grad()
-            value = loss.item()
-            del loss
-            torch.cuda.synchronize()
-            seconds = time.perf_counter() - start
+        for _ in range(STEPS):
+            step = timed_step(model, rows, trained, optimizer)
     finally:
         hook.remove()
+    before, after = step.pop("before"), step.pop("after")
     states = sum(v.nbytes for state in optimizer.state.values() for v in state.values() if torch.is_tensor(v))
-    return {
-        "loss": value,
-        "seconds": seconds,
-        "gradients": gradients,
+    return step | {
         "optimizer": states,
         "activations": at_head[-1] - before,
         "logits": after - at_head[-1],
         "before": before,
-        "forward_peak": forward_peak,
-        "backward_peak": backward_peak,
-        "peak": max(forward_peak, backward_peak),
+        "peak": max(step["forward_peak"], step["backward_peak"]),
     }
 
 
-def compared(blocks: dict[str, dict[str, Any]], config: PretrainedConfig, methods: dict[str, Method]) -> None:
-    """Adds to each block the peak that the formula predicts, and its error as a share of the measured one."""
+def random_rows(batch: int, tokens: int) -> dict[str, torch.Tensor]:
+    """This process's share of `batch` random texts, whose first SHARED tokens are the same."""
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(1000, 100_000, (batch, tokens), generator=generator)  # (batch, tokens)
+    ids[:, :SHARED] = ids[:1, :SHARED].clone()
+    ids = local_shard(ids)
+    return {"input_ids": ids, "positions": torch.full((len(ids), 1), tokens - 1)}
+
+
+def timed_step(
+    model: nn.Module, rows: dict[str, torch.Tensor], trained: list[nn.Parameter], optimizer: torch.optim.Optimizer
+) -> dict[str, float]:
+    """One optimizer step: its loss, its seconds, and the bytes allocated at and between its ends.
+
+    Args:
+        model: the base model with its adapter, in train mode.
+        rows: as `random_rows` makes them.
+        trained: the adapter's parameters.
+        optimizer: over the same parameters.
+    """
+    labels = torch.full((len(rows["input_ids"]),), LABEL, device=pick_device())
+    torch.cuda.synchronize()
+    start = time.perf_counter()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    loss = functional.cross_entropy(completion_logits(model, rows, SHARED)[:, 0].float(), labels)
+    after, forward_peak = torch.cuda.memory_allocated(), torch.cuda.max_memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    loss.backward()
+    backward_peak = torch.cuda.max_memory_allocated()
+    gradients = sum(parameter.grad.nbytes for parameter in trained)
+    optimizer.step()
+    optimizer.zero_grad()
+    value = loss.item()
+    del loss
+    torch.cuda.synchronize()
+    return {
+        "loss": value,
+        "seconds": time.perf_counter() - start,
+        "gradients": gradients,
+        "before": before,
+        "after": after,
+        "forward_peak": forward_peak,
+        "backward_peak": backward_peak,
+    }
+
+
+def add_predictions(blocks: dict[str, dict[str, Any]], config: PretrainedConfig, methods: dict[str, Method]) -> None:
+    """Adds to each block the peak that the formula predicts, and its error as a share of the measured peak."""
     for block in blocks.values():
         method = methods[block["method"]]
         predicted = step_memory(config, method, RANK, block["batch"], TOKENS, block["checkpointing"], SHARED)
@@ -130,16 +159,17 @@ def compared(blocks: dict[str, dict[str, Any]], config: PretrainedConfig, method
 
 
 def main() -> None:
-    (shape,) = arguments("SHAPE", most=1)
-    config = config_of(shape)
+    parser = command_parser()
+    parser.add_argument("shape", metavar="SHAPE", choices=SHAPES, help=f"one of {', '.join(SHAPES)}")
+    shape = parser.parse_args().shape
     require_gpu_and_base()
     path = RESULTS / "memory_map.json"
     known = read_json(path) if path.exists() else {}
     blocks: dict[str, Any] = {}
     for method in METHODS:
-        print(f"memory: {shape}, {method}", flush=True)
+        print(f"step_memory: {shape}, {method}", flush=True)
         blocks |= measure_method(method)
-        compared(blocks, config, params.load().methods)
+        add_predictions(blocks, config_of(shape), params.load().methods)
         write_json(path, known | {shape: blocks, "environment": environment(pick_device())})
 
 

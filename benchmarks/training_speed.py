@@ -1,19 +1,22 @@
-"""Races the recipes on one GPU: the same model, texts and adapters, a process each.
+"""Compares the recipes' training and inference speed and memory on one GPU: same model, texts and adapters.
 
-python -m benchmarks BATCH RECIPE...   (models/base and data/processed/train.jsonl lie there)
+python -m benchmarks.training_speed BATCH RECIPE...   (needs models/base and data/processed/train.jsonl)
+
+Each recipe runs in a process of its own. Writes results/race.json.
 """
 
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks import RESULTS, arguments, require_gpu_and_base, whole_number
-from benchmarks.recipe import RECIPES
+from benchmarks.common import RESULTS, command_parser, positive_int, require_gpu_and_base
+from benchmarks.recipes import RECIPES
 from stages.artifacts import read_json, write_json
-from stages.benchmark.measure import run_apart
+from stages.benchmark.processes import run_module
 from stages.command import run
 from stages.errors import UserError
 
+# Key of the ratio, its numerator's and denominator's recipe, and the figure compared.
 RATIOS = (
     ("speed_over_article", "speed", "article", "samples_per_second"),
     ("speed_over_trl", "speed", "trl", "samples_per_second"),
@@ -21,30 +24,40 @@ RATIOS = (
     ("memory_peak_over_article", "memory", "article", "peak_allocated_bytes"),
     ("evaluate_over_generate", "score", "generate", "samples_per_second"),
 )
-TOLERANCE = 0.02  # of the loss: bfloat16 sums in another order
+TOLERANCE = 0.02  # of the loss, since bfloat16 sums in another order
 
 
 def main() -> None:
-    batch, *others = arguments("BATCH RECIPE")
-    names = list(dict.fromkeys(others))
-    for name in names:
-        if name not in RECIPES:
-            raise UserError(f"recipe: found {name!r}; expected some of {', '.join(RECIPES)}")
-    whole_number(batch, "batch")
+    parser = command_parser()
+    parser.add_argument("batch", metavar="BATCH", type=positive_int, help="texts in a training step")
+    parser.add_argument(
+        "recipes", metavar="RECIPE", nargs="+", choices=RECIPES, help=f"one or more of {', '.join(RECIPES)}"
+    )
+    options = parser.parse_args()
     require_gpu_and_base()
-    blocks = {}
+    blocks: dict[str, dict[str, Any]] = {}
+    for name in dict.fromkeys(options.recipes):
+        print(f"training_speed: {name}", flush=True)
+        blocks[name] = run_recipe(name, options.batch)
+        write_json(RESULTS / "race.json", with_ratios(blocks))
+
+
+def run_recipe(name: str, batch: int) -> dict[str, Any]:
+    """The recipe's block from a new process: {"unavailable": reason} if the recipe or its process fails."""
     with tempfile.TemporaryDirectory() as folder:
-        for name in names:
-            print(f"race: {name}", flush=True)
-            out = Path(folder) / f"{name}.json"
-            run_apart("benchmarks.recipe", name, batch, str(out))
-            blocks[name] = read_json(out)
-            write_json(RESULTS / "race.json", report(blocks))
+        out = Path(folder) / "block.json"
+        try:
+            run_module("benchmarks.recipes", name, str(batch), str(out))
+        except UserError as error:
+            return {"unavailable": str(error)}
+        return read_json(out)
 
 
-def report(blocks: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """The recipes' blocks and their ratios. Raises UserError where their losses on the same batch differ, since then
-    they don't compute the same."""
+def with_ratios(blocks: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Adds the ratios between recipes. Raises UserError if their losses on the same batch differ.
+
+    Recipes whose losses differ do not compute the same, so their speeds cannot be compared.
+    """
     ran = {name: block for name, block in blocks.items() if "unavailable" not in block}
     losses = {name: block["loss"] for name, block in ran.items()}
     if losses and max(losses.values()) - min(losses.values()) > TOLERANCE:

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from stages import params
-from stages.plan.__main__ import BATCHES, GB, largest_batch
+from stages.plan.fit import BATCHES, GB, largest_batch
 from stages.plan.shapes import config_of
 from stages.prepare.read import read_labelled
 from tests.pages import PAGES, ROOT, faults

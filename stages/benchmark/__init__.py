@@ -1,1 +1,1 @@
-"""Stage benchmark: what loading a model costs under each quantization. A leaf: nothing depends on a timing."""
+"""Stage benchmark: what loading a model costs under each quantization. No other stage depends on its timings."""

@@ -1,60 +1,43 @@
-"""One method's loading and forward pass, measured in a fresh process.
+"""Measures the loading and the forward pass of one method.
 
-python -m stages.benchmark.measure METHOD FOLDER OUT   (the benchmark stage calls it)
+python -m stages.benchmark.measure METHOD FOLDER OUT   (the benchmark stage calls it, in a process of its own)
 """
 
+import argparse
 import gc
 import mmap
 import statistics
-import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel
 
 from stages import params
-from stages.artifacts import read_json, write_json
+from stages.artifacts import write_json
 from stages.benchmark.weights import drop_page_cache, file_bytes, quantization_error, weight_bytes
 from stages.command import run
-from stages.errors import UserError
 from stages.model.device import memory_bytes, peak_memory_bytes, pick_device, reset_peak_memory, synchronize
 from stages.model.load import load_base
 from stages.params import Benchmark, Method
 from stages.paths import BASE_MODEL
 
 
-def measure_apart(method: str, folder: Path) -> dict:
-    """Measures in a new process, so that nothing of an earlier load counts. Returns {"facts": …, "measured": …}."""
-    with tempfile.TemporaryDirectory() as scratch:
-        out = Path(scratch) / "block.json"
-        run_apart(__name__, method, str(folder), str(out))
-        return read_json(out)
+def measure_loading(method: Method, folder: Path, settings: Benchmark) -> dict[str, Any]:
+    """Loads the model cold once, runs forward passes, and loads it warm `settings.repeats` times.
 
-
-def run_apart(module: str, *arguments: str) -> None:
-    """Runs a module of this project in a new process. Raises UserError if it fails; its words stand above."""
-    status = subprocess.run([sys.executable, "-m", module, *arguments]).returncode
-    if status != 0:
-        raise UserError(f"`python -m {module} {' '.join(arguments)}` ended with status {status}; its words stand above")
-
-
-def measure(method: Method, folder: Path, settings: Benchmark) -> dict:
-    """Loads cold once and warm `repeats` times, then runs forward passes.
-
-    A method that bitsandbytes does not have on this device yields {"facts": {"unavailable": why}}.
+    Returns {"facts": …, "measured": …}, or {"facts": {"unavailable": reason}} for a method that does not run on this
+    device.
     """
     device = pick_device()
     if device.type == "cuda":
-        torch.zeros(1, device=device)  # the context's start is not part of loading
+        torch.zeros(1, device=device)  # starting CUDA is no part of loading
     drop_page_cache(folder)
     before = memory_bytes(device)
     reset_peak_memory(device)
     try:
-        cold, model = timed(lambda: load_whole(method, folder), device)
+        cold, model = timed_load(method, folder, device)
         peak, loaded = peak_memory_bytes(device) - before, memory_bytes(device) - before
         forward = forward_seconds(model, settings, device)
     except (NotImplementedError, ImportError, torch.OutOfMemoryError) as error:
@@ -66,12 +49,7 @@ def measure(method: Method, folder: Path, settings: Benchmark) -> dict:
         "dtype": str(model.dtype).removeprefix("torch."),
     }
     del model
-    warm = []
-    for _ in range(settings.repeats):
-        gc.collect()
-        seconds, again = timed(lambda: load_whole(method, folder), device)
-        warm.append(seconds)
-        del again
+    warm = warm_seconds(method, folder, settings.repeats, device)
     tokens = settings.batch_size * settings.sequence_length
     measured = {
         "load_seconds_cold": cold,
@@ -87,19 +65,32 @@ def measure(method: Method, folder: Path, settings: Benchmark) -> dict:
     return {"facts": facts, "measured": measured}
 
 
-def load_whole(method: Method, folder: Path) -> PreTrainedModel:
-    """Loads a model and reads every page of its weights: a file that is only mapped has not been read yet."""
+def warm_seconds(method: Method, folder: Path, repeats: int, device: torch.device) -> list[float]:
+    """Seconds of each of `repeats` loads of a folder that this process has loaded before.
+
+    Args:
+        method: how to quantize.
+        folder: the model's folder.
+        repeats: number of loads.
+        device: where the model goes.
+    """
+    seconds = []
+    for _ in range(repeats):
+        gc.collect()
+        taken, model = timed_load(method, folder, device)
+        seconds.append(taken)
+        del model
+    return seconds
+
+
+def timed_load(method: Method, folder: Path, device: torch.device) -> tuple[float, PreTrainedModel]:
+    """Seconds of a load that reads every page of the weights, and the model. A mapped file is not read yet."""
+    synchronize(device)
+    start = time.perf_counter()
     model = load_base(method, folder)
     for tensor in model.state_dict().values():
         if isinstance(tensor, torch.Tensor) and tensor.device.type == "cpu":
             tensor.flatten().view(torch.uint8)[:: mmap.PAGESIZE].sum()
-    return model
-
-
-def timed(load: Callable[[], PreTrainedModel], device: torch.device) -> tuple[float, PreTrainedModel]:
-    synchronize(device)
-    start = time.perf_counter()
-    model = load()
     synchronize(device)
     return time.perf_counter() - start, model
 
@@ -121,9 +112,13 @@ def forward_seconds(model: PreTrainedModel, settings: Benchmark, device: torch.d
 
 
 def main() -> None:
-    name, folder, out = sys.argv[1:]
+    parser = argparse.ArgumentParser("python -m stages.benchmark.measure", description=__doc__.partition("\n")[0])
+    parser.add_argument("method", metavar="METHOD", help="a method's name in params.yaml")
+    parser.add_argument("folder", metavar="FOLDER", type=Path, help="the model's folder")
+    parser.add_argument("out", metavar="OUT", type=Path, help="the JSON file to write")
+    options = parser.parse_args()
     chosen = params.load()
-    write_json(Path(out), measure(chosen.methods[name], Path(folder), chosen.benchmark))
+    write_json(options.out, measure_loading(chosen.methods[options.method], options.folder, chosen.benchmark))
 
 
 if __name__ == "__main__":

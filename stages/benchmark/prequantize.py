@@ -1,9 +1,9 @@
-"""Saves a model quantized once, so that later loads read a third of the bytes and quantize nothing.
+"""Saves the base model quantized, so that later loads read fewer bytes and quantize nothing.
 
 python -m stages.benchmark.prequantize METHOD FOLDER   (the benchmark stage calls it)
 """
 
-import sys
+import argparse
 
 from stages import params
 from stages.command import run
@@ -11,8 +11,11 @@ from stages.model.load import load_base
 
 
 def main() -> None:
-    name, folder = sys.argv[1:]
-    load_base(params.load().methods[name]).save_pretrained(folder)
+    parser = argparse.ArgumentParser("python -m stages.benchmark.prequantize", description=__doc__.partition("\n")[0])
+    parser.add_argument("method", metavar="METHOD", help="a method's name in params.yaml")
+    parser.add_argument("folder", metavar="FOLDER", help="the folder to write")
+    options = parser.parse_args()
+    load_base(params.load().methods[options.method]).save_pretrained(options.folder)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Facts of a loaded model's weights: their bytes, and what quantization cost in precision."""
+"""Facts about a loaded model's weights: their bytes, and the error that quantization brought."""
 
 import os
 from pathlib import Path
@@ -14,18 +14,18 @@ from stages.errors import UserError
 
 
 def weight_bytes(model: nn.Module) -> int:
-    """Bytes of all weights with their quantization constants; a tensor that two names share counts once."""
+    """Bytes of all weights and their quantization constants. A tensor shared by two names counts once."""
     tensors = {tensor.data_ptr(): tensor for tensor in model.state_dict().values() if isinstance(tensor, torch.Tensor)}
     return sum(tensor.nbytes for tensor in tensors.values())
 
 
 def file_bytes(folder: Path) -> int:
-    """Bytes of the weight files, which a cold load has to read."""
+    """Bytes of the weight files, which a cold load reads."""
     return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
 
 
 def quantization_error(model: PreTrainedModel, base_folder: Path) -> float:
-    """Mean over the quantized linear layers of ||W - dequantized W|| / ||W|| (Frobenius norms); 0 where none is."""
+    """Mean of ||W - dequantized W|| / ||W|| (Frobenius norms) over the quantized linear layers; 0 if there are none."""
     layers = {
         f"{name}.weight": module
         for name, module in model.named_modules()
@@ -42,13 +42,14 @@ def quantization_error(model: PreTrainedModel, base_folder: Path) -> float:
                 errors.append(float((weight - restored).norm() / weight.norm()))
     if len(errors) != len(layers):
         raise UserError(
-            f"{base_folder} holds {len(errors)} of the {len(layers)} quantized layers' weights by their names"
+            f"{base_folder} has weights for {len(errors)} of the {len(layers)} quantized layers; expected all: "
+            "fetch the base model again with `dvc repro fetch --force`"
         )
     return sum(errors) / len(errors) if errors else 0.0
 
 
 def drop_page_cache(folder: Path) -> None:
-    """Lets the operating system forget the weight files, so that the next load reads them from the disk (Linux)."""
+    """Drops the weight files from the page cache, so that the next load reads them from the disk (Linux only)."""
     if not hasattr(os, "posix_fadvise"):
         return
     for file in folder.glob("*.safetensors"):

@@ -1,6 +1,9 @@
-"""Fetches the selected base model into models/base, with a record of what it is (base.json).
+"""Downloads the base model that params.yaml names into models/base, with a record of what it is (base.json).
 
 python -m stages.fetch
+
+Takes weights as safetensors, the configuration and the tokenizer, and nothing that could run. A model that is there
+already and unchanged is not downloaded again.
 """
 
 from stages import params

@@ -1,4 +1,4 @@
-"""Whether a model can be used here, by its config.json and tokenizer, before weights are downloaded."""
+"""Checks by config.json and tokenizer that a model can be used here, before its weights are downloaded."""
 
 import json
 from pathlib import Path
@@ -11,23 +11,30 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from stages.fetch.publish import FetchError
 from stages.text.prompt import PromptError, build_prompt
 
-# How transformers names classes that end in an output head over the next token.
+# How transformers names classes with an output head for the next token.
 CAUSAL = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration", "ModelWithLMHead")
 
 
 def require_usable(folder: Path, name: str) -> None:
-    """Raises FetchError unless `folder` holds config.json and tokenizer of a causal language model that transformers
-    ships, unquantized or quantized by bitsandbytes, whose tokenizer reads the label words as single tokens."""
+    """Raises FetchError unless `folder` holds config.json and tokenizer of a model that this project can train.
+
+    It has to be a causal language model that transformers ships, unquantized or quantized by bitsandbytes. Its
+    tokenizer has to read each label word as a single token.
+
+    Args:
+        folder: the downloaded config.json and tokenizer files.
+        name: what to call the model in errors.
+    """
     for file in ("config.json", "tokenizer.json"):
         if not (folder / file).is_file():
             raise FetchError(f"{name} has no {file}; expected a causal language model in the hub's layout")
-    config = read_config(folder, name)
-    require_bitsandbytes_at_most(config, name)
+    config = read_config_json(folder, name)
+    require_no_other_quantization(config, name)
     require_known_type(config, name)
     require_causal(config, name)
     try:
         AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    except Exception as error:  # transformers raises what it comes across
+    except Exception as error:  # transformers lets errors of many kinds through
         raise FetchError(
             f"{name}: transformers can't read config.json: {first_line(error)}. Expected the configuration of a model "
             "that it ships: choose another model or revision"
@@ -35,19 +42,19 @@ def require_usable(folder: Path, name: str) -> None:
     require_tokenizer(folder, name)
 
 
-def read_config(folder: Path, name: str) -> dict[str, Any]:
+def read_config_json(folder: Path, name: str) -> dict[str, Any]:
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except ValueError as error:
         raise FetchError(
-            f"{name}: config.json is no JSON: {error}. Fetch it anew, or choose another revision"
+            f"{name}: config.json is no JSON: {error}. Fetch it again, or choose another revision"
         ) from error
     if not isinstance(config, dict):
         raise FetchError(f"{name}: config.json holds {type(config).__name__}; expected an object of settings")
     return config
 
 
-def require_bitsandbytes_at_most(config: dict[str, Any], name: str) -> None:
+def require_no_other_quantization(config: dict[str, Any], name: str) -> None:
     for part in (config, *(value for value in config.values() if isinstance(value, dict))):
         saved = part.get("quantization_config") or part.get("compression_config")
         if not saved:
@@ -67,8 +74,8 @@ def require_known_type(config: dict[str, Any], name: str) -> None:
         return
     if "auto_map" in config:
         raise FetchError(
-            f"{name}: config.json has model_type {kind!r} and auto_map, so the model is code of its own, and code of "
-            "models is never run; expected a model_type that transformers ships: choose another model"
+            f"{name}: config.json has model_type {kind!r} and auto_map, so the model brings its own code, which "
+            "is never run; expected a model_type that transformers ships: choose another model"
         )
     raise FetchError(
         f"{name}: config.json has model_type {kind!r}, which the pinned transformers lacks; expected one that it "
@@ -84,8 +91,8 @@ def require_causal(config: dict[str, Any], name: str) -> None:
         return
     found = ", ".join(map(str, classes)) or "no architectures"
     raise FetchError(
-        f"{name}: config.json has model_type {kind!r} and {found}; expected a causal language model, which tells the "
-        "next token's probability: choose another model (docs/base-models.md)"
+        f"{name}: config.json has model_type {kind!r} and {found}; expected a causal language model, which gives "
+        "the next token's probability: choose another model (docs/base-models.md)"
     )
 
 
@@ -94,7 +101,7 @@ def require_tokenizer(folder: Path, name: str) -> None:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             folder, trust_remote_code=False, local_files_only=True
         )
-    except Exception as error:  # tokenizers raise what they come across
+    except Exception as error:  # tokenizers let errors of many kinds through
         raise FetchError(
             f"{name}: the tokenizer can't be loaded: {first_line(error)}. Expected one that transformers ships: choose "
             "another model"

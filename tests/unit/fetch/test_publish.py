@@ -35,7 +35,7 @@ def test_a_missing_shard_is_named(base_folder, tmp_path):
     index = {"weight_map": {"a": "model.safetensors", "b": "model-00002-of-00002.safetensors"}}
     (tmp_path / "half" / "model.safetensors.index.json").write_text(json.dumps(index))
     model = Model(source="folder", path="half")
-    with pytest.raises(FetchError, match="names model-00002-of-00002.safetensors, which did not come"):
+    with pytest.raises(FetchError, match="names model-00002-of-00002.safetensors, which are missing"):
         publish(tmp_path / "half", model, tmp_path / "base", staging_folder(model))
 
 

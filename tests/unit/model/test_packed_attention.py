@@ -11,8 +11,6 @@ from peft.tuners.lora import LoraLayer
 from torch import nn
 from torch.nn import functional
 
-from benchmarks.training_speed import report
-from stages.errors import UserError
 from stages.model import packed_attention as packed_module
 from stages.model.lora import compute_in_base_dtype
 from stages.model.packed_attention import pack, packed_attention
@@ -113,12 +111,3 @@ def test_adapters_stay_float32_and_compute_in_bfloat16():
     assert not seen
     out.float().sum().backward()
     assert layer.lora_B["default"].weight.grad.dtype == torch.float32
-
-
-def test_a_comparison_is_of_recipes_that_compute_the_same():
-    article = {"loss": 2.0, "samples_per_second": 10.0, "peak_allocated_bytes": 100}
-    speed = {"loss": 2.01, "samples_per_second": 50.0, "peak_allocated_bytes": 20}
-    ratios = report({"article": article, "speed": speed, "liger": {"unavailable": "no room"}})["ratios"]
-    assert ratios == {"speed_over_article": 5.0}
-    with pytest.raises(UserError, match="losses on the same batch differ"):
-        report({"article": article, "speed": speed | {"loss": 2.1}})

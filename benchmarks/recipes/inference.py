@@ -1,0 +1,60 @@
+"""Classifying texts: by generation, as the article does, and by this project's scorer."""
+
+from collections.abc import Callable
+
+import torch
+from peft import get_peft_model
+
+from benchmarks.recipes.setting import CHECKED, Setting
+from benchmarks.recipes.stock import lora_config, stock_collator, stock_loss, stock_model, stock_rows
+from stages.evaluate.generate import generate_verdicts
+from stages.model.forward import completion_logits
+from stages.model.load import load_base
+from stages.model.lora import attach_adapter, merge_unquantized
+from stages.model.scoring import label_scores
+from stages.paths import PROCESSED
+from stages.text.batching import Collator
+from stages.text.example import read_examples
+from stages.train.trainer import summed_loss
+
+SCORED_TOKENS = 32768  # in a batch of the recipe `score`
+
+
+def generate(setting: Setting) -> tuple[float, Callable]:
+    """Generates the answers, evaluate.generate_batch_size texts at once, as the article does."""
+    chosen, prompt, watch = setting.chosen, setting.prompt, setting.watch
+    model = get_peft_model(stock_model(chosen.methods["article"]), lora_config(0.0)).eval()
+    loss = stock_loss(model, stock_rows(setting.rows)[:CHECKED], stock_collator(prompt.tokenizer))
+    texts = training_texts()
+    length = len(prompt.answer(True))
+    batch = watch.batch = chosen.evaluate.generate_batch_size
+
+    def score_batch(number: int) -> int:
+        some = texts[number * batch :][:batch]
+        generate_verdicts(model, prompt, some, batch, length)
+        return len(some)
+
+    return loss, lambda: watch.time_batches(score_batch, -(-len(texts) // batch))
+
+
+def score(setting: Setting) -> tuple[float, Callable]:
+    """Scores all texts in one call, with the same weights and the adapter merged."""
+    chosen, prompt, watch = setting.chosen, setting.prompt, setting.watch
+    model = attach_adapter(load_base(chosen.methods["qlora-dequantized"]), chosen.train).eval()
+    with torch.no_grad():
+        batch = Collator(prompt.tokenizer.pad_token_id)(setting.rows[:CHECKED])
+        logits = completion_logits(model, batch, len(prompt.prefix))
+        loss = (summed_loss(logits.cpu(), batch["labels"][:, 1:]) / batch["labels"][:, 1:].numel()).item()
+    merge_unquantized(model)
+    watch.batch = None  # SCORED_TOKENS bounds it
+    texts = training_texts()
+
+    def score_all(_: int) -> int:
+        label_scores(model, prompt, texts, SCORED_TOKENS, "race")
+        return len(texts)
+
+    return loss, lambda: watch.time_batches(score_all, 1)
+
+
+def training_texts() -> list[str]:
+    return [example.input for example in read_examples(PROCESSED / "train.jsonl")]

@@ -1,0 +1,90 @@
+"""What a recipe is given, and the stopwatch that times it."""
+
+import itertools
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import TrainerCallback
+
+from stages.model.device import synchronize
+from stages.params import Params
+from stages.text.prompt import Prompt
+
+WARM_UP, WINDOWS, WINDOW = 15.0, 5, 4.0  # seconds after the first step; number of windows; least seconds of each
+STEPS = 100_000  # never reached
+CHECKED = 8  # texts of the batch on which the recipes' losses are compared
+
+Recipe = Callable[["Setting"], tuple[float, Callable[[], Any]]]
+
+
+class Stopwatch(TrainerCallback):
+    """Measures texts per second in windows after a warm-up, and the seconds until the first step ends.
+
+    batch: texts a step; None where a bound of tokens decides.
+    """
+
+    def __init__(self, device: torch.device, batch: int | None):
+        self.device, self.batch = device, batch
+        self.rates: list[float] = []
+        self.first_step: float | None = None
+        self.window: tuple[float, int] | None = None  # its start in seconds, and the texts done before it
+
+    def start(self) -> None:
+        self.began = time.perf_counter()
+
+    def count(self, done: int) -> bool:
+        """Records that `done` texts are finished in all. Returns whether every window is measured."""
+        now = time.perf_counter()
+        if self.first_step is None:
+            synchronize(self.device)
+            self.first_step = time.perf_counter() - self.began
+            self.began = time.perf_counter()
+        start, before = self.window or (self.began, 0)
+        if now - start >= (WINDOW if self.window else WARM_UP):
+            synchronize(self.device)
+            now = time.perf_counter()
+            if self.window:
+                self.rates.append((done - before) / (now - start))
+            self.window = (now, done)
+        return len(self.rates) == WINDOWS
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.start()
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if self.count(state.global_step * self.batch):
+            control.should_training_stop = True
+            control.should_evaluate = control.should_save = False
+
+    def time_batches(self, score_batch: Callable[[int], int], batches: int) -> None:
+        """Calls `score_batch` with 0, 1, … `batches` - 1, over and over, until every window is measured.
+
+        score_batch: takes a batch's number and returns how many texts it scored.
+        """
+        self.start()
+        done = 0
+        for number in itertools.cycle(range(batches)):
+            done += score_batch(number)
+            if self.count(done):
+                return
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What every recipe gets.
+
+    rows: input ids and labels of the training texts, with loss `completion`.
+    batch: texts in an optimizer step.
+    folder: a scratch folder.
+    watch: a callback for a Trainer: Stopwatch in the race, another one elsewhere.
+    """
+
+    chosen: Params
+    rows: list[dict[str, Any]]
+    prompt: Prompt
+    batch: int
+    folder: str
+    watch: TrainerCallback

@@ -1,0 +1,81 @@
+"""The recipes: their registry, one of them run on the tiny model, and what is compared."""
+
+import importlib.util
+import json
+
+import pytest
+
+from benchmarks import training_speed
+from benchmarks.recipes import FORWARD_ONLY, RECIPES, load_recipe, setting
+from benchmarks.recipes.measure import measure_recipe
+from benchmarks.training_speed import run_recipe, with_ratios
+from stages.errors import UserError
+
+MEASURED = {
+    "batch", "loss", "samples_per_second", "samples_per_second_min", "samples_per_second_max", "tokens_per_second",
+    "model_flop_utilization", "peak_allocated_bytes", "peak_reserved_bytes", "seconds_to_load",
+    "seconds_to_first_step", "environment",
+}  # fmt: skip
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch, base_folder, changed, sample_texts):
+    """A folder with params.yaml, the tiny model and few texts, and windows that end at once."""
+    changed({})  # writes params.yaml
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models/base").symlink_to(base_folder)
+    (tmp_path / "data/processed").mkdir(parents=True)
+    rows = [{"input": text[:40], "label": bool(n % 2)} for n, text in enumerate(sample_texts[:48])]
+    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    (tmp_path / "data/processed/train.jsonl").write_text(lines, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(setting, "WARM_UP", 0.0)
+    monkeypatch.setattr(setting, "WINDOW", 0.0)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_is_a_function_of_its_name(name):
+    assert callable(load_recipe(name))
+    assert set(FORWARD_ONLY) < set(RECIPES)
+
+
+def test_stock_and_plain_start_from_the_same_loss(project):
+    blocks = {name: measure_recipe(name, 4) for name in ("stock", "plain")}
+    for block in blocks.values():
+        assert block.keys() == MEASURED
+        assert block["batch"] == 4
+        assert block["samples_per_second"] > 0
+    assert blocks["stock"]["loss"] == pytest.approx(blocks["plain"]["loss"], abs=training_speed.TOLERANCE)
+
+
+@pytest.mark.parametrize(("name", "package"), [("trl", "trl"), ("unsloth", "unsloth"), ("lora_tuned", "liger_kernel")])
+def test_a_recipe_whose_package_is_missing_says_so(project, name, package, monkeypatch):
+    found = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda each, *more: None if each == package else found(each, *more))
+    reason = measure_recipe(name, 4)["unavailable"]
+    assert reason.startswith(f"{package} is not installed; this recipe needs it: pip install")
+
+
+def test_a_recipe_that_fails_stands_in_the_table_with_its_reason(project, monkeypatch, capfd):
+    def broken(setting):
+        raise RuntimeError("no such kernel\nand more")
+
+    monkeypatch.setattr("benchmarks.recipes.stock.article", broken)
+    assert measure_recipe("article", 4) == {"unavailable": "RuntimeError: no such kernel"}
+    assert "and more" in capfd.readouterr().err
+
+    def ended(*command):
+        raise UserError("`python -m benchmarks.recipes` ended with status 1")
+
+    monkeypatch.setattr(training_speed, "run_module", ended)
+    assert "ended with status 1" in run_recipe("article", 4)["unavailable"]
+
+
+def test_only_recipes_that_compute_the_same_are_compared():
+    article = {"loss": 2.0, "samples_per_second": 10.0, "peak_allocated_bytes": 100}
+    speed = {"loss": 2.01, "samples_per_second": 50.0, "peak_allocated_bytes": 20}
+    ratios = with_ratios({"article": article, "speed": speed, "liger": {"unavailable": "no room"}})["ratios"]
+    assert ratios == {"speed_over_article": 5.0}
+    with pytest.raises(UserError, match="losses on the same batch differ"):
+        with_ratios({"article": article, "speed": speed | {"loss": 2.1}})
