@@ -3,6 +3,7 @@
 No result depends on this file, so no stage lists it in dvc.yaml.
 """
 
+import argparse
 import contextlib
 import errno
 import os
@@ -21,9 +22,18 @@ NO_ROOM = {
 }
 
 
-def run(main: Callable[[], None], distributed: bool = False) -> None:
-    """Runs a stage; a UserError ends it with its message and status 1, without a traceback. Of several processes the
-    first alone prints. distributed: the work can be shared by as many processes as the environment's NPROC says."""
+def run(main: Callable[[], None], distributed: bool = False, options: bool = True) -> None:
+    """Runs a command. A UserError ends it with its message and status 1, without a traceback.
+
+    With several processes, only the first prints.
+
+    Args:
+        main: does the work.
+        distributed: whether NPROC processes can share the work.
+        options: whether `main` reads options. A command without any shows its docstring for --help.
+    """
+    if not options:
+        refuse_options()
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # a terminal that isn't UTF-8 ends no stage
     if not is_main_process():
@@ -44,17 +54,28 @@ def run(main: Callable[[], None], distributed: bool = False) -> None:
         sys.exit(f"error: {reason}: {error}. Make room and run `dvc repro` again; nothing else was changed")
 
 
+def refuse_options() -> None:
+    """Shows the command's docstring for --help, and ends with status 2 for any other argument."""
+    form = argparse.RawDescriptionHelpFormatter
+    description = sys.modules["__main__"].__doc__
+    argparse.ArgumentParser(f"python -m {module_name()}", description=description, formatter_class=form).parse_args()
+
+
+def module_name() -> str:
+    """The name of the running command, as `python -m` takes it."""
+    return sys.modules["__main__"].__spec__.name.removesuffix(".__main__")
+
+
 def start_processes(number: str) -> None:
-    """Becomes `accelerate launch` of this stage by so many processes; returns where one is asked for."""
+    """Replaces this process by `accelerate launch` of the same command with `number` processes, unless that is 1."""
     if not number.isdecimal() or int(number) < 1:
         raise UserError(f"NPROC is {number!r}; expected a number of processes, one a GPU")
     if int(number) > 1:
-        module = sys.modules["__main__"].__spec__.name.removesuffix(".__main__")
         launcher = ["-m", "accelerate.commands.launch", "--config_file", "accelerate.yaml", "--num_processes", number]
         # A signal takes effect when a step has ended and its state is saved; torch would kill after 30 s.
         os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "600")
         sys.stdout.flush()
-        os.execv(sys.executable, [sys.executable, *launcher, "-m", module, *sys.argv[1:]])
+        os.execv(sys.executable, [sys.executable, *launcher, "-m", module_name(), *sys.argv[1:]])
 
 
 def require_root() -> None:

@@ -43,4 +43,4 @@ def plot_row(name: str, block: dict) -> dict:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, options=False)

@@ -134,4 +134,4 @@ def with_bounds(decided: dict, key: str, digits: int) -> str:
 
 
 if __name__ == "__main__":
-    run(main, distributed=True)
+    run(main, distributed=True, options=False)

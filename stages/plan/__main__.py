@@ -1,6 +1,6 @@
 """Says, by formula, what can be trained on a GPU, before anything is downloaded.
 
-python -m stages.plan.__main__ --gpu-gb 24 [--gpus 1] [--tokens 512] [--config FOLDER]
+python -m stages.plan --gpu-gb 24 [--gpus 1] [--tokens 512] [--config FOLDER]
 """
 
 import argparse
@@ -88,7 +88,7 @@ def read_config(path: Path) -> PretrainedConfig:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m stages.plan.__main__", description="What fits on a GPU.")
+    parser = argparse.ArgumentParser(prog="python -m stages.plan", description="What fits on a GPU.")
     parser.add_argument("--gpu-gb", type=float, required=True, help="the card's memory as it is sold, in GB")
     parser.add_argument("--gpus", type=int, default=1, help="of that size, one a process (NPROC)")
     parser.add_argument("--tokens", type=int, help="of a text with its prompt (default: prompt.max_length)")

@@ -196,4 +196,4 @@ def tell(report: dict, raw: Rows, prepare: Prepare) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, options=False)

@@ -74,4 +74,4 @@ def score_valid(chosen: Params, checkpoint: Path) -> tuple[np.ndarray, np.ndarra
 
 
 if __name__ == "__main__":
-    run(main, distributed=True)
+    run(main, distributed=True, options=False)
