@@ -1,4 +1,4 @@
-"""How a command starts and ends: several processes, the working directory, and an error in one sentence.
+"""Starts and ends a command: several processes, the working directory, --help, and errors in one sentence.
 
 No result depends on this file, so no stage lists it in dvc.yaml.
 """
@@ -35,7 +35,7 @@ def run(main: Callable[[], None], distributed: bool = False, options: bool = Tru
     if not options:
         refuse_options()
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # a terminal that isn't UTF-8 ends no stage
+        stream.reconfigure(errors="backslashreplace")  # printing must not fail on a terminal without UTF-8
     if not is_main_process():
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     try:
@@ -72,14 +72,14 @@ def start_processes(number: str) -> None:
         raise UserError(f"NPROC is {number!r}; expected a number of processes, one a GPU")
     if int(number) > 1:
         launcher = ["-m", "accelerate.commands.launch", "--config_file", "accelerate.yaml", "--num_processes", number]
-        # A signal takes effect when a step has ended and its state is saved; torch would kill after 30 s.
+        # A signal takes effect when a step has ended and its state is saved. torch would kill the process after 30 s.
         os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "600")
         sys.stdout.flush()
         os.execv(sys.executable, [sys.executable, *launcher, "-m", module_name(), *sys.argv[1:]])
 
 
 def require_root() -> None:
-    """Raises UserError where the working directory is not the project's root, which all paths are relative to."""
+    """Raises UserError if the working directory is not the project's root. All paths are relative to it."""
     if not Path("params.yaml").is_file():
         root = Path(__file__).resolve().parents[1]
         raise UserError(
@@ -88,7 +88,7 @@ def require_root() -> None:
 
 
 def keep_lock() -> None:
-    """Copies dvc.lock, which is whole while a stage runs: DVC rewrites it between stages, and a kill there tears it."""
+    """Copies dvc.lock while it is whole. DVC rewrites it between stages, and a kill at that moment tears it."""
     if "DVC_STAGE" not in os.environ or not is_main_process():
         return
     with contextlib.suppress(OSError):
@@ -102,7 +102,7 @@ def keep_lock() -> None:
 
 
 def no_room(error: Exception) -> str | None:
-    """The reason, where an error says that the disk is full. safetensors has errors of its own, which hold a number."""
+    """The reason, if the error is a full disk. safetensors raises its own errors, with the number in the text."""
     if isinstance(error, OSError):
         return NO_ROOM.get(error.errno)
     if type(error).__name__ == "SafetensorError":

@@ -1,5 +1,8 @@
-"""Metrics of a binary classifier and the decision threshold. Fraud is the positive class; a text is called fraud when
-its score is at or above the threshold. scikit-learn computes; conventions (true i, predicted j) are its own."""
+"""Metrics of a binary classifier, calibration and the decision threshold.
+
+Fraud is the positive class. A text is called fraud if its score is at or above the threshold. scikit-learn computes the
+metrics, with its own conventions (true i, predicted j).
+"""
 
 from typing import assert_never
 
@@ -26,13 +29,13 @@ PRECISIONS = (95, 98, 99)  # percent, of recall_at_precision_*
 
 
 def decision_metrics(y_true: np.ndarray, y_pred: np.ndarray) -> dict[str, float]:
-    """Counts, precision, recall, F1, and false alarms per 1,000 harmless texts, of decisions.
+    """Counts, precision, recall, F1, and false alarms per 1,000 harmless texts.
+
+    Precision is 0 without a positive prediction, recall without a positive, and all are 0 without rows
+    (`undefined_metrics` names them). Without a harmless text there is no false_alarms_per_1000.
 
     Args:
         y_true, y_pred: array-like of bool of shape (n_samples,).
-
-    Precision without a positive prediction is 0, as is recall without a positive; of no rows, all are 0
-    (`undefined_metrics` names them). Without a harmless text there is no false_alarms_per_1000.
     """
     if len(y_true) == 0:
         return {"tn": 0, "fp": 0, "fn": 0, "tp": 0, "precision": 0.0, "recall": 0.0, "f1": 0.0}
@@ -45,15 +48,17 @@ def decision_metrics(y_true: np.ndarray, y_pred: np.ndarray) -> dict[str, float]
 
 
 def undefined_metrics(decided: dict[str, float]) -> set[str]:
-    """Which of `decision_metrics` are 0 by convention alone: precision where there was no alarm, and all three where
-    there is no fraud to find."""
+    """Names of the `decision_metrics` that are 0 by convention only.
+
+    Without an alarm that is precision. Without fraud it is precision, recall and F1.
+    """
     if decided["tp"] + decided["fn"] == 0:
         return {"precision", "recall", "f1"}
     return {"precision"} if decided["tp"] + decided["fp"] == 0 else set()
 
 
 def ranking_metrics(y_true: np.ndarray, y_score: np.ndarray) -> dict[str, float]:
-    """Average precision and area under the ROC curve: of the scores' order alone, no threshold. Needs both classes."""
+    """Average precision and area under the ROC curve, which depend on the order of scores only. Needs both classes."""
     return {
         "average_precision": float(average_precision_score(y_true, y_score)),
         "roc_auc": float(roc_auc_score(y_true, y_score)),
@@ -63,9 +68,12 @@ def ranking_metrics(y_true: np.ndarray, y_score: np.ndarray) -> dict[str, float]
 def score_metrics(
     y_true: np.ndarray, y_score: np.ndarray, threshold: float, log_odds: np.ndarray | None = None
 ) -> dict[str, float]:
-    """Decision metrics at the threshold, ranking metrics, those of the scores as probabilities, and the threshold.
+    """Decision metrics at the threshold, ranking metrics, metrics of the probabilities, and the threshold.
 
-    log_odds: what the probabilities y_score were made of, to rank by: near 1 they are equal where log-odds differ.
+    Args:
+        y_true, y_score: labels (bool) and probabilities of shape (n_samples,).
+        threshold: from which probability on a text is called fraud.
+        log_odds: log-odds behind the probabilities, to rank by. Near 1, different log-odds give equal probabilities.
     """
     order = y_score if log_odds is None else log_odds
     return {
@@ -78,7 +86,7 @@ def score_metrics(
 
 
 def recall_at_precision(y_true: np.ndarray, y_score: np.ndarray) -> dict[str, float]:
-    """The highest recall among thresholds whose precision is at least 0.95, 0.98, 0.99; 0 where there is none."""
+    """The highest recall among thresholds whose precision is at least 0.95, 0.98, 0.99. It is 0 if there is none."""
     precision, recall, _ = precision_recall_curve(y_true, y_score)
     precision, recall = precision[:-1], recall[:-1]  # the last point belongs to no threshold
     return {
@@ -88,8 +96,10 @@ def recall_at_precision(y_true: np.ndarray, y_score: np.ndarray) -> dict[str, fl
 
 
 def probability_metrics(y_true: np.ndarray, probability: np.ndarray) -> dict[str, float]:
-    """Brier score, and expected calibration error: mean over texts of the gap, in their bin of probabilities, between
-    the mean probability and the share of fraud."""
+    """Brier score and expected calibration error.
+
+    The latter is the mean over texts of the gap between mean probability and share of fraud in a text's bin.
+    """
     y_true, probability = np.asarray(y_true, dtype=float), np.asarray(probability)
     gaps = np.bincount(calibration_bins(probability), weights=y_true - probability)
     return {
@@ -104,7 +114,7 @@ def calibration_bins(probability: np.ndarray) -> np.ndarray:
 
 
 def fit_temperature(y_true: np.ndarray, log_odds: np.ndarray) -> float:
-    """The temperature T for which expit(log_odds / T) has the lowest log loss, between e^-2 and e^5."""
+    """The temperature T between e^-2 and e^5 for which expit(log_odds / T) has the lowest log loss."""
     sign = np.where(np.asarray(y_true, dtype=bool), 1.0, -1.0)
     log_odds = np.asarray(log_odds)
 
@@ -122,11 +132,14 @@ def calibrated(log_odds: np.ndarray, temperature: float) -> np.ndarray:
 def choose_threshold(y_true: np.ndarray, y_score: np.ndarray, rule: Select) -> float:
     """The decision threshold that `rule` finds best on these texts.
 
-    max_f1: the highest F1. precision_at_least: the highest recall among thresholds whose precision is at least
-    `rule.min_precision`; UserError where there is none. min_cost: the lowest cost, `rule.cost` saying what a false
-    alarm (fp) and a miss (fn) cost. fixed: 0.5. All as if `rule.fraud_fraction` of the texts were fraud. Ties go to the
-    higher threshold, and the threshold lies midway to the next lower score (or 0), so that it does not hang on one
-    text's last digits.
+    - max_f1: the highest F1.
+    - precision_at_least: the highest recall among thresholds whose precision is at least `rule.min_precision`.
+      Raises UserError if there is none.
+    - min_cost: the lowest cost. `rule.cost` holds the cost of a false alarm (fp) and of a miss (fn).
+    - fixed: 0.5.
+
+    All rules weight the texts as if `rule.fraud_fraction` of them were fraud. Ties go to the higher threshold. The
+    threshold lies midway to the next lower score (or 0), so that it does not depend on one text's last digits.
     """
     if rule.threshold == "fixed":
         return 0.5
@@ -137,7 +150,7 @@ def choose_threshold(y_true: np.ndarray, y_score: np.ndarray, rule: Select) -> f
         worth = 2 * tp / (2 * tp + fp + fn)
     elif rule.threshold == "min_cost":
         worth = -(rule.cost["fp"] * fp + rule.cost["fn"] * fn)
-        if worth.max() < -rule.cost["fn"] * tp[-1]:  # an alarm costs more than it saves: none
+        if worth.max() < -rule.cost["fn"] * tp[-1]:  # any alarm costs more than it saves, so there is none
             return float(np.nextafter(np.max(y_score), np.inf))
     elif rule.threshold == "precision_at_least":
         worth = np.where(precision >= rule.min_precision - ROUNDING, tp, -1)
@@ -148,14 +161,14 @@ def choose_threshold(y_true: np.ndarray, y_score: np.ndarray, rule: Select) -> f
             )
     else:
         assert_never(rule.threshold)
-    best = int(np.argmax(worth))  # the thresholds fall
+    best = int(np.argmax(worth))  # thresholds are in descending order
     below = thresholds[best + 1] if best + 1 < len(thresholds) else min(0.0, thresholds[best])
     middle = (thresholds[best] + below) / 2
-    return float(middle if middle > below else thresholds[best])  # of neighbouring numbers it may be the lower one
+    return float(middle if middle > below else thresholds[best])  # rounding may move the middle to `below`
 
 
 def fraction_weights(y_true: np.ndarray, fraud_fraction: float | None) -> np.ndarray:
-    """Weights of the texts, shape (n_samples,), under which that share of them is fraud; None: as they are."""
+    """Weights of the texts, shape (n_samples,), under which that share of them is fraud. None keeps the share."""
     y_true = np.asarray(y_true, dtype=bool)
     share = y_true.mean()
     if fraud_fraction is None or not 0 < share < 1:
@@ -166,14 +179,15 @@ def fraction_weights(y_true: np.ndarray, fraud_fraction: float | None) -> np.nda
 def metrics_at_fraction(
     y_true: np.ndarray, y_score: np.ndarray, threshold: float, fraud_fraction: float | None, log_odds: np.ndarray
 ) -> dict[str, float]:
-    """Precision, recall, F1 and average precision as if that share of the texts were fraud (None: as they are), and
-    the share. What is promised on one set is held against another by these: precision hangs on the share.
+    """Precision, recall, F1 and average precision as if that share of the texts were fraud, and the share.
+
+    Precision depends on the share, so sets with different shares are compared by these.
 
     Args:
         y_true, y_score: labels (bool) and probabilities of shape (n_samples,).
-        threshold: of the probability.
-        fraud_fraction: the share.
-        log_odds: what the probabilities were made of, to rank by, as in score_metrics.
+        threshold: from which probability on a text is called fraud.
+        fraud_fraction: the share of fraud, None for that of the texts.
+        log_odds: log-odds behind the probabilities, to rank by, as in score_metrics.
     """
     weights = fraction_weights(y_true, fraud_fraction)
     precision, recall, f1, _ = precision_recall_fscore_support(

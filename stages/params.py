@@ -1,6 +1,6 @@
-"""params.yaml as frozen dataclasses. `load()` reports every unknown key and bad value at once.
+"""The schema of params.yaml as frozen dataclasses. `load()` reports every unknown key and bad value at once.
 
-A field's comment in params.yaml says what it does; here stand its type and the values it may have.
+The comments in params.yaml say what a field does. This file holds its type and the allowed values.
 """
 
 import dataclasses
@@ -52,7 +52,7 @@ class Model:
     id: str = ""
     revision: str = ""
     license: str = "unknown"
-    packages: dict = field(default_factory=dict)  # name: version, in the order of the file's pieces
+    packages: dict = field(default_factory=dict)  # name: version, in the order of the parts of the file
     sha256: str = ""  # of the GGUF file that the packages hold
     path: str = ""
 
@@ -96,7 +96,7 @@ class Dataset:
 
 
 def unseen_path(path: Any) -> typing.Iterator[str]:
-    """The problem of a data file that DVC would not see change."""
+    """Yields the problem of a path whose changes DVC would not see."""
     if not isinstance(path, str) or "\0" in path:
         yield f"found {path!r}; expected a path"
     elif Path(path).parts[:2] not in (("data", "raw"), ("data", "sample")) or ".." in Path(path).parts:
@@ -245,7 +245,7 @@ class Params:
     dataset: Dataset
     methods: dict[str, Method]
     prompt: Prompt
-    prompt_section: Prompt  # as it stands in params.yaml, whatever the method replaces
+    prompt_section: Prompt  # as params.yaml has it, before the method replaces keys
     prepare: Prepare
     benchmark: Benchmark
     train: Train
@@ -254,7 +254,7 @@ class Params:
 
     @property
     def removes_speakers(self) -> bool:
-        """Whether the model reads texts without the names of speakers; auto: where the data are dialogues in lines."""
+        """Whether names of speakers are removed from texts. `auto` removes them from dialogues in lines."""
         match self.prepare.speakers:
             case "keep":
                 return False
@@ -278,7 +278,7 @@ TABLES = {"method": ("methods", Method), "model": ("models", Model), "dataset": 
 
 
 def load(path: Path = PARAMS_FILE) -> Params:
-    """Reads and checks params.yaml. Raises ParamsError that lists all problems of the file, one a line."""
+    """Reads and checks params.yaml. Raises ParamsError that lists all problems of the file, one per line."""
     raw = read_yaml(path)
     problems: list[str] = []
     for key in raw.keys() - SECTIONS.keys() - TABLES.keys() - {table for table, _ in TABLES.values()}:
@@ -290,7 +290,7 @@ def load(path: Path = PARAMS_FILE) -> Params:
     for name, method in tables["method"].items():
         for section in ("train", "prompt"):
             changes, where = getattr(method, section, {}), f"methods.{name}.{section}"
-            if changes and name != raw.get("method"):  # it may contradict a section that it is not used with
+            if changes and name != raw.get("method"):  # it may contradict the section, which it is not used with
                 build(SECTIONS[section], changes, where, problems, partial=True)
             elif changes and is_mapping(raw.get(section)):
                 sections[section] = build(SECTIONS[section], raw[section] | changes, where, problems)
@@ -307,7 +307,7 @@ def load(path: Path = PARAMS_FILE) -> Params:
 
 
 def chosen_problems(name: str, chosen: Any, table: typing.Collection[str]) -> typing.Iterator[str]:
-    """The problem of a name that picks no entry of its table."""
+    """Yields the problem of a name that selects no entry of its table."""
     if isinstance(chosen, str) and chosen in table:
         return
     known = ", ".join(table)

@@ -36,7 +36,7 @@ class ComposerWithoutAliases(Composer):
 def read_yaml(path: Path) -> dict:
     """Reads a mapping from YAML 1.2, as DVC does: 5e-05 is a number, 0512 is not octal.
 
-    Raises ParamsError that names the file, and the line of a key that stands twice or of an alias.
+    Raises ParamsError that names the file, and the line of a duplicate key or an alias.
     """
     reader = YAML(typ="safe", pure=True)
     reader.Composer = ComposerWithoutAliases
@@ -55,7 +55,14 @@ def read_yaml(path: Path) -> dict:
 
 
 def build_table(raw: Any, name: str, cls: type, problems: list[str]) -> dict[str, Any]:
-    """Builds each entry of a table; a mapping of mappings is one level of a name with dots (as DVC reads it)."""
+    """Builds each entry of a table. A mapping of mappings is one level of a name with dots, as DVC reads it.
+
+    Args:
+        raw: the table as read.
+        name: its key in params.yaml.
+        cls: the dataclass of its entries.
+        problems: list that takes the messages.
+    """
     if not isinstance(raw, dict) or not raw:
         problems.append(f"{name}: found {raw!r}; expected a table of entries")
         return {}
@@ -77,14 +84,14 @@ def is_mapping(value: Any) -> bool:
 
 
 def build(cls: type, raw: Any, where: str, problems: list[str], partial: bool = False) -> Any:
-    """Builds the dataclass `cls` from a mapping, or notes in `problems` why it can't and returns None.
+    """Builds the dataclass `cls` from a mapping. Returns None if it can't, and adds the reason to `problems`.
 
     Args:
         cls: the dataclass, whose method `problems` checks fields against each other.
         raw: the mapping as read.
         where: the mapping's place in params.yaml, for messages.
         problems: list that takes the messages.
-        partial: keys may be missing; they are None then.
+        partial: whether keys may be missing. They are None then.
     """
     if not isinstance(raw, dict):
         problems.append(f"{where}: found {raw!r}; expected a section of keys")
@@ -109,7 +116,15 @@ def build(cls: type, raw: Any, where: str, problems: list[str], partial: bool = 
 
 
 def check(value: Any, hint: Any, limits: typing.Mapping, where: str, problems: list[str]) -> Any:
-    """Returns `value` as the type that `hint` names, or notes in `problems` what was expected."""
+    """Returns `value` as the type that `hint` names. Returns None if it has another, and adds that to `problems`.
+
+    Args:
+        value: as read.
+        hint: type, Literal, or union of them.
+        limits: `low` and `high`, both optional.
+        where: the value's place in params.yaml, for messages.
+        problems: list that takes the messages.
+    """
     options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     if value is None and types.NoneType in options:
         return None

@@ -648,7 +648,7 @@ def test_texts_that_were_cut_are_counted(predict, tmp_path):
 def test_what_a_row_holds_comes_back_as_it_was_written(row, expected):
     added = '"label": true, "probability": 0.5'
     expected = f"{row[:-1]}, {added}}}" if expected is None else expected.replace("L}", added + "}")
-    assert parse_row(row.encode()).judged(True, 0.5) == expected + "\n"
+    assert parse_row(row.encode()).classified(True, 0.5) == expected + "\n"
 
 
 VALUES = st.recursive(
@@ -673,7 +673,7 @@ def test_any_row_comes_back_with_its_keys_in_order(others, plain, indent, data):
             parse_row(line.encode())
         return
     parsed = parse_row(line.encode())
-    found = json.loads(parsed.judged(True, 0.25))
+    found = json.loads(parsed.classified(True, 0.25))
     expected = row | {"label": True, "probability": 0.25}
     assert list(found) == list(expected)
     assert found == expected
