@@ -3,7 +3,6 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 SEEDS ?= 1,2,3
-REV ?= HEAD
 export NPROC ?= 1
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
@@ -13,55 +12,69 @@ export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-$(VENV)/installed: requirements.txt
+$(VENV)/installed: requirements.txt constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is older than 3.11: make PYTHON=python3.11 …"; exit 1; }
 	$(PYTHON) -m venv $(VENV) || { echo "no virtual environment: apt install python3-venv"; exit 1; }
-	$(VENV)/bin/python -m pip install --requirement requirements.txt
+	$(VENV)/bin/python -m pip install --requirement requirements.txt --constraint constraints.txt
 	touch $@
 
-install: $(VENV)/installed  ## .venv with the pinned requirements
+$(VENV)/installed-dev: $(VENV)/installed requirements-dev.txt requirements-modelscope.txt
+	$(VENV)/bin/python -m pip install --requirement requirements-dev.txt --constraint constraints.txt
+	touch $@
+
+install: $(VENV)/installed  ## .venv with the pinned packages that a user needs
+
+install-dev: $(VENV)/installed-dev  ## those that tests, lint, types and figures need, too
+
+constraints: install-dev  ## install the newest packages that the pinned ones need, and pin them in constraints.txt
+	python -m pip install --upgrade --upgrade-strategy eager --requirement requirements-dev.txt
+	python -m tools.constraints
 
 repro: install  ## run what has changed: data, benchmark, training, selection, evaluation; NPROC=2: on two GPUs
 	python -m stages.repro
 
-repair: install  ## after a kill: puts the last whole dvc.lock back, and runs nothing
+repair: install  ## after a kill: put the last whole dvc.lock back, and run nothing
 	python -m stages.repro --repair
 
 mend: repair
 
-seeds: install  ## the same run under other seeds: mean and spread, in metrics/seeds.json
+seeds: install  ## the same run with other seeds: mean and standard deviation, in metrics/seeds.json
 	python -m stages.repro --repair
 	python -m stages.seeds --check
 	dvc exp run --queue --set-param 'train.seed=$(SEEDS)'
 	dvc exp run --run-all
 	python -m stages.seeds
 
-test: install  ## the tests, but for the slow ones: at most 8 minutes on 2 cores
+test: install-dev  ## the tests, but for the slow ones: at most 8 minutes on 2 cores
 	python -m pytest -m "not slow and not faults"
 
-test-slow: install  ## real DVC runs, several processes, other environments, many rows: half an hour
+test-slow: install-dev  ## real DVC runs, several processes, other environments, many rows: half an hour
 	python -m pytest -m slow
 
-test-faults: install  ## kills, full disks, torn states and hostile files: about an hour on 2 cores
+test-faults: install-dev  ## kills, full disks, torn states and hostile files: about an hour on 2 cores
 	python -m pytest -m faults
 
-audit: install  ## known holes in the packages (asks the registry), and risky code
-	$(VENV)/bin/python -m pip install --quiet bandit==1.9.4 pip-audit==2.10.1
-	bandit --quiet --configfile pyproject.toml --recursive stages benchmarks tools
-	pip-audit --requirement requirements.txt
-
-figures:  ## draw docs/img from metrics/ and results/
-	$(PYTHON) -m tools.figures
-
-same: install  ## does the code of REV (HEAD) write the same bytes as the working tree's? OTHER=…: as that revision's
-	python -m tools.same $(REV) $(OTHER)
-
-lock: install  ## renew the code's hashes in dvc.lock, where this code writes the same bytes as the code that ran
-	python -m tools.lock
-
-check: install  ## lint, format, tests
+lint: install-dev  ## lint and format
 	ruff check .
 	ruff format --check .
-	python -m pytest
 
-.PHONY: help install repro repair mend seeds test test-slow test-faults audit figures same lock check
+types: install-dev  ## types, by mypy
+	mypy
+
+audit: install-dev  ## known holes in the packages (asks the registry), and risky code
+	python -m pip install --quiet bandit==1.9.4 pip-audit==2.10.1
+	bandit --quiet --configfile pyproject.toml --recursive stages benchmarks tools
+	pip-audit --requirement requirements.txt --requirement constraints.txt --no-deps --disable-pip
+
+figures: install-dev  ## draw docs/img from metrics/ and results/
+	python -m tools.figures
+
+same: install-dev  ## does the code of REV (HEAD) write the same bytes as the working tree's? OTHER=…: as that revision's
+	python -m tools.same $(REV) $(OTHER)
+
+lock: install-dev  ## renew the code's hashes in dvc.lock, where this code writes the same bytes as the code that ran
+	python -m tools.lock
+
+check: lint types test  ## lint, format, types, tests
+
+.PHONY: help install install-dev constraints repro repair mend seeds test test-slow test-faults lint types audit figures same lock check

@@ -1,6 +1,6 @@
-"""A DVC pipeline that fine-tunes a language model with QLoRA to classify texts as fraud or not. One package a stage.
+"""A DVC pipeline that fine-tunes a language model with QLoRA to classify texts as fraud or not. One package per stage.
 
-Only the environment that all commands share is set here.
+This file only sets the environment that all commands share.
 """
 
 import importlib.util
@@ -16,9 +16,9 @@ if sys.version_info < (3, 11) or not all(map(importlib.util.find_spec, ("torch",
         "`make repro`, or `source .venv/bin/activate` before dvc and python (`make install` makes .venv)"
     )
 
-# Nothing that a run does is reported to anybody. (DVC's own switch is core.analytics in .dvc/config.)
+# A run reports nothing to anybody. (DVC's own switch is core.analytics in .dvc/config.)
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 # The tokenizer's threads would fight torch's for the same cores.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-# bitsandbytes tells of an optional kernel at every start, and of a cast at every layer of every int8 pass.
+# bitsandbytes logs an optional kernel at every start, and a cast at every layer of every int8 pass.
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)

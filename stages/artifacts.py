@@ -1,4 +1,7 @@
-"""The one writer of what people and DVC read: metric JSON and plot CSV, whole or not at all, the same bytes always."""
+"""Writes what people and DVC read: metric JSON, plot CSV and folders.
+
+Files appear whole or not at all, and the same values always give the same bytes.
+"""
 
 import contextlib
 import csv
@@ -21,9 +24,9 @@ from stages.errors import UserError
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[TextIO]:
-    """Opens a text file that takes the place of `path` only when the block ends without an error.
+    """Opens a text file that replaces `path` only when the block ends without an error.
 
-    Of several processes the first alone writes. Raises UserError where `path` is a device or a pipe, which a file must
+    With several processes, only the first writes. Raises UserError if `path` is a device or a pipe, which a file must
     not replace.
     """
     if not is_main_process():
@@ -47,16 +50,16 @@ def replacing(path: Path) -> Iterator[TextIO]:
 
 @contextlib.contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """A folder beside `path` to write files to; it takes the place of `path` only when the block ends without an error.
+    """Yields a folder beside `path` to write to. It replaces `path` only when the block ends without an error.
 
-    Several processes may write to it, each its own files; all must enter and leave the block.
-    Raises UserError where the disk is full or the file system fails; `path` is then as it was.
+    Several processes may write to it, each its own files. All must enter and leave the block.
+    Raises UserError if the disk is full or the file system fails. `path` is then unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     folder = path.parent / f".writing-{path.name}"
     try:
         if is_main_process():
-            shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
+            shutil.rmtree(folder, ignore_errors=True)  # left by a process that was killed
             folder.mkdir()
         wait_for_all()
         yield folder
@@ -68,14 +71,14 @@ def replacing_folder(path: Path) -> Iterator[Path]:
             os.replace(folder, path)
             flush(path.parent)
         wait_for_all()
-    except (OSError, RuntimeError, SafetensorError) as error:  # the last two: torch and safetensors on a full disk
+    except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors raise the last two on a full disk
         shutil.rmtree(folder, ignore_errors=True)
         if isinstance(error, RuntimeError) and "write" not in str(error):
             raise
         free = shutil.disk_usage(path.parent).free / 1e9
         raise UserError(
-            f"{path} could not be written: {error}. What was there before is whole. Make room ({free:.2f} GB are free "
-            "on that disk) and run `dvc repro` again: training goes on from its last saved step"
+            f"{path} could not be written: {error}. What was there before is unchanged. Make room ({free:.2f} GB are "
+            "free on that disk) and run `dvc repro` again: training resumes from its last saved step"
         ) from error
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
@@ -83,7 +86,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
 
 def flush(path: Path) -> None:
-    """Puts a file or folder on the disk, whatever happens to the machine next."""
+    """Waits until a file or folder is on the disk, so that it survives a power failure."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -92,9 +95,9 @@ def flush(path: Path) -> None:
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Writes nested metrics, keys sorted.
+    """Writes nested metrics with sorted keys.
 
-    Raises ValueError for a list, which `dvc metrics` drops without a word, and for a number that JSON does not have.
+    Raises ValueError for a list, which `dvc metrics` drops silently, and for a number that JSON does not have.
     """
     reject_unreadable(values, path.name)
     with replacing(path) as file:
@@ -117,7 +120,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_csv(path: Path, rows: Iterable[Mapping[str, Any]], columns: list[str]) -> None:
-    """Writes rows under a header; a column that a row lacks is left empty."""
+    """Writes rows under a header. A column that a row lacks stays empty."""
     with replacing(path) as file:
         writer = csv.DictWriter(UnixRows(file), columns, lineterminator="\r\n", restval="", extrasaction="ignore")
         writer.writeheader()
@@ -126,8 +129,10 @@ def write_csv(path: Path, rows: Iterable[Mapping[str, Any]], columns: list[str])
 
 @dataclass(frozen=True)
 class UnixRows:
-    """Ends the rows of a csv writer in \\n. The writer quotes a bare \\r, at which readers end a row, only where its
-    own rows end in one."""
+    """Turns the row ends of a csv writer into \\n.
+
+    Readers end a row at a bare \\r too, so it has to be quoted. The csv writer does that only if its rows end in one.
+    """
 
     file: TextIO
 

@@ -1,7 +1,7 @@
-"""The code that a result depends on: what a module imports of this project, file by file.
+"""Lists the code that a result depends on: the files of this project that a module imports.
 
-dvc.yaml's deps (held by a test), the fingerprint of a training that is resumed, and that of a predict that is resumed
-all follow this list, so that an edit elsewhere reruns nothing and throws nothing away.
+The deps in dvc.yaml follow this list (a test compares them). So do the fingerprints by which training and predict
+decide whether to resume. An edit elsewhere reruns nothing and discards nothing.
 """
 
 import ast
@@ -12,7 +12,7 @@ NO_RESULT = ("stages/command.py",)  # how a command starts and ends: no result d
 
 
 def imported_files(*modules: str) -> list[str]:
-    """The project's files that `modules` import, directly or not, their own among them: sorted paths from the root."""
+    """The files of `modules` and of all that they import from this project: sorted paths relative to the root."""
     found: dict[str, str] = {}
     waiting = list(modules)
     while waiting:
@@ -35,7 +35,7 @@ def file_of(module: str) -> Path | None:
 
 
 def imports(file: Path) -> list[str]:
-    """Names that a file imports, functions' imports included; some are names inside a module."""
+    """Names that a file imports, also inside functions. Some are names inside a module."""
     names: list[str] = []
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):

@@ -1,8 +1,9 @@
-"""How a command starts and ends: several processes, the working directory, and an error in one sentence.
+"""Starts and ends a command: several processes, the working directory, --help, and errors in one sentence.
 
 No result depends on this file, so no stage lists it in dvc.yaml.
 """
 
+import argparse
 import contextlib
 import errno
 import os
@@ -21,11 +22,20 @@ NO_ROOM = {
 }
 
 
-def run(main: Callable[[], None], distributed: bool = False) -> None:
-    """Runs a stage; a UserError ends it with its message and status 1, without a traceback. Of several processes the
-    first alone prints. distributed: the work can be shared by as many processes as the environment's NPROC says."""
+def run(main: Callable[[], None], distributed: bool = False, options: bool = True) -> None:
+    """Runs a command. A UserError ends it with its message and status 1, without a traceback.
+
+    With several processes, only the first prints.
+
+    Args:
+        main: does the work.
+        distributed: whether NPROC processes can share the work.
+        options: whether `main` reads options. A command without any shows its docstring for --help.
+    """
+    if not options:
+        refuse_options()
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # a terminal that isn't UTF-8 ends no stage
+        stream.reconfigure(errors="backslashreplace")  # printing must not fail on a terminal without UTF-8
     if not is_main_process():
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     try:
@@ -44,21 +54,32 @@ def run(main: Callable[[], None], distributed: bool = False) -> None:
         sys.exit(f"error: {reason}: {error}. Make room and run `dvc repro` again; nothing else was changed")
 
 
+def refuse_options() -> None:
+    """Shows the command's docstring for --help, and ends with status 2 for any other argument."""
+    form = argparse.RawDescriptionHelpFormatter
+    description = sys.modules["__main__"].__doc__
+    argparse.ArgumentParser(f"python -m {module_name()}", description=description, formatter_class=form).parse_args()
+
+
+def module_name() -> str:
+    """The name of the running command, as `python -m` takes it."""
+    return sys.modules["__main__"].__spec__.name.removesuffix(".__main__")
+
+
 def start_processes(number: str) -> None:
-    """Becomes `accelerate launch` of this stage by so many processes; returns where one is asked for."""
+    """Replaces this process by `accelerate launch` of the same command with `number` processes, unless that is 1."""
     if not number.isdecimal() or int(number) < 1:
         raise UserError(f"NPROC is {number!r}; expected a number of processes, one a GPU")
     if int(number) > 1:
-        module = sys.modules["__main__"].__spec__.name.removesuffix(".__main__")
         launcher = ["-m", "accelerate.commands.launch", "--config_file", "accelerate.yaml", "--num_processes", number]
-        # A signal takes effect when a step has ended and its state is saved; torch would kill after 30 s.
+        # A signal takes effect when a step has ended and its state is saved. torch would kill the process after 30 s.
         os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "600")
         sys.stdout.flush()
-        os.execv(sys.executable, [sys.executable, *launcher, "-m", module, *sys.argv[1:]])
+        os.execv(sys.executable, [sys.executable, *launcher, "-m", module_name(), *sys.argv[1:]])
 
 
 def require_root() -> None:
-    """Raises UserError where the working directory is not the project's root, which all paths are relative to."""
+    """Raises UserError if the working directory is not the project's root. All paths are relative to it."""
     if not Path("params.yaml").is_file():
         root = Path(__file__).resolve().parents[1]
         raise UserError(
@@ -67,7 +88,7 @@ def require_root() -> None:
 
 
 def keep_lock() -> None:
-    """Copies dvc.lock, which is whole while a stage runs: DVC rewrites it between stages, and a kill there tears it."""
+    """Copies dvc.lock while it is whole. DVC rewrites it between stages, and a kill at that moment tears it."""
     if "DVC_STAGE" not in os.environ or not is_main_process():
         return
     with contextlib.suppress(OSError):
@@ -81,7 +102,7 @@ def keep_lock() -> None:
 
 
 def no_room(error: Exception) -> str | None:
-    """The reason, where an error says that the disk is full. safetensors has errors of its own, which hold a number."""
+    """The reason, if the error is a full disk. safetensors raises its own errors, with the number in the text."""
     if isinstance(error, OSError):
         return NO_ROOM.get(error.errno)
     if type(error).__name__ == "SafetensorError":

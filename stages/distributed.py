@@ -1,6 +1,6 @@
-"""Several processes of one command, and how they share the rows of a pass without gradients.
+"""Several processes of one command, and how they share the rows of a forward pass.
 
-torch is imported where it is needed: commands that start no model start faster without it.
+torch is imported inside functions, so that commands without a model start faster.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ Item = TypeVar("Item")
 
 
 def world_size() -> int:
-    """How many processes `accelerate launch` or torchrun started."""
+    """The number of processes that `accelerate launch` or torchrun started."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def rank() -> int:
-    """This process's number among them."""
+    """The number of this process, from 0."""
     return int(os.environ.get("RANK", "0"))
 
 
 def is_main_process() -> bool:
-    """The one that writes."""
+    """Whether this process is the one that writes."""
     return rank() == 0
 
 
 def wait_for_all() -> None:
-    """Returns when all processes are here."""
+    """Returns when all processes have called it."""
     if world_size() > 1:
         import torch.distributed
 
@@ -39,7 +39,7 @@ def wait_for_all() -> None:
 
 
 def leave_group() -> None:
-    """Ends the talk of several processes, where there was any: torch warns of a process that goes without."""
+    """Closes the process group, if there is one: torch warns about a process that exits without that."""
     if world_size() > 1:
         import torch.distributed
 
@@ -48,12 +48,21 @@ def leave_group() -> None:
 
 
 def local_shard(items: Sequence[Item]) -> Sequence[Item]:
+    """The items of this process: every `world_size`-th, from its rank on."""
     return items[rank() :: world_size()]
 
 
 def all_gather_rows(found: torch.Tensor, total: int, device: torch.device) -> torch.Tensor:
-    """Of shape (total, ...), on the CPU: what all processes found, in the order of the items, from what this one
-    `found` of its share, on the CPU too."""
+    """Gathers the rows that all processes computed, in the order of the items.
+
+    Args:
+        found: rows of this process's shard, shape (n_shard, ...), on the CPU.
+        total: number of rows of all processes.
+        device: where the processes exchange them.
+
+    Returns:
+        Rows of shape (total, ...), on the CPU.
+    """
     import torch
 
     whole = torch.zeros(total, *found.shape[1:], dtype=found.dtype)
@@ -62,7 +71,7 @@ def all_gather_rows(found: torch.Tensor, total: int, device: torch.device) -> to
 
 
 def all_reduce_sum(found: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """The sum over all processes of what each found, on the CPU, as `found` is."""
+    """The sum of `found` over all processes. Both are on the CPU; `device` is where the processes exchange them."""
     if world_size() == 1:
         return found
     import torch.distributed
@@ -73,7 +82,7 @@ def all_reduce_sum(found: torch.Tensor, device: torch.device) -> torch.Tensor:
 
 
 def broadcast(value: Item | None) -> Item | None:
-    """The `value` of the first process, in all."""
+    """The `value` of the first process, in all processes."""
     if world_size() == 1:
         return value
     import torch.distributed

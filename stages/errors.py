@@ -1,5 +1,5 @@
-"""The error that a user can fix."""
+"""The error for everything that a user can fix."""
 
 
 class UserError(ValueError):
-    """Something that the user can mend; the message says what was found, what was expected and what to do."""
+    """Says in its message what was found, what was expected and what to do."""

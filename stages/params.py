@@ -1,29 +1,19 @@
-"""params.yaml as frozen dataclasses. `load()` reports every unknown key and bad value at once.
+"""The schema of params.yaml as frozen dataclasses. `load()` reports every unknown key and bad value at once.
 
-A field's comment in params.yaml says what it does; here stand its type and the values it may have.
+The comments in params.yaml say what a field does. This file holds its type and the allowed values.
 """
 
 import dataclasses
-import difflib
-import math
 import re
-import types
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
-from stages.errors import UserError
+from stages.params_file import MAX_WHOLE, ParamsError, build, build_table, is_mapping, nearest, read_yaml
 
 PARAMS_FILE = Path("params.yaml")
 MAX_SEED = 2**32 - 1  # numpy's
-MAX_WHOLE = 2**53  # beyond it a float is another number
-
-
-class ParamsError(UserError):
-    """params.yaml can't be used; the message names every key, what was found and what was expected."""
 
 
 def at_least(low: float, default: Any = dataclasses.MISSING) -> Any:
@@ -62,7 +52,7 @@ class Model:
     id: str = ""
     revision: str = ""
     license: str = "unknown"
-    packages: dict = field(default_factory=dict)  # name: version, in the order of the file's pieces
+    packages: dict = field(default_factory=dict)  # name: version, in the order of the parts of the file
     sha256: str = ""  # of the GGUF file that the packages hold
     path: str = ""
 
@@ -106,7 +96,7 @@ class Dataset:
 
 
 def unseen_path(path: Any) -> typing.Iterator[str]:
-    """The problem of a data file that DVC would not see change."""
+    """Yields the problem of a path whose changes DVC would not see."""
     if not isinstance(path, str) or "\0" in path:
         yield f"found {path!r}; expected a path"
     elif Path(path).parts[:2] not in (("data", "raw"), ("data", "sample")) or ".." in Path(path).parts:
@@ -255,7 +245,7 @@ class Params:
     dataset: Dataset
     methods: dict[str, Method]
     prompt: Prompt
-    prompt_section: Prompt  # as it stands in params.yaml, whatever the method replaces
+    prompt_section: Prompt  # as params.yaml has it, before the method replaces keys
     prepare: Prepare
     benchmark: Benchmark
     train: Train
@@ -264,7 +254,7 @@ class Params:
 
     @property
     def removes_speakers(self) -> bool:
-        """Whether the model reads texts without the names of speakers; auto: where the data are dialogues in lines."""
+        """Whether names of speakers are removed from texts. `auto` removes them from dialogues in lines."""
         match self.prepare.speakers:
             case "keep":
                 return False
@@ -288,7 +278,7 @@ TABLES = {"method": ("methods", Method), "model": ("models", Model), "dataset": 
 
 
 def load(path: Path = PARAMS_FILE) -> Params:
-    """Reads and checks params.yaml. Raises ParamsError that lists all problems of the file, one a line."""
+    """Reads and checks params.yaml. Raises ParamsError that lists all problems of the file, one per line."""
     raw = read_yaml(path)
     problems: list[str] = []
     for key in raw.keys() - SECTIONS.keys() - TABLES.keys() - {table for table, _ in TABLES.values()}:
@@ -300,7 +290,7 @@ def load(path: Path = PARAMS_FILE) -> Params:
     for name, method in tables["method"].items():
         for section in ("train", "prompt"):
             changes, where = getattr(method, section, {}), f"methods.{name}.{section}"
-            if changes and name != raw.get("method"):  # it may contradict a section that it is not used with
+            if changes and name != raw.get("method"):  # it may contradict the section, which it is not used with
                 build(SECTIONS[section], changes, where, problems, partial=True)
             elif changes and is_mapping(raw.get(section)):
                 sections[section] = build(SECTIONS[section], raw[section] | changes, where, problems)
@@ -317,7 +307,7 @@ def load(path: Path = PARAMS_FILE) -> Params:
 
 
 def chosen_problems(name: str, chosen: Any, table: typing.Collection[str]) -> typing.Iterator[str]:
-    """The problem of a name that picks no entry of its table."""
+    """Yields the problem of a name that selects no entry of its table."""
     if isinstance(chosen, str) and chosen in table:
         return
     known = ", ".join(table)
@@ -328,165 +318,3 @@ def chosen_problems(name: str, chosen: Any, table: typing.Collection[str]) -> ty
         )
     else:
         yield f"{name}: found {chosen!r}; expected one of {known}{nearest(chosen, table)}"
-
-
-def build_table(raw: Any, name: str, cls: type, problems: list[str]) -> dict[str, Any]:
-    """Builds each entry of a table; a mapping of mappings is one level of a name with dots (as DVC reads it)."""
-    if not isinstance(raw, dict) or not raw:
-        problems.append(f"{name}: found {raw!r}; expected a table of entries")
-        return {}
-    table = {}
-    for key, value in raw.items():
-        fields = {item.name for item in dataclasses.fields(cls)}
-        if isinstance(value, dict) and value.keys().isdisjoint(fields) and any(map(is_mapping, value.values())):
-            inner = build_table(value, f"{name}.{key}", cls, problems)
-            built = {f"{key}.{rest}": entry for rest, entry in inner.items()}
-        else:
-            built = {str(key): build(cls, value, f"{name}.{key}", problems)}
-        problems += [f"{name}: {twice!r} is the name of two entries; rename one" for twice in built.keys() & table]
-        table |= built
-    return table
-
-
-def is_mapping(value: Any) -> bool:
-    return isinstance(value, dict)
-
-
-def build(cls: type, raw: Any, where: str, problems: list[str], partial: bool = False) -> Any:
-    """Builds the dataclass `cls` from a mapping, or notes in `problems` why it can't and returns None.
-
-    Args:
-        cls: the dataclass, whose method `problems` checks fields against each other.
-        raw: the mapping as read.
-        where: the mapping's place in params.yaml, for messages.
-        problems: list that takes the messages.
-        partial: keys may be missing; they are None then.
-    """
-    if not isinstance(raw, dict):
-        problems.append(f"{where}: found {raw!r}; expected a section of keys")
-        return None
-    before = len(problems)
-    hints = typing.get_type_hints(cls)
-    for key in raw.keys() - hints.keys():
-        problems.append(f"{where}.{key}: unknown key{nearest(str(key), hints)}")
-    values = {}
-    for item in dataclasses.fields(cls):
-        if item.name in raw:
-            values[item.name] = check(raw[item.name], hints[item.name], item.metadata, f"{where}.{item.name}", problems)
-        elif partial:
-            values[item.name] = None
-        elif item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING:
-            problems.append(f"{where}.{item.name}: missing")
-    if len(problems) > before:
-        return None
-    built = cls(**values)
-    problems += [f"{where}: {problem}" for problem in getattr(built, "problems", tuple)()]
-    return built
-
-
-def check(value: Any, hint: Any, limits: typing.Mapping, where: str, problems: list[str]) -> Any:
-    """Returns `value` as the type that `hint` names, or notes in `problems` what was expected."""
-    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    if value is None and types.NoneType in options:
-        return None
-    for option in options:
-        if typing.get_origin(option) is Literal:
-            if value in typing.get_args(option):
-                return value
-            expected = (
-                "one of " + ", ".join(map(str, typing.get_args(option))) + nearest(str(value), typing.get_args(option))
-            )
-        elif option is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < MAX_WHOLE:
-            return in_range(float(value), limits, where, problems)
-        elif option is float and isinstance(value, float) and not math.isfinite(value):
-            expected = "a finite number"
-        elif option is str and isinstance(value, str) and not is_unicode(value):
-            expected = "a text without lone surrogates"
-        elif isinstance(value, option) and (option is bool or not isinstance(value, bool)):
-            return in_range(value, limits, where, problems)
-        else:
-            expected = " or ".join(o.__name__ if isinstance(o, type) else str(o) for o in options)
-    problems.append(f"{where}: found {value!r}; expected {expected}")
-    return None
-
-
-def is_unicode(text: str) -> bool:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def in_range(value: Any, limits: typing.Mapping, where: str, problems: list[str]) -> Any:
-    low, high = limits.get("low"), limits.get("high")
-    if (low is not None and not value >= low) or (high is not None and not value <= high):
-        problems.append(f"{where}: found {value!r}; expected at least {low}" + (f" and at most {high}" if high else ""))
-    return value
-
-
-def nearest(name: str, known: typing.Iterable) -> str:
-    match = difflib.get_close_matches(str(name), list(map(str, known)), n=1)
-    return f" (did you mean {match[0]}?)" if match else ""
-
-
-NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
-
-
-class Yaml12Loader(yaml.SafeLoader):
-    """PyYAML with numbers as YAML 1.2 reads them, and with an error for a key written twice.
-
-    PyYAML follows YAML 1.1, where 1e-4 and 5e-05 are strings (https://yaml.org/spec/1.2.2/#1032-tag-resolution);
-    DVC writes numbers in that form.
-    """
-
-    def compose_node(self, parent, index):
-        if self.check_event(yaml.AliasEvent):  # a few of them can stand for more than fits in memory
-            line = self.peek_event().start_mark.line + 1
-            raise yaml.YAMLError(f"line {line}: aliases (*name) are not used here; write the value out")
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node, deep=False):
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise yaml.YAMLError(f"line {key_node.start_mark.line + 1}: the key {key!r} stands twice; remove one")
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-    def construct_whole(self, node):
-        value = self.construct_scalar(node).replace("_", "")
-        return int(value, 0) if value.startswith(("0o", "0x")) else int(value)
-
-
-# PyYAML reads 0512 as 330 (octal) and 1:30 as 90 (base 60); YAML 1.2, and DVC, as 512 and as a text.
-Yaml12Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag not in NUMBERS]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-Yaml12Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:int",
-    re.compile(r"^([-+]?[0-9][0-9_]*|0o[0-7]+|0x[0-9a-fA-F]+)$"),
-    list("-+0123456789"),
-)
-Yaml12Loader.add_constructor("tag:yaml.org,2002:int", Yaml12Loader.construct_whole)
-Yaml12Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^([-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))$"),
-    list("-+.0123456789"),
-)
-
-
-def read_yaml(path: Path) -> dict:
-    """Reads a YAML mapping. Raises ParamsError that names the file where it is missing or no mapping."""
-    try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=Yaml12Loader)
-    except FileNotFoundError:
-        raise ParamsError(f"{path} not found: run from the project's root, as `python -m stages.NAME`") from None
-    except (yaml.YAMLError, OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
-        # Beside its own errors PyYAML lets through those of dates, numbers, tags and keys that make no sense.
-        raise ParamsError(f"{path} can't be read: {error}") from None
-    if not isinstance(raw, dict):
-        raise ParamsError(f"{path}: found {type(raw).__name__}; expected a mapping of sections")
-    return raw

@@ -1,11 +1,11 @@
-"""Where the stages' inputs and outputs lie, relative to the project's root; dvc.yaml names the same paths."""
+"""Paths of the stages' inputs and outputs, relative to the project's root. dvc.yaml names the same paths."""
 
 from pathlib import Path
 
 BASE_MODEL = Path("models/base")
 CHECKPOINTS = Path("models/checkpoints")
 VALID_SCORES = "valid_scores.csv"  # in each checkpoint
-PROMPT_FILE = "prompt.json"  # beside them: the prompt as text, as the training had it
+PROMPT_FILE = "prompt.json"  # beside the checkpoints: the prompt as text, as training used it
 SELECTED = Path("models/selected")
 PROCESSED = Path("data/processed")
 FURTHER = PROCESSED / "further"
@@ -13,6 +13,6 @@ BASELINE = PROCESSED / "baseline"
 PREDICTIONS = Path("data/predictions")
 METRICS = Path("metrics")
 PLOTS = METRICS / "plots"
-RUNS = Path("runs")  # working files, known to neither git nor DVC
+RUNS = Path("runs")  # working files, tracked by neither git nor DVC
 LOCK = Path("dvc.lock")
 LOCK_COPY = RUNS / "dvc.lock"  # the last whole one

@@ -55,4 +55,4 @@ def plot_row(name: str, block: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, options=False)

@@ -1,4 +1,4 @@
-"""models/selected: the adapter with all that is needed to judge a text as it was judged in training."""
+"""Reads and writes models/selected: the adapter with all that is needed to score texts as training did."""
 
 import dataclasses
 import math
@@ -31,11 +31,20 @@ ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json")
 
 @dataclass(frozen=True)
 class TrainedClassifier:
-    """The record of a selected model. threshold: of the calibrated probability of fraud; temperature: divides the
-    log-odds before they become that; valid: metrics there; promised: those as if select.fraud_fraction of the texts
-    were fraud; speakers_removed: whether texts are read without the names in front of lines; rendered: the prompt as
-    text, `before` and `after` the user's, None in records of before 0.3; scoring, max_tokens_per_batch: how valid was
-    scored, so that others score alike."""
+    """The record of a trained classifier.
+
+    Attributes:
+        step: the training step of its checkpoint.
+        threshold: the calibrated probability from which on a text is called fraud.
+        temperature: divides the log-odds before they become that probability.
+        speakers_removed: whether names in front of lines are removed from texts.
+        valid: metrics on valid.
+        promised: metrics on valid as if select.fraud_fraction of the texts were fraud.
+        select, method, prompt: the sections and the entry of params.yaml that it was made with.
+        base: the identity of the base model.
+        rendered: the prompt as text, `before` and `after` the user's. None in records older than 0.3.
+        scoring, max_tokens_per_batch: how valid was scored, so that other texts are scored alike.
+    """
 
     step: int
     threshold: float
@@ -58,11 +67,11 @@ class TrainedClassifier:
         return remove_speakers(text) if self.speakers_removed else text
 
     def probability(self, log_odds: np.ndarray) -> np.ndarray:
-        """Of fraud, shape (n,)."""
+        """Calibrated probability of fraud, shape (n,)."""
         return calibrated(log_odds, self.temperature)
 
     def at_promised_fraction(self, y_true: np.ndarray, log_odds: np.ndarray) -> dict[str, float]:
-        """What became of the promise on another set, at the share of fraud that it was made for."""
+        """Metrics of another set at the share of fraud of `promised`, to compare with it."""
         share = self.promised["fraud_fraction"]
         return metrics_at_fraction(y_true, self.probability(log_odds), self.threshold, share, log_odds)
 
@@ -72,7 +81,14 @@ class TrainedClassifier:
 
 
 def write_classifier(folder: Path, checkpoint: Path, selected: TrainedClassifier, card: str) -> None:
-    """Copies the checkpoint's adapter and writes record and model card beside it."""
+    """Copies the checkpoint's adapter and writes record and model card beside it.
+
+    Args:
+        folder: models/selected.
+        checkpoint: folder with the adapter's files.
+        selected: the record.
+        card: text of the model card.
+    """
     with replacing_folder(folder) as new:
         if not is_main_process():
             return
@@ -85,7 +101,7 @@ def write_classifier(folder: Path, checkpoint: Path, selected: TrainedClassifier
 def load_selected(
     folder: Path = SELECTED, base_folder: Path = BASE_MODEL
 ) -> tuple[PeftModel, Prompt, TrainedClassifier]:
-    """The selected model on the base that it was trained on, quantized as in training, with its prompt."""
+    """Loads the selected model on its base, quantized as in training, with its prompt and record."""
     selected = read_selected(folder)
     require_whole_base(base_folder)
     require_same_base(selected.base, base_folder)
@@ -94,7 +110,7 @@ def load_selected(
 
 
 def read_selected(folder: Path) -> TrainedClassifier:
-    """The record in a folder. Raises ModelError where there is none, or one of a later version."""
+    """Reads the record in a folder. Raises ModelError if there is none, or one of a later version."""
     if not (folder / RECORD_FILE).is_file():
         raise ModelError(f"{folder} holds no selected model: run `dvc repro` first")
     raw = read_json(folder / RECORD_FILE)
@@ -113,7 +129,7 @@ def read_selected(folder: Path) -> TrainedClassifier:
     if selected.scoring < SCORING:
         print(
             f"WARNING: the threshold in {folder} was chosen on scores of an earlier arithmetic (version "
-            f"{selected.scoring}, now {SCORING}), so verdicts near it may differ: run `dvc repro select` to choose it "
+            f"{selected.scoring}, now {SCORING}), so labels near it may differ: run `dvc repro select` to choose it "
             "anew",
             file=sys.stderr,
         )
@@ -123,13 +139,13 @@ def read_selected(folder: Path) -> TrainedClassifier:
 def load_classifier(
     adapter: Path, method: Method, prompt: dict[str, Any], rendered: dict[str, str] | None, base_folder: Path
 ) -> tuple[PeftModel, Prompt]:
-    """A trained adapter on its base, with its prompt, as select, evaluate and predict score with it.
+    """Loads a trained adapter on its base, with its prompt, as select, evaluate and predict use it.
 
     Args:
         adapter: folder with the adapter's weights and configuration.
-        method: how the base lies in memory.
+        method: how the base is stored in memory.
         prompt: the section `prompt` of params.yaml that it was trained with.
-        rendered: the prompt as text, as the training had it; None renders the chat template now.
+        rendered: the prompt as text, as training used it. None renders the chat template now.
         base_folder: the base model that it was trained on.
     """
     built = build_prompt(load_tokenizer(base_folder), **prompt, rendered=rendered)

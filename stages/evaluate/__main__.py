@@ -129,4 +129,4 @@ def write_tables(sets: Sets, predictions: dict[str, dict[str, Predictions]], err
 
 
 if __name__ == "__main__":
-    run(main, distributed=True)
+    run(main, distributed=True, options=False)

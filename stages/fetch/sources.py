@@ -43,7 +43,12 @@ def from_hub(model: Model, staging: Path) -> Path:
 
 def from_modelscope(model: Model, staging: Path) -> Path:
     """Downloads a revision from ModelScope. An interrupted download is resumed."""
-    from modelscope.hub.snapshot_download import snapshot_download
+    try:
+        from modelscope.hub.snapshot_download import snapshot_download
+    except ImportError:
+        raise FetchError(
+            "source modelscope needs one more package: pip install -r requirements-modelscope.txt"
+        ) from None
 
     folder = staging / "snapshot"
     try:

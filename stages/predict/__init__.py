@@ -1,1 +1,1 @@
-"""The selected model on new texts. No stage: for people who use the model."""
+"""Classifies new texts with the selected model. It is a command for users and no stage."""

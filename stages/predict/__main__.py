@@ -1,6 +1,6 @@
-"""Judges the texts of a JSON Lines file with the selected model: the rows in order, with `label` and `probability`.
+"""Classifies the texts of a JSON Lines file: writes the rows in order, with `label` and `probability`.
 
-python -m stages.predict --file texts.jsonl --out judged.jsonl
+python -m stages.predict --file texts.jsonl --out classified.jsonl
 """
 
 import argparse
@@ -30,7 +30,7 @@ def main() -> None:
             total = None if is_stream(arguments.file) else count_rows(arguments.file)
             out = open_output(arguments.out)
         classify(arguments.file, out, total, arguments.max_tokens_per_batch)
-    except BrokenPipeError:  # whoever read the rows has seen enough
+    except BrokenPipeError:  # the reader of the rows has closed the pipe
         sys.exit(128 + signal.SIGPIPE)
     except UserError as error:
         raise UserError(f"{error}. {out.how_to_resume()}" if out else str(error)) from error
@@ -57,11 +57,11 @@ def read_arguments() -> argparse.Namespace:
 
 
 def is_same_file(file: Path, out: Path) -> bool:
-    """Whether both are one regular file, however they are named. A terminal can be both."""
+    """Whether both are the same regular file, by whatever name. A terminal can be both."""
     try:
         one = os.fstat(0) if file == STANDARD_INPUT else file.stat()
         other = os.fstat(1) if out == STANDARD_OUTPUT else out.stat()
-    except (OSError, ValueError):  # not there yet, or no name of a file; who opens it will say
+    except (OSError, ValueError):  # missing, or no file name: opening it raises the error
         return False
     return os.path.samestat(one, other) and stat.S_ISREG(one.st_mode)
 
@@ -69,20 +69,20 @@ def is_same_file(file: Path, out: Path) -> bool:
 def end_on_signals(output: Callable[[], Output | None]) -> None:
     """Makes SIGINT and SIGTERM end this process at once with a message, whatever it waits for.
 
-    A handler in Python would run only when the main thread is back from a product of matrices, or from a wait for
-    another process, which may be gone. Files are whole at any moment, so nothing has to be finished.
+    A handler in Python runs only when the main thread returns from a matrix product, or from a wait for another
+    process, which may be gone. The files are whole at any moment, so nothing has to be finished.
     """
     reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     os.set_blocking(reading, True)
     signal.set_wakeup_fd(writing)
     for number in (signal.SIGINT, signal.SIGTERM):
-        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup sets it, and & of a script's shell
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup sets that, and so does & in a script
             signal.signal(number, lambda *_: None)
     threading.Thread(target=end, args=(reading, output), daemon=True).start()
 
 
 def end(reading: int, output: Callable[[], Output | None]) -> None:
-    """Waits for a signal, whose number comes through a pipe, and ends the process as a shell expects."""
+    """Waits for the number of a signal in a pipe, and ends the process with the status that shells expect."""
     number = os.read(reading, 1)[0]
     out = output()
     if is_main_process():

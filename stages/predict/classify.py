@@ -1,4 +1,4 @@
-"""Scores the windows of a file one after the other, so that memory doesn't grow with the number of rows."""
+"""Scores a file window by window, so that memory doesn't grow with the number of rows."""
 
 import hashlib
 from collections.abc import Iterator
@@ -24,7 +24,13 @@ from stages.text.prompt import report_truncated
 
 @dataclass(frozen=True)
 class Window:
-    """Rows that are scored together. input_sha256: of their lines; numbers: of these in their file."""
+    """Rows that are scored together.
+
+    Attributes:
+        input_sha256: sha256 of their lines.
+        rows: the parsed rows.
+        numbers: their line numbers.
+    """
 
     input_sha256: str
     rows: list[Row]
@@ -33,7 +39,7 @@ class Window:
 
 @dataclass
 class Counts:
-    """Of all rows of the output, those of an earlier run among them."""
+    """Counts over all rows of the output, including those of an earlier run."""
 
     rows: int = 0
     fraud: int = 0
@@ -46,13 +52,13 @@ class Counts:
 
 
 def classify(path: Path, out: Output | None, total: int | None, max_tokens_per_batch: int | None) -> None:
-    """Judges the rows of `path` and reports how many were called fraud and how many were cut.
+    """Classifies the rows of `path`, and reports how many were called fraud and how many were cut.
 
     Args:
-        path: JSON Lines; `-` is standard input. The first process alone reads.
+        path: JSON Lines; `-` is standard input. Only the first process reads.
         out: where the rows go; None in all processes but the first.
-        total: how many rows there are, None if that isn't known yet.
-        max_tokens_per_batch: most padded tokens in a batch; None: as many as when the threshold was chosen.
+        total: number of rows, None if not known yet.
+        max_tokens_per_batch: most padded tokens in a batch. None takes the number with which the threshold was chosen.
     """
     model, prompt, selected = load_selected()
     merge_unquantized(model)
@@ -78,13 +84,13 @@ def classify(path: Path, out: Output | None, total: int | None, max_tokens_per_b
 
 
 def finish(path: Path, out: Output, counts: Counts, total: int | None) -> None:
-    """Makes the output whole and reports it. Raises DataError where there were no rows, or fewer than at the start.
+    """Completes the output and reports it. Raises DataError if there were no rows, or fewer than at the start.
 
     Args:
         path: the input.
         out: where the rows went.
-        counts: of all windows.
-        total: how many rows the input held before, None if that was not counted.
+        counts: sums over all windows.
+        total: number of rows of the input at the start, None if not counted.
     """
     if not counts.rows:
         raise empty(path)
@@ -96,18 +102,19 @@ def finish(path: Path, out: Output, counts: Counts, total: int | None) -> None:
 
 
 def write_window(out: Output, window: Window, probability: np.ndarray, threshold: float, cut: int) -> WindowRecord:
-    """Writes the rows of a window with all digits: a label is what comparing the printed probability with the threshold
-    gives.
+    """Writes the rows of a window.
+
+    Probabilities have all digits, so that comparing a printed one with the threshold gives the label.
 
     Args:
         out: where the rows go.
         window: the rows.
-        probability: of fraud, shape (n_rows,).
-        threshold: from which on a text is called fraud.
-        cut: how many of the texts were cut.
+        probability: probability of fraud, shape (n_rows,).
+        threshold: from which probability on a text is called fraud.
+        cut: number of texts that were cut.
     """
     label = (probability >= threshold).tolist()
-    rows = "".join(map(Row.judged, window.rows, label, probability.tolist())).encode()
+    rows = "".join(map(Row.classified, window.rows, label, probability.tolist())).encode()
     output_sha256 = hashlib.sha256(rows).hexdigest()
     done = WindowRecord(window.input_sha256, output_sha256, len(rows), len(window.rows), sum(label), cut)
     with writing(out):
@@ -116,12 +123,12 @@ def write_window(out: Output, window: Window, probability: np.ndarray, threshold
 
 
 def sources(path: Path, window: Window | None, rows: int) -> list[str]:
-    """Where each row of a window stands; all processes but the first don't know the line."""
+    """The place of each row of a window, for messages. Only the first process knows the lines."""
     return [f"{input_name(path)}, line {number}" for number in window.numbers] if window else [input_name(path)] * rows
 
 
 def settings(max_tokens_per_batch: int) -> dict[str, str]:
-    """All that a score depends on but its text: rows are resumed only where none of it changed."""
+    """All that a score depends on except its text. A run resumes an earlier one only if none of it changed."""
     return {
         "selected model": files_sha256(sorted(file for file in SELECTED.iterdir() if file.is_file())),
         "code": files_sha256([ROOT / file for file in imported_files("stages.predict.__main__")]),
@@ -133,12 +140,12 @@ def settings(max_tokens_per_batch: int) -> dict[str, str]:
 
 
 def new_windows(path: Path, out: Output, counts: Counts, progress: tqdm) -> Iterator[Window]:
-    """The windows that are to be scored; those of an earlier run are counted and passed over.
+    """Yields the windows to score. Those of an earlier run are counted and skipped.
 
     Args:
         path: the input.
         out: knows which windows were kept.
-        counts, progress: take the kept ones.
+        counts, progress: advance by the kept windows.
     """
     kept = 0
     for lines in windows(path):
@@ -147,7 +154,7 @@ def new_windows(path: Path, out: Output, counts: Counts, progress: tqdm) -> Iter
         if earlier:
             counts.add(earlier)
             kept += earlier.rows
-            progress.initial += earlier.rows  # no part of this run's rate
+            progress.initial += earlier.rows  # not part of this run's rate
             progress.update(earlier.rows)
             continue
         if kept:
@@ -157,9 +164,9 @@ def new_windows(path: Path, out: Output, counts: Counts, progress: tqdm) -> Iter
 
 
 def for_all(own: Iterator[Window]) -> Iterator[tuple[Window | None, list[str]]]:
-    """In every process the texts of each window that the first one reads, which gets the window too.
+    """Yields the texts of each window in all processes, and the window itself in the first, which reads it.
 
-    They end for all when reading fails in the first.
+    All processes stop when reading fails in the first.
     """
     while True:
         window = None

@@ -1,7 +1,7 @@
-"""Where the judged rows go: to a file, which takes its place when all rows are there, or straight to a pipe or device.
+"""Writes classified rows: to a file, which appears when all rows are there, or straight to a pipe or device.
 
-The rows of a file stand in .NAME.partial beside it until then, window by window, and .NAME.partial.log says what each
-window was made of: a run that ended midway resumes after the last whole one.
+Until then the rows of a file are in .NAME.partial beside it, window by window. .NAME.partial.log records from which
+input each window was made. A run that ended midway resumes after the last whole window.
 """
 
 import contextlib
@@ -29,8 +29,14 @@ LINKS_FOLLOWED = 40  # as many as Linux follows
 
 @dataclass(frozen=True)
 class WindowRecord:
-    """A window that was scored. input_sha256: of its lines; output_sha256, bytes: of its judged rows; cut: how many
-    texts were longer than the prompt has room for."""
+    """A window that was scored.
+
+    Attributes:
+        input_sha256: sha256 of its lines.
+        output_sha256, bytes: sha256 and length of its classified rows.
+        rows, fraud: number of rows, and of those called fraud.
+        cut: number of texts that were longer than the prompt has room for.
+    """
 
     input_sha256: str
     output_sha256: str
@@ -41,7 +47,7 @@ class WindowRecord:
 
 
 class Output(Protocol):
-    """What receives windows in order: those that `kept` finds are already there, the others are written."""
+    """Takes windows in order. Those that `kept` finds are already there, the others are written."""
 
     name: str
 
@@ -55,13 +61,13 @@ class Output(Protocol):
 
 
 class Stream:
-    """A pipe, a device or an open file: rows are written through, and nothing is kept."""
+    """A pipe, a device or an open file. Rows are written at once, and nothing is kept for a later run."""
 
     def __init__(self, handle: int, name: str):
         self.handle, self.name = handle, name
 
     def resume(self, made_with: Mapping[str, str]) -> None:
-        """Does nothing: the rows that were written are not ours to read."""
+        """Does nothing: rows that were written can't be read back."""
 
     def kept(self, input_sha256: str) -> WindowRecord | None:
         return None
@@ -79,11 +85,11 @@ class Stream:
         os.close(self.handle)
 
     def how_to_resume(self) -> str:
-        return "What was written can't be taken up again: the same command starts from the first row"
+        return "A stream can't be resumed: the same command starts from the first row"
 
 
 class PartialFile:
-    """A file that takes the place of `target` when it is finished, with the mode of the one that was there."""
+    """A file that replaces `target` when it is finished, and takes over its mode."""
 
     def __init__(self, target: Path):
         self.target, self.name = target, str(target)
@@ -100,7 +106,7 @@ class PartialFile:
         self.log = os.open(self.log_path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
     def open_locked(self) -> int:
-        """Opens the partial file for this process alone. Raises UserError where another one writes it."""
+        """Opens the partial file and locks it. Raises UserError if another process writes it."""
         while True:
             handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
             try:
@@ -115,11 +121,11 @@ class PartialFile:
             with contextlib.suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(handle), self.path.stat()):
                     return handle
-            os.close(handle)  # it has just become the target of the process that wrote it
+            os.close(handle)  # the process that wrote it has just moved it to the target
 
     def resume(self, made_with: Mapping[str, str]) -> None:
-        """Finds the windows that an earlier run kept. They count only if all of `made_with` is as it was then."""
-        lines = self.log_path.read_bytes().split(b"\n")[:-1]  # what follows the last line end is torn
+        """Finds the windows that an earlier run kept. They count only if all of `made_with` is unchanged."""
+        lines = self.log_path.read_bytes().split(b"\n")[:-1]  # the part after the last line end is torn
         self.header = json.dumps(made_with, sort_keys=True).encode() + b"\n"
         before = json_object(lines[0]) if lines else made_with
         changed = [key for key, value in made_with.items() if before.get(key) != value]
@@ -142,7 +148,7 @@ class PartialFile:
                 yield window
 
     def write_log(self) -> None:
-        """Makes the log that of the windows which count, before anything else changes."""
+        """Rewrites the log for the windows that count, before anything else changes."""
         os.ftruncate(self.log, 0)
         os.lseek(self.log, 0, os.SEEK_SET)
         write_all(self.log, self.header + b"".join(line_of(window) for window in self.earlier))
@@ -150,7 +156,7 @@ class PartialFile:
         os.fsync(self.log)
 
     def kept(self, input_sha256: str) -> WindowRecord | None:
-        """The next window of an earlier run, if it was made of this input; if not, none that follows counts."""
+        """The next window of an earlier run, if it was made from this input. If not, no later one counts."""
         if self.earlier and self.earlier[0].input_sha256 == input_sha256:
             window = self.earlier.pop(0)
             self.position += window.bytes
@@ -164,31 +170,31 @@ class PartialFile:
         return None
 
     def cut_log(self) -> None:
-        """Leaves in the log the windows up to here, so that those which are written next follow them."""
+        """Cuts the log after the windows up to here, so that the next ones follow them."""
         os.ftruncate(self.log, self.log_end)
         os.lseek(self.log, self.log_end, os.SEEK_SET)
 
     def write(self, rows: bytes, window: WindowRecord) -> None:
-        """Puts a window on the disk: rows first, then the line of the log that makes them count."""
+        """Writes a window to the disk: first the rows, then the line of the log that makes them count."""
         os.ftruncate(self.handle, self.position)
         os.lseek(self.handle, self.position, os.SEEK_SET)
         write_all(self.handle, rows)
         self.position += window.bytes
-        if window.rows == WINDOW:  # the last may grow if the input does
+        if window.rows == WINDOW:  # the last window may grow with the input
             os.fsync(self.handle)
             write_all(self.log, line_of(window))
             os.fsync(self.log)
             self.rows += window.rows
 
     def finish(self) -> None:
-        """Puts the rows in the target's place."""
+        """Replaces the target by the rows."""
         os.ftruncate(self.handle, self.position)
         os.fsync(self.handle)
         try:
             os.replace(self.path, self.target)
             flush(self.target.parent)
         except OSError as error:
-            if error.errno != errno.EBUSY:  # a file that is mounted by itself, as containers do, keeps its place
+            if error.errno != errno.EBUSY:  # containers mount single files, which can't be replaced
                 raise
             shutil.copyfile(self.path, self.target)
             flush(self.target)
@@ -196,7 +202,7 @@ class PartialFile:
         self.log_path.unlink(missing_ok=True)
 
     def remove_empty(self) -> None:
-        """Removes the partial file if it holds no whole window, neither of this run nor of an earlier one."""
+        """Removes the partial file if it holds no whole window of this run or of an earlier one."""
         if not self.rows and not self.earlier and not self.unread():
             for path, handle in ((self.path, self.handle), (self.log_path, self.log)):
                 with contextlib.suppress(FileNotFoundError):
@@ -204,13 +210,13 @@ class PartialFile:
                         path.unlink()
 
     def close(self) -> None:
-        """Lets go of the files, and removes empty ones."""
+        """Closes the files, and removes empty ones."""
         self.remove_empty()
         os.close(self.handle)
         os.close(self.log)
 
     def unread(self) -> bool:
-        """Whether an earlier run left a log that this one, which failed before, has not looked at."""
+        """Whether an earlier run left a log that this one has not read, since it failed before that."""
         return not self.header and os.fstat(self.log).st_size > 0
 
     def how_to_resume(self) -> str:
@@ -223,7 +229,7 @@ class PartialFile:
 
 
 def open_output(path: Path) -> Output:
-    """Opens what `--out` names, before anything is scored. Raises UserError where it can't be written."""
+    """Opens what `--out` names, before anything is scored. Raises UserError if it can't be written."""
     try:
         number = 1 if path == STANDARD_OUTPUT else descriptor_of(path)
         if number is not None:
@@ -247,9 +253,9 @@ def stat_kind(path: Path) -> int:
 
 
 def descriptor_of(path: Path) -> int | None:
-    """The number of the open file of this process that a path such as /dev/stdout or /proc/self/fd/3 stands for.
+    """The number of the open file that a path such as /dev/stdout or /proc/self/fd/3 stands for, or None.
 
-    Such a path leads on to the file itself, which must not be replaced: the shell opened it, perhaps to append.
+    The file behind such a path must not be replaced: the shell opened it, perhaps to append.
     """
     own = {os.path.realpath("/proc/self/fd"), "/dev/fd"}
     for _ in range(LINKS_FOLLOWED):
@@ -263,7 +269,7 @@ def descriptor_of(path: Path) -> int | None:
 
 
 def taken_over(number: int) -> int:
-    """An open file for the rows alone: what others print to standard output goes to standard error from now on."""
+    """A copy of an open file for the rows alone. Prints to standard output go to standard error from now on."""
     handle = os.dup(number)
     if number == 1:
         sys.stdout.flush()
@@ -273,7 +279,7 @@ def taken_over(number: int) -> int:
 
 def take_owner_and_mode(handle: int, old: os.stat_result) -> None:
     os.fchmod(handle, stat.S_IMODE(old.st_mode))
-    with contextlib.suppress(PermissionError):  # only root may
+    with contextlib.suppress(PermissionError):  # only root may do that
         os.fchown(handle, old.st_uid, old.st_gid)
 
 
@@ -282,7 +288,7 @@ def write_all(handle: int, content: bytes) -> None:
     while rest:
         try:
             rest = rest[os.write(handle, rest) :]
-        except BlockingIOError:  # a pipe that its other end made non-blocking
+        except BlockingIOError:  # the other end made the pipe non-blocking
             select.select([], [handle], [])
 
 
@@ -291,7 +297,7 @@ def line_of(window: WindowRecord) -> bytes:
 
 
 def json_object(line: bytes) -> dict[str, Any]:
-    """The object that a line of a log holds; an empty one if it holds none."""
+    """The JSON object in a line of a log. It is empty if there is none."""
     try:
         found = json.loads(line)
     except ValueError:
@@ -301,7 +307,7 @@ def json_object(line: bytes) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def writing(out: Output) -> Iterator[None]:
-    """Raises UserError where the rows can't be written; a pipe that nobody reads stays a BrokenPipeError."""
+    """Raises UserError if the rows can't be written. A pipe that nobody reads still raises BrokenPipeError."""
     try:
         yield
     except BrokenPipeError:

@@ -1,4 +1,4 @@
-"""The rows to classify, in windows; all values but the two that are added stay as they were written."""
+"""Reads the rows to classify, in windows. All values keep their spelling; label and probability are added."""
 
 import hashlib
 import json
@@ -22,13 +22,13 @@ Lines = list[tuple[int, bytes]]  # the number and the bytes of each line that is
 
 @dataclass(frozen=True)
 class Row:
-    """A row to classify. members: key, and key and value as they are written, so that 1.10 stays 1.10."""
+    """A row to classify. Each of `members` is a key, and key and value as written, so that 1.10 stays 1.10."""
 
     text: str
     members: list[tuple[str, str, str]]
 
-    def judged(self, label: bool, probability: float) -> str:
-        """The row as a line of JSON with `label` and `probability`; where it has such keys, their values change."""
+    def classified(self, label: bool, probability: float) -> str:
+        """The row as a line of JSON with `label` and `probability`. If it has such keys, their values are replaced."""
         added = {"label": json.dumps(label), "probability": json.dumps(probability)}
         written = [f"{name}: {added.pop(key, value)}" for key, name, value in self.members]
         written += [f'"{key}": {value}' for key, value in added.items()]
@@ -36,7 +36,7 @@ class Row:
 
 
 def parse_row(line: bytes) -> Row:
-    """The row of a line. Raises ValueError with the reason why it can't be judged."""
+    """The row of a line. Raises ValueError with the reason why it can't be classified."""
     row = parse_json_object(line)
     text = input_text(row)
     if b"\\u" in line:  # the only way to a surrogate, which other tools can't read
@@ -45,7 +45,7 @@ def parse_row(line: bytes) -> Row:
 
 
 def members(line: str) -> list[tuple[str, str, str]]:
-    """Key, key as written and value as written of each member of the JSON object that a line holds.
+    """For each member of the JSON object in a line: its key, the key as written, and the value as written.
 
     >>> members('{"a": 1.10, "\\\\u0062" : [1,  2]}')
     [('a', '"a"', '1.10'), ('b', '"\\\\u0062"', '[1,  2]')]
@@ -69,7 +69,7 @@ def skip_space(line: str, at: int) -> int:
 
 
 def count_rows(path: Path) -> int:
-    """How many rows a file holds. Raises DataError that lists the first rows that can't be judged."""
+    """The number of rows of a file. Raises DataError that lists the first rows that can't be classified."""
     good, bad = 0, 0
     shown = []
     for number, line in read_lines(path):
@@ -81,14 +81,14 @@ def count_rows(path: Path) -> int:
             shown += [f"  {path}:{number}: {error}"] if bad <= SHOWN else []
     if bad:
         listed = "\n".join(shown)
-        raise DataError(f"{bad} of {bad + good} rows hold no text to classify:\n{listed}\nMend them first.")
+        raise DataError(f"{bad} of {bad + good} rows hold no text to classify:\n{listed}\nFix them first.")
     if not good:
         raise empty(path)
     return good
 
 
 def is_stream(path: Path) -> bool:
-    """Whether `path` can be read once only, as a pipe can."""
+    """Whether `path` can be read only once, like a pipe."""
     return path == STANDARD_INPUT or (os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path))
 
 
@@ -97,14 +97,14 @@ def empty(path: Path) -> DataError:
 
 
 def windows(path: Path) -> Iterator[Lines]:
-    """The lines that aren't blank, WINDOW at a time: a window is scored by itself, and so a run can resume at any."""
+    """The lines that aren't blank, WINDOW at a time. Windows are scored independently, so a run can resume at any."""
     rest = read_lines(path)
     while window := list(islice(rest, WINDOW)):
         yield window
 
 
 def parse_window(path: Path, window: Lines) -> list[Row]:
-    """The rows of a window. Raises DataError at the first that can't be judged."""
+    """The rows of a window. Raises DataError at the first that can't be classified."""
     rows = []
     for number, line in window:
         try:
@@ -118,5 +118,5 @@ def parse_window(path: Path, window: Lines) -> list[Row]:
 
 
 def digest(window: Lines) -> str:
-    """sha256 of a window's lines; blank lines and line ends don't count."""
+    """sha256 of a window's lines, without blank lines and line ends."""
     return hashlib.sha256(b"\n".join(line for _, line in window)).hexdigest()

@@ -72,4 +72,4 @@ def write_sets(sets: Sets, leaks: list[Leak], shortcuts: list[Shortcut]) -> None
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, options=False)

@@ -1,7 +1,7 @@
-"""Runs `dvc repro` with the arguments given, by this very Python, after a dvc.lock that a kill tore is whole again.
+"""Repairs a dvc.lock that a kill tore, then runs `dvc repro` with this Python and the given arguments.
 
 python -m stages.repro                  (or: make repro)
-python -m stages.repro --repair           only what is torn, without running a stage (or: make repair)
+python -m stages.repro --repair         repairs only, and runs no stage (or: make repair)
 python -m stages.repro --force train    all other arguments are those of `dvc repro`
 """
 
@@ -17,7 +17,7 @@ from stages.command import run
 from stages.paths import LOCK
 from stages.repro.lock import keep, repair
 
-SECONDS = 0.05  # between two looks at dvc.lock
+SECONDS = 0.05  # between two checks of dvc.lock
 
 
 def main() -> None:
@@ -27,7 +27,7 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--repair", action="store_true", help="repair what is torn, and run nothing")
+    parser.add_argument("--repair", action="store_true", help="repair torn files, and run nothing")
     arguments, others = parser.parse_known_args()
     if done := repair():
         print(f"repro: {done}", flush=True)
@@ -38,11 +38,11 @@ def main() -> None:
 def repro(arguments: list[str]) -> int:
     """Runs `dvc repro`, keeps a copy of each dvc.lock that it writes, and returns its status.
 
-    The stages run `python`: the folder of this one stands first on their path.
+    The stages run `python`, so the folder of this Python comes first in their PATH.
     """
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     process = subprocess.Popen([sys.executable, "-m", "dvc", "repro", *arguments], env=os.environ | {"PATH": path})
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to DVC and the stage, too
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal also sends it to DVC and the stage
     signal.signal(signal.SIGTERM, lambda *_: process.terminate())
     seen = state()
     while process.poll() is None:
@@ -55,7 +55,7 @@ def repro(arguments: list[str]) -> int:
 
 
 def state() -> tuple[int, int] | None:
-    """What changes when dvc.lock is written."""
+    """Time and size of dvc.lock, which change when it is written."""
     try:
         found = LOCK.stat()
     except FileNotFoundError:

@@ -1,14 +1,13 @@
-"""dvc.lock whole again after a kill.
+"""Repairs dvc.lock after a kill.
 
-DVC rewrites dvc.lock in place when a stage has ended, so a process that is killed there leaves the start of the new
-file, often none of it. About two thirds of these starts are valid to DVC, which then reruns what they lack without a
-word. A copy of the last whole file (runs/dvc.lock, kept at the start of each stage and by `python -m stages.repro`)
-takes its place.
+DVC rewrites dvc.lock in place when a stage has ended. A kill at that moment leaves only the start of the new file,
+often nothing. DVC accepts about two thirds of such starts, and silently reruns the stages that they lack. The repair
+puts the last whole file back: runs/dvc.lock, copied at the start of each stage and by `python -m stages.repro`.
 
 How a torn file is recognised: DVC writes the stages one after another, each with cmd, deps, params, outs in this order.
 So the start of a file lacks stages that the last whole one had, or its last stage lacks outs that dvc.yaml names for
-it, or the last line is cut. A file that a commit or an experiment holds is whole whatever it lacks: that of another
-branch, of `dvc exp apply`.
+it, or the last line is cut. A file that a commit or an experiment holds is whole, whatever it lacks. Other branches
+and `dvc exp apply` bring such files.
 """
 
 import contextlib
@@ -28,18 +27,18 @@ import zc.lockfile
 from stages.paths import LOCK, LOCK_COPY
 
 PIPELINE = Path("dvc.yaml")
-TORN = LOCK_COPY.with_name("dvc.lock.torn")  # where a torn file is put
+TORN = LOCK_COPY.with_name("dvc.lock.torn")  # where a torn file is moved
 DVC_LOCK = Path(".dvc/tmp/lock")  # held by DVC while it writes
-RWLOCK = Path(".dvc/tmp/rwlock")  # what each DVC process reads and writes; DVC rewrites it in place, too
+RWLOCK = Path(".dvc/tmp/rwlock")  # what each DVC process reads and writes; also rewritten in place
 RWLOCK_GUARD = Path(".dvc/tmp/rwlock.lock")
 CONFLICT = b"<<<<<<< "
 YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def repair() -> str | None:
-    """Puts the last whole dvc.lock in place of a torn one, and removes a torn .dvc/tmp/rwlock.
+    """Replaces a torn dvc.lock by the last whole one, and removes a torn .dvc/tmp/rwlock.
 
-    Returns what was done, in a sentence, or None. Does nothing while DVC is at work.
+    Returns a sentence about what was done, or None. Does nothing while DVC runs.
     """
     with contextlib.ExitStack() as stack:
         DVC_LOCK.parent.mkdir(parents=True, exist_ok=True)
@@ -64,14 +63,14 @@ def repair_lock() -> str | None:
         LOCK.unlink()
         return f"{LOCK} was torn by a kill and there is no earlier one: all stages run. The torn file is {TORN}."
     write(LOCK, copy)
-    return f"{LOCK} was torn by a kill; the last whole one is in its place, and the torn one is {TORN}."
+    return f"{LOCK} was torn by a kill; the last whole one replaces it, and the torn one is {TORN}."
 
 
 def repair_rwlock() -> str | None:
-    """Removes a torn .dvc/tmp/rwlock, and from a whole one what processes that are gone hold.
+    """Removes a torn .dvc/tmp/rwlock, and removes entries of ended processes from a whole one.
 
-    DVC drops a process that does not exist, but not a zombie: that of a killed DVC whose new parent does not wait for
-    it, as the first process of many containers. Every later run would end with "is busy".
+    DVC drops a process that does not exist, but not a zombie. A killed DVC stays a zombie if its new parent does not
+    wait for it, like the first process of many containers. Every later run would end with "is busy".
     """
     try:
         held = json.loads(RWLOCK.read_bytes())
@@ -87,9 +86,9 @@ def repair_rwlock() -> str | None:
 
 
 def without_gone(held: dict[str, dict]) -> dict[str, dict]:
-    """What is left of a rwlock without holders that are gone.
+    """A rwlock without the holders that have ended.
 
-    held: {"read": {path: [holder, ...]}, "write": {path: holder}}, as DVC writes it; a holder has the key pid.
+    held: {"read": {path: [holder, ...]}, "write": {path: holder}}, as DVC writes it. A holder has the key pid.
     """
     read = held.get("read", {}).items()
     left = {path: [holder for holder in holders if not is_gone(holder["pid"])] for path, holders in read}
@@ -107,7 +106,7 @@ def is_gone(pid: int) -> bool:
 
 
 def keep() -> None:
-    """Copies dvc.lock to runs/dvc.lock unless it is torn, or being written at this moment, or the disk is full."""
+    """Copies dvc.lock to runs/dvc.lock unless it is torn, is just being written, or the disk is full."""
     text, copy, outs = read(LOCK), read(LOCK_COPY), outs_of(PIPELINE)
     if text is not None and outs is not None and text != copy and not is_torn(text, copy, outs):
         with contextlib.suppress(OSError):
@@ -115,14 +114,14 @@ def keep() -> None:
 
 
 def is_torn(text: bytes, copy: bytes | None, outs: dict[str, set[str]]) -> bool:
-    """Whether `text` is the start of a dvc.lock and not all of it.
+    """Whether `text` is only the start of a dvc.lock.
 
     Args:
         text: bytes of dvc.lock.
         copy: bytes of the last dvc.lock that was whole, or None.
-        outs: paths of each stage's outputs, as dvc.yaml names them.
+        outs: paths of each stage's outputs in dvc.yaml.
     """
-    if text == copy or text.startswith(CONFLICT) or b"\n" + CONFLICT in text:  # git's conflict is for the user to solve
+    if text == copy or text.startswith(CONFLICT) or b"\n" + CONFLICT in text:  # the user has to resolve git's conflict
         return False
     if (copy or b"").startswith(text) or not text.endswith(b"\n"):
         return True
@@ -138,13 +137,13 @@ def is_torn(text: bytes, copy: bytes | None, outs: dict[str, set[str]]) -> bool:
 
 
 def is_whole_out(out: dict[str, Any]) -> bool:
-    """Whether an entry of `outs` has all that DVC writes of one."""
+    """Whether an entry of `outs` has all keys that DVC writes."""
     return {"path", "hash", "md5", "size"} <= out.keys() and ("nfiles" in out or not str(out["md5"]).endswith(".dir"))
 
 
 @functools.lru_cache(maxsize=2)
 def parse(text: bytes) -> dict[str, dict[str, Any]] | None:
-    """The stages of a dvc.lock; None where it is no such file."""
+    """The stages of a dvc.lock, None if the text is none."""
     try:
         raw = yaml.load(text.decode("utf-8"), Loader=YAML)
         stages = raw["stages"]
@@ -157,9 +156,9 @@ def parse(text: bytes) -> dict[str, dict[str, Any]] | None:
 
 
 def outs_of(pipeline: Path) -> dict[str, set[str]] | None:
-    """Paths of each stage's outputs in dvc.yaml (outs, metrics, plots) but for those that hold a variable.
+    """Paths of each stage's outputs in dvc.yaml (outs, metrics, plots), except those with a variable.
 
-    None where dvc.yaml can't be read: DVC says why.
+    None if dvc.yaml can't be read. DVC reports the reason.
     """
     try:
         raw = yaml.load(pipeline.read_text(encoding="utf-8"), Loader=YAML)
@@ -177,13 +176,13 @@ def paths_of(stage: dict[str, Any]) -> Iterator[str]:
 
 
 def committed_lock() -> bytes | None:
-    """dvc.lock of git's last commit."""
+    """dvc.lock in git's last commit."""
     shown = git("show", f"HEAD:./{LOCK}")
     return shown or None
 
 
 def is_committed(text: bytes) -> bool:
-    """Whether a commit or an experiment holds this very dvc.lock. (One that DVC queued may hold a torn one.)"""
+    """Whether a commit or an experiment holds exactly this dvc.lock. (Queued experiments may hold a torn one.)"""
     blob = git("hash-object", "--stdin", input=text).decode().strip()
     experiments = ["--exclude=refs/exps/stash", "--exclude=refs/exps/celery/*", "--glob=refs/exps"]
     where = ["HEAD", "--branches", "--tags", "--remotes", *experiments, "--", str(LOCK)]
@@ -191,7 +190,7 @@ def is_committed(text: bytes) -> bool:
 
 
 def git(*arguments: str, input: bytes = b"") -> bytes:
-    """What a git command prints; nothing where it fails."""
+    """The output of a git command. It is empty if the command fails."""
     try:
         return subprocess.run(["git", *arguments], input=input, capture_output=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):
@@ -206,7 +205,7 @@ def read(path: Path) -> bytes | None:
 
 
 def write(path: Path, content: bytes) -> None:
-    """Replaces the file in one step, on the disk before the name points to it."""
+    """Replaces the file in one step, after its content is on the disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:

@@ -1,1 +1,1 @@
-"""The spread of a result over training seeds. No stage: it reads DVC's experiments."""
+"""Statistics of a result over training seeds. No stage: it reads DVC's experiments."""

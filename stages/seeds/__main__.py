@@ -1,4 +1,4 @@
-"""Mean and spread of metrics over experiments that differ in train.seed alone, for metrics/seeds.json.
+"""Writes mean and standard deviation of metrics over experiments that differ only in train.seed.
 
 dvc exp run --queue -S 'train.seed=1,2,3' && dvc exp run --run-all && python -m stages.seeds      (or: make seeds)
 """
@@ -20,14 +20,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m stages.seeds", description=__doc__.splitlines()[0])
     parser.add_argument("--out", default=METRICS / "seeds.json", help="default: metrics/seeds.json")
     parser.add_argument(
-        "--check", action="store_true", help="only whether queued experiments would have all that they need"
+        "--check", action="store_true", help="only check whether queued experiments would have all that they need"
     )
     arguments = parser.parse_args()
     chosen = params.load()
     if "seed" in chosen.method.train:
         raise UserError(
             f"methods.{chosen.method_name}.train.seed is {chosen.method.train['seed']} and replaces train.seed, so "
-            "that all runs would be the same one; expected no seed there: remove it"
+            "that all runs would be the same; expected no seed there: remove it"
         )
     if arguments.check:
         require_queue(chosen)

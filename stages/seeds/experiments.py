@@ -1,4 +1,4 @@
-"""Whether an experiment in a folder of its own, as DVC's queue runs it, would have all that it needs."""
+"""Checks whether an experiment of DVC's queue, which runs in a folder of its own, would have all that it needs."""
 
 import shlex
 import subprocess
@@ -10,7 +10,7 @@ from stages.params import Params
 
 
 def require_queue(chosen: Params) -> None:
-    """Raises UserError where queued experiments would hang or lack raw data; DVC says neither before they run."""
+    """Raises UserError if queued experiments would hang or lack raw data. DVC reports neither before they run."""
     folder = Path.cwd()
     strange = "".join(sorted({character for character in str(folder) if not character.isascii() or character in "%#?"}))
     if strange:
@@ -38,7 +38,7 @@ def raw_files(chosen: Params) -> Iterator[str]:
 
 
 def is_known(path: str) -> bool:
-    """Whether git's index holds the file, all of the folder, or the .dvc file of the path or of a folder above it."""
+    """Whether git tracks the file, the whole folder, or a .dvc file of the path or of a folder above it."""
     above = [Path(path), *Path(path).parents][:-2]  # down to data/raw
     if any(tracked(f"{folder}.dvc") for folder in above):
         return True

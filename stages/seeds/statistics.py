@@ -1,4 +1,4 @@
-"""Which runs belong together, and how far their metrics lie apart."""
+"""Selects the runs that belong together, and computes mean and standard deviation of their metrics."""
 
 import copy
 import statistics
@@ -11,7 +11,7 @@ BLOCKS = ("model", "zero_shot", "baseline", "difference")
 
 @dataclass(frozen=True)
 class Run:
-    """params: params.yaml, or what DVC tracks of it; metrics: metrics/evaluate.json."""
+    """A finished run: `params` is params.yaml, or what DVC tracks of it, and `metrics` is metrics/evaluate.json."""
 
     params: dict[str, Any]
     metrics: dict[str, Any]
@@ -28,10 +28,10 @@ class Run:
 
 
 def finished(shown: list[dict[str, Any]]) -> Iterator[Run]:
-    """The commit and its finished experiments, of what `dvc exp show --json` prints.
+    """Yields the commit and its finished experiments from the output of `dvc exp show --json`.
 
-    The workspace, listed first, does not count: its params may have been edited since its metrics were written. An
-    experiment that failed or still runs is listed with its own params beside the metrics of its commit.
+    The workspace, listed first, does not count: its params may have been edited after its metrics were written. DVC
+    lists an experiment that failed or still runs with its own params, but with the metrics of its commit.
     """
     for commit in shown[1:]:
         groups = commit.get("experiments") or []
@@ -45,13 +45,13 @@ def finished(shown: list[dict[str, Any]]) -> Iterator[Run]:
 
 
 def same_but_for_seed(runs: list[Run], params: dict[str, Any]) -> list[Run]:
-    """The runs with these params but for the seed, one a seed, in the order of the seeds."""
+    """The runs that differ from these params only in the seed, one per seed, sorted by seed."""
     alike = {run.seed: run for run in reversed(runs) if run.rest == Run(params, {}).rest}
     return [alike[seed] for seed in sorted(alike)]
 
 
 def spread(runs: list[Run]) -> dict[str, Any]:
-    """Of each metric mean, sample standard deviation, least and greatest over the runs; `seeds`, how many they are."""
+    """Mean, sample standard deviation, minimum and maximum of each metric over the runs, and their number (`seeds`)."""
     report: dict[str, Any] = {"seeds": len(runs)}
     for block in BLOCKS:
         values = [run.metrics.get(block, {}) for run in runs]

@@ -1,1 +1,1 @@
-"""Stage select: the checkpoint and the decision threshold, chosen on valid alone."""
+"""Stage select: chooses the checkpoint and the decision threshold on valid."""

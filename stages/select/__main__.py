@@ -1,7 +1,7 @@
-"""Chooses a checkpoint, a temperature and a threshold on valid and writes the model that is evaluated and used.
+"""Chooses a checkpoint, a temperature and a threshold on valid, and writes the model that is evaluated and used.
 
-The threshold is chosen on scores of the very weights that evaluate and predict use: the checkpoint is loaded as they
-load it (adapters merged where that is done for speed), and scores valid anew.
+The checkpoint is loaded as evaluate and predict load it (with adapters merged into unquantized weights), and scores
+valid anew. So the threshold fits exactly the scores that they compute.
 
 python -m stages.select
 """
@@ -69,7 +69,7 @@ def main() -> None:
 
 
 def score_valid(chosen: Params, checkpoint: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Labels (bool) and log-odds of valid, both of shape (N,), by the weights that evaluate and predict will use."""
+    """Labels (bool) and log-odds of valid, both of shape (N,), from the weights that evaluate and predict will use."""
     require_whole_base(BASE_MODEL)
     rendered = read_json(CHECKPOINTS / PROMPT_FILE)
     model, prompt = load_classifier(checkpoint, chosen.method, dataclasses.asdict(chosen.prompt), rendered, BASE_MODEL)
@@ -82,4 +82,4 @@ def score_valid(chosen: Params, checkpoint: Path) -> tuple[np.ndarray, np.ndarra
 
 
 if __name__ == "__main__":
-    run(main, distributed=True)
+    run(main, distributed=True, options=False)

@@ -1,8 +1,8 @@
-"""Which checkpoint, by what the train stage wrote at each evaluation."""
+"""Chooses a checkpoint by the metrics that the train stage wrote at each evaluation."""
 
 
 def best_row(history: list[dict[str, str]], metric: str) -> dict[str, str]:
-    """The evaluation whose `metric` on valid is best: lowest for loss, highest for the others; the earliest of equals.
+    """The evaluation whose `metric` on valid is best: the lowest loss, or the highest of another. Ties: the earliest.
 
     Args:
         history: rows of metrics/plots/valid.csv.

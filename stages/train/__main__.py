@@ -91,4 +91,4 @@ def publish(state: Path, checkpoints: Path, device: torch.device) -> None:
 
 
 if __name__ == "__main__":
-    run(main, distributed=True)
+    run(main, distributed=True, options=False)

@@ -82,6 +82,6 @@ def test_a_torn_lock_is_restored_and_nothing_reruns(reader, tmp_path, command):
     run(folder, "python", "-m", "stages.repro")
     whole = (folder / "dvc.lock").read_bytes()
     (folder / "dvc.lock").write_bytes(whole[: len(whole) // 2])
-    assert "the last whole one is in its place" in run(folder, *command)
+    assert "the last whole one replaces it" in run(folder, *command)
     assert (folder / "dvc.lock").read_bytes() == whole
     assert "up to date" in run(folder, "dvc", "repro")

@@ -1,5 +1,6 @@
-"""A command that is run in the wrong folder, or by the wrong Python, says so."""
+"""What every command does alike: --help, and an error in the wrong folder or with the wrong Python."""
 
+import runpy
 import subprocess
 import sys
 
@@ -8,6 +9,33 @@ import pytest
 from stages.command import start_processes
 from stages.errors import UserError
 from tests.conftest import ROOT
+
+STAGES = ["fetch", "prepare", "benchmark", "train", "select", "evaluate"]
+
+
+def start(monkeypatch, module: str, *arguments: str) -> int:
+    """Runs a command in this process, where torch is imported once for all. Returns its status."""
+    monkeypatch.setattr(sys, "argv", [module, *arguments])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module(f"stages.{module}", run_name="__main__", alter_sys=True)
+    return ended.value.code
+
+
+@pytest.mark.parametrize("module", [*STAGES, "predict", "seeds", "plan", "repro"])
+def test_help_says_what_a_command_does_and_starts_nothing(monkeypatch, capsys, module):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("NPROC", "2" if module in STAGES else "1")  # predict reads its options in each process
+    assert start(monkeypatch, module, "--help") == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"usage: python -m stages.{module} [-h]")
+    purpose = shown.split("\n\n")[1]
+    assert len(purpose.split()) >= 5
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_refuses_arguments(monkeypatch, capsys, stage):
+    assert start(monkeypatch, stage, "--model", "x") == 2
+    assert "unrecognized arguments: --model x" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", [["repro", "--repair"], ["predict", "--file", "x"], ["seeds"]])

