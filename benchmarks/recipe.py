@@ -43,8 +43,10 @@ from stages.plan.memory import block_matrices
 from stages.text.batching import Collator
 from stages.text.example import read_examples
 from stages.text.prompt import build_prompt
+from stages.train.arguments import training_arguments
+from stages.train.loss import answer_loss
 from stages.train.resume import ResumeCheckpoints
-from stages.train.trainer import LabelTrainer, summed_loss, training_arguments, training_rows
+from stages.train.trainer import LabelTrainer, training_rows
 
 WARM_UP, WINDOWS, WINDOW = 15.0, 5, 4.0  # seconds after the first step; windows measured; seconds of each, or more
 STEPS = 100_000  # never reached
@@ -237,7 +239,7 @@ def score(chosen, rows, prompt, batch, folder, watch):
     with torch.no_grad():
         batch = Collator(prompt.tokenizer.pad_token_id)(rows[:CHECKED])
         logits = completion_logits(model, batch, len(prompt.prefix))
-        loss = (summed_loss(logits.cpu(), batch["labels"][:, 1:]) / batch["labels"][:, 1:].numel()).item()
+        loss = answer_loss(logits.cpu(), batch["labels"][:, 1:], batch["labels"][:, 1:].numel()).item()
     merge_unquantized(model)
     watch.batch = None  # SCORED_TOKENS bounds it
     texts = [example.input for example in read_examples(PROCESSED / "train.jsonl")]

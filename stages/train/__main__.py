@@ -23,9 +23,10 @@ from stages.params import Params
 from stages.paths import BASE_MODEL, CHECKPOINTS, METRICS, PLOTS, PROCESSED, PROMPT_FILE, RUNS
 from stages.text.example import read_examples
 from stages.text.prompt import build_prompt, report_truncated, tells_the_date
+from stages.train.arguments import report_replaced, training_arguments
 from stages.train.callbacks import write_history
 from stages.train.resume import PROGRESS_FILE, ResumeCheckpoints, fingerprint, prune_finished
-from stages.train.trainer import LabelTrainer, training_arguments, training_rows
+from stages.train.trainer import LabelTrainer, training_rows
 
 
 def main() -> None:
@@ -42,13 +43,6 @@ def main() -> None:
         if state is None or not read_json(state / PROGRESS_FILE)["finished"]:
             state = train(chosen, device, states, state)
         publish(state, states.folder / CHECKPOINTS.name, device)
-
-
-def report_replaced(chosen: Params) -> None:
-    """Prints what the method puts in the place of keys of params.yaml's sections: there, they do nothing."""
-    for section, values in (("train", chosen.method.train), ("prompt", chosen.method.prompt)):
-        for key, value in values.items():
-            print(f"train: {section}.{key} is {value!r}, by methods.{chosen.method_name}.{section}")
 
 
 def train(chosen: Params, device: torch.device, states: ResumeCheckpoints, state: Path | None) -> Path:

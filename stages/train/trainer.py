@@ -8,7 +8,6 @@ import math
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, assert_never
 
@@ -36,8 +35,10 @@ from stages.paths import CHECKPOINTS
 from stages.text.batching import IGNORED, Collator, TokenBudgetBatches
 from stages.text.example import Example
 from stages.text.prompt import Prompt
+from stages.train.arguments import PROFILES, checkpoints_activations
 from stages.train.callbacks import EvaluateAtEnd, KeepAdapter, StopOnSignal
 from stages.train.cuda_graphs import CapturedPasses, compile_layers
+from stages.train.loss import answer_loss
 from stages.train.nan_guard import FiniteChecks
 from stages.train.resume import PROGRESS_FILE, ResumeCheckpoints, remove_pickled
 
@@ -67,69 +68,6 @@ def training_rows(examples: list[Example], prompt: Prompt, loss: str) -> tuple[l
             row = {"input_ids": prompt.encode(ids, answer_prefix=False) + answer[:-1], "labels": answer}
         rows.append(row | {"source": example.source})
     return rows, sum(len(ids) > prompt.room for ids in texts)
-
-
-def training_arguments(train: Train, device: torch.device, output_dir: Path) -> TrainingArguments:
-    """The Trainer's arguments for the section `train` of params.yaml, which names its keys as the Trainer does."""
-    optim = train.optim
-    if optim == "auto":
-        optim = "adamw_torch_fused"
-    arguments = TrainingArguments(
-        output_dir=str(output_dir),
-        num_train_epochs=train.num_train_epochs,
-        per_device_train_batch_size=train.per_device_train_batch_size,
-        gradient_accumulation_steps=train.gradient_accumulation_steps,
-        learning_rate=train.learning_rate,
-        lr_scheduler_type=train.lr_scheduler_type,
-        warmup_steps=train.warmup_steps,
-        weight_decay=train.weight_decay,
-        max_grad_norm=train.max_grad_norm,
-        optim=optim,
-        activation_checkpointing=checkpoints_activations(train),
-        # Random state can't be read while a CUDA graph is captured; without dropout nothing is random.
-        activation_checkpointing_kwargs={"use_reentrant": False, "preserve_rng_state": train.lora_dropout > 0},
-        eval_strategy="steps",
-        eval_steps=train.eval_steps if train.eval_steps < 1 else int(train.eval_steps),
-        logging_steps=train.logging_steps,
-        save_strategy="steps",  # of what a killed run goes on from; KeepAdapter writes the checkpoints
-        save_steps=train.save_steps if train.save_steps < 1 else int(train.save_steps),
-        restore_callback_states_from_checkpoint=True,  # early stopping's count
-        average_tokens_across_devices=False,  # _get_num_items_in_batch does
-        logging_nan_inf_filter=False,  # training_step looks itself, and stops
-        metric_for_best_model="eval_loss",
-        greater_is_better=False,
-        seed=train.seed,
-        use_cpu=device.type == "cpu",
-        dataloader_pin_memory=device.type == "cuda",
-        remove_unused_columns=False,
-        report_to="none",
-    )
-    arguments._n_gpu = 1  # one process uses one GPU; the Trainer would spread a batch over all by nn.DataParallel
-    return arguments
-
-
-@dataclass(frozen=True)
-class Profile:
-    """captured: passes are CUDA graphs; compiled: the decoder layer is (both on a GPU only); checkpointing: of each
-    layer's activations, its input alone is kept; tokens_at_once: larger batches are worked off in pieces of about that
-    many tokens."""
-
-    captured: bool = False
-    compiled: bool = False
-    checkpointing: bool = False
-    tokens_at_once: int | None = None
-
-
-PROFILES = {
-    "plain": Profile(),
-    "speed": Profile(captured=True, compiled=True),
-    "memory": Profile(captured=True, checkpointing=True, tokens_at_once=2048),
-    "auto": Profile(captured=True, compiled=True),  # speed, and memory from a batch on that does not fit
-}
-
-
-def checkpoints_activations(train: Train) -> bool:
-    return train.gradient_checkpointing or PROFILES[train.profile].checkpointing
 
 
 class TrainingRows(Dataset):
@@ -313,7 +251,7 @@ class LabelTrainer(Trainer):
         GPUs: each process has other tokens, and would wait for another's pieces for ever."""
         rows = len(inputs["positions"])
         tokens = int(inputs["positions"][:, -1].sum())
-        at_once = self.profile.tokens_at_once or tokens
+        at_once = self.profile.max_tokens or tokens
         return min(rows, max(self.pieces, -(-tokens // at_once))) if not self.sharded else 1
 
     def passes(self, model, inputs, num_items_in_batch) -> torch.Tensor:
@@ -330,13 +268,13 @@ class LabelTrainer(Trainer):
         return self.captured(self.packed(inputs, num_items_in_batch))
 
     def packed(self, inputs: dict[str, torch.Tensor], num_items_in_batch: torch.Tensor | int) -> dict[str, Any]:
-        """What a graph takes: a batch in one of few shapes, the labels, and the share of the step that a token has."""
+        """What a graph takes: a batch in one of few shapes, the labels, and the answer tokens of the step."""
         varlen = has_varlen(self.args.device, self.model.get_output_embeddings().weight.dtype)
         packed = pack(inputs, len(self.prompt.prefix), varlen, TOKENS_MULTIPLE, ROWS_MULTIPLE)
         labels = inputs["labels"][:, 1:]
         empty = packed["positions"].shape[1] - len(labels)
         packed["labels"] = functional.pad(labels, (0, 0, 0, empty), value=IGNORED)
-        packed["share"] = 1 / torch.as_tensor(num_items_in_batch, dtype=torch.float32)
+        packed["tokens"] = torch.as_tensor(num_items_in_batch, dtype=torch.float32)
         return packed
 
     def packed_tokens(self, inputs: dict[str, torch.Tensor]) -> int:
@@ -360,8 +298,8 @@ class LabelTrainer(Trainer):
 
     def packed_loss(self, packed: dict[str, Any]) -> torch.Tensor:
         """compute_loss of what `packed` gives, on the GPU, in operations that a graph can hold."""
-        rest = {name: value for name, value in packed.items() if name not in ("labels", "share")}
-        return summed_loss(packed_logits(self.model, rest), packed["labels"]) * packed["share"]
+        rest = {name: value for name, value in packed.items() if name not in ("labels", "tokens")}
+        return answer_loss(packed_logits(self.model, rest), packed["labels"], packed["tokens"])
 
     def _get_grad_norm(self, model, grad_norm=None) -> torch.Tensor:
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)
@@ -497,9 +435,8 @@ class LabelTrainer(Trainer):
         """
         labels = inputs["labels"][:, 1:].to(self.args.device)
         logits = completion_logits(model, inputs, len(self.prompt.prefix))  # (B, K, vocabulary)
-        loss = summed_loss(logits, labels) / (
-            labels.ne(IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
-        )
+        tokens = labels.ne(IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
+        loss = answer_loss(logits, labels, tokens)
         return (loss, {"logits": logits}) if return_outputs else loss
 
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix="eval") -> dict[str, float]:
@@ -525,13 +462,6 @@ class LabelTrainer(Trainer):
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
-
-
-def summed_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Cross entropy, in float32, of logits (B, K, vocabulary) and labels (B, K), summed over those not IGNORED."""
-    return functional.cross_entropy(
-        logits.float().flatten(0, 1), labels.flatten(), reduction="sum", ignore_index=IGNORED
-    )
 
 
 def cut(batch: dict[str, torch.Tensor], pieces: int) -> Iterator[dict[str, torch.Tensor]]:
