@@ -44,9 +44,10 @@ from stages.text.batching import Collator
 from stages.text.example import read_examples
 from stages.text.prompt import build_prompt
 from stages.train.arguments import training_arguments
+from stages.train.dataset import training_rows
 from stages.train.loss import answer_loss
 from stages.train.resume import ResumeCheckpoints
-from stages.train.trainer import LabelTrainer, training_rows
+from stages.train.trainer import LabelTrainer
 
 WARM_UP, WINDOWS, WINDOW = 15.0, 5, 4.0  # seconds after the first step; windows measured; seconds of each, or more
 STEPS = 100_000  # never reached

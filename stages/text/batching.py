@@ -29,8 +29,7 @@ class TokenBudgetBatches(Sampler[list[int]]):
         max_tokens: most padded tokens in a batch; None for no bound.
         max_rows: most rows in a batch; None for no bound.
         shuffle: False gives longest first and always the same order, for scoring.
-        rank, world: of each batch, the rows of process `rank` of so many: the batches are those of one process, dealt
-            out to all. A process that gets none of a batch gets ~row, of a row that another one has.
+        seed: of the random order.
     """
 
     def __init__(
@@ -42,34 +41,24 @@ class TokenBudgetBatches(Sampler[list[int]]):
         shuffle: bool = False,
         group_by_length: bool = True,
         seed: int = 0,
-        rank: int = 0,
-        world: int = 1,
     ):
         self.lengths = [padded(length) for length in lengths]
         self.max_tokens, self.max_rows = max_tokens, max_rows
         self.shuffle, self.group_by_length = shuffle, group_by_length
         self.seed, self.epoch = seed, 0
-        self.rank, self.world = rank, world
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return len(self.batches())
+        return len(self.batches(self.epoch))
 
     def __iter__(self) -> Iterator[list[int]]:
-        return (self.dealt(batch) or [~batch[0]] for batch in self.batches())
+        return iter(self.batches(self.epoch))
 
-    def dealt(self, batch: list[int]) -> list[int]:
-        """This process's rows, in the order of the batch. They are dealt out longest first, there and back (0, 1, 1, 0,
-        0, …), so that no process waits for long for one with more tokens."""
-        longest_first = sorted(batch, key=lambda row: -self.lengths[row])
-        turn = 2 * self.world
-        own = {*longest_first[self.rank :: turn], *longest_first[turn - 1 - self.rank :: turn]}
-        return [row for row in batch if row in own]
-
-    def batches(self) -> list[list[int]]:
-        rng = random.Random(f"{self.seed}/{self.epoch}")
+    def batches(self, epoch: int) -> list[list[int]]:
+        """The batches of an epoch, in their order."""
+        rng = random.Random(f"{self.seed}/{epoch}")
         order = list(range(len(self.lengths)))
         if self.shuffle:
             rng.shuffle(order)

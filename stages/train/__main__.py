@@ -25,8 +25,9 @@ from stages.text.example import read_examples
 from stages.text.prompt import build_prompt, report_truncated, tells_the_date
 from stages.train.arguments import report_replaced, training_arguments
 from stages.train.callbacks import write_history
+from stages.train.dataset import training_rows
 from stages.train.resume import PROGRESS_FILE, ResumeCheckpoints, fingerprint, prune_finished
-from stages.train.trainer import LabelTrainer, training_rows
+from stages.train.trainer import LabelTrainer
 
 
 def main() -> None:

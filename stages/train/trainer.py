@@ -9,14 +9,14 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, assert_never
+from typing import Any
 
 import numpy as np
 import torch
 from accelerate.data_loader import prepare_data_loader
 from peft import PeftModel
 from torch.nn import functional
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from transformers import EarlyStoppingCallback, Trainer, TrainingArguments
 
 from stages.artifacts import read_json
@@ -32,57 +32,18 @@ from stages.model.packed_attention import has_varlen, pack
 from stages.model.scoring import LabelScores, label_scores
 from stages.params import Train
 from stages.paths import CHECKPOINTS
-from stages.text.batching import IGNORED, Collator, TokenBudgetBatches
+from stages.text.batching import IGNORED
 from stages.text.example import Example
 from stages.text.prompt import Prompt
 from stages.train.arguments import PROFILES, checkpoints_activations
 from stages.train.callbacks import EvaluateAtEnd, KeepAdapter, StopOnSignal
 from stages.train.cuda_graphs import CapturedPasses, compile_layers
+from stages.train.dataset import TrainingBatches, TrainingCollator
 from stages.train.loss import answer_loss
 from stages.train.nan_guard import FiniteChecks
 from stages.train.resume import PROGRESS_FILE, ResumeCheckpoints, remove_pickled
 
 TOKENS_MULTIPLE, ROWS_MULTIPLE = 256, 8  # shapes of CUDA graphs are rounded up to these
-
-
-def training_rows(examples: list[Example], prompt: Prompt, loss: str) -> tuple[list[dict[str, Any]], int]:
-    """Model input and the K tokens that should follow its last K positions; and how many texts lost their end.
-
-    loss `label`: the input ends with the answer's prefix, K = 1. loss `completion`: the whole answer is asked for,
-    its prefix first.
-    """
-    if loss == "completion" and None in prompt.end:
-        raise UserError(
-            "train.loss is completion, and the base model's tokenizer has no eos_token to end an answer with: set "
-            "train.loss: label, or choose another base model"
-        )
-    texts = prompt.tokenize([example.input for example in examples])
-    rows = []
-    for example, ids in zip(examples, texts, strict=True):
-        if loss == "label":
-            row = {"input_ids": prompt.encode(ids), "labels": [prompt.label_ids[example.label]]}
-        elif loss != "completion":
-            assert_never(loss)
-        else:
-            answer = prompt.answer(example.label)
-            row = {"input_ids": prompt.encode(ids, answer_prefix=False) + answer[:-1], "labels": answer}
-        rows.append(row | {"source": example.source})
-    return rows, sum(len(ids) > prompt.room for ids in texts)
-
-
-class TrainingRows(Dataset):
-    """The rows by number. ~number is that row with nothing to learn, for a process that has no row left in a step."""
-
-    def __init__(self, rows: list[dict[str, Any]]):
-        self.rows = rows
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, number: int) -> dict[str, Any]:
-        row = self.rows[number if number >= 0 else ~number]
-        labels = row["labels"] if number >= 0 else [IGNORED] * len(row["labels"])
-        return {"input_ids": row["input_ids"], "labels": labels, "row": number}
 
 
 class LabelTrainer(Trainer):
@@ -102,17 +63,19 @@ class LabelTrainer(Trainer):
         states: ResumeCheckpoints,
     ):
         self.stop = StopOnSignal()
+        rows = [row | {"row": number} for number, row in enumerate(rows)]
         super().__init__(
             model,
             args,
-            data_collator=Collator(prompt.tokenizer.pad_token_id),
-            train_dataset=TrainingRows(rows),
+            data_collator=TrainingCollator.of(rows, prompt.tokenizer.pad_token_id),
+            train_dataset=rows,
             eval_dataset=valid,
             callbacks=[EarlyStoppingCallback(params.early_stopping_patience), EvaluateAtEnd(), self.stop],
         )
         self.model_accepts_loss_kwargs = True  # so that the Trainer counts the step's tokens, whatever the model takes
         self.add_callback(KeepAdapter(states.folder / CHECKPOINTS.name, self))
         self.params = params
+        self.batches = TrainingBatches(rows, params, rank(), world_size())
         self.prompt = prompt
         self.states = states
         self.writing = states.folder  # where the state that is being saved lies
@@ -186,24 +149,14 @@ class LabelTrainer(Trainer):
         return self.state.global_step >= self.state.max_steps or stopped_early
 
     def get_train_dataloader(self) -> DataLoader:
-        self.sampler = TokenBudgetBatches(
-            [len(row["input_ids"]) for row in self.train_dataset.rows],
-            self.params.max_tokens_per_batch,
-            self.params.per_device_train_batch_size,
-            shuffle=True,
-            group_by_length={"group_by_length": True, "random": False}[self.params.train_sampling_strategy],
-            seed=self.params.seed,
-            rank=rank(),
-            world=world_size(),
-        )
         loader = DataLoader(
             self.train_dataset,
-            batch_sampler=self.sampler,
+            batch_sampler=self.batches,
             collate_fn=self.data_collator,
             pin_memory=self.args.dataloader_pin_memory,
         )
-        # As if of one process: the sampler has dealt each batch out already, so that the number of processes changes
-        # neither batches nor steps; accelerate would give each process batches of its own.
+        # As if for one process: the sampler has distributed each batch already. accelerate would give each process
+        # batches of its own, so that the number of steps would change with the number of processes.
         return prepare_data_loader(loader, self.args.device, num_processes=1, process_index=0, put_on_device=False)
 
     def _prepare_inputs(self, inputs):
@@ -283,17 +236,14 @@ class LabelTrainer(Trainer):
 
     def largest_batch(self) -> dict[str, torch.Tensor]:
         """Of the first epochs' batches, this process's part of them, the one with the largest piece."""
-        sampler, epoch = self.sampler, self.sampler.epoch
-        lengths = [len(row["input_ids"]) for row in self.train_dataset.rows]
         largest, most = [], 0
-        for sampler.epoch in range(min(3, math.ceil(self.args.num_train_epochs))):
-            for batch in sampler:
-                positions = torch.tensor([[lengths[row if row >= 0 else ~row] - 1] for row in batch])
+        for epoch in range(min(3, math.ceil(self.args.num_train_epochs))):
+            for batch in filter(None, self.batches.of_epoch(epoch)):
+                positions = torch.tensor([[self.batches.lengths[row] - 1] for row in batch])
                 pieces = cut({"positions": positions}, self.pieces_of({"positions": positions}))
                 tokens = max(map(self.packed_tokens, pieces))
                 if tokens > most:
                     largest, most = batch, tokens
-        sampler.epoch = epoch
         return self.data_collator([self.train_dataset[row] for row in largest])
 
     def packed_loss(self, packed: dict[str, Any]) -> torch.Tensor:
@@ -362,8 +312,7 @@ class LabelTrainer(Trainer):
         """Raises UserError where a loss or a gradient of a step up to that one is no number."""
         bad = self.checks.first_bad(up_to_step)
         if bad is not None:
-            numbers = [row if row >= 0 else ~row for row in bad.rows]
-            sources = ", ".join(self.train_dataset.rows[row]["source"] or f"row {row}" for row in numbers)
+            sources = ", ".join(self.train_dataset[row]["source"] or f"row {row}" for row in bad.rows)
             raise UserError(
                 f"the {bad.name} is {bad.value.read().item()} at step {bad.step}, on the texts {sources}: lower "
                 "train.learning_rate, or set the method's dtype to float32. Checkpoints and states before it are "

@@ -14,7 +14,7 @@ from stages.prepare.dialogues import Dialogue, Utterance, is_fraud
 from stages.select.checkpoint import best_row
 from stages.text.example import Example
 from stages.train.arguments import PROFILES, checkpoints_activations
-from stages.train.trainer import training_rows
+from stages.train.dataset import training_rows
 from tests.conftest import ROOT
 
 SHIPPED = ROOT / "params.yaml"
