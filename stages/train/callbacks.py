@@ -13,6 +13,7 @@ from stages.artifacts import replacing_folder, write_csv
 from stages.distributed import is_main_process
 from stages.model.device import Arriving
 from stages.paths import VALID_SCORES
+from stages.train.validation import Validation
 
 TRAIN_COLUMNS = ["step", "epoch", "loss", "learning_rate", "grad_norm"]
 VALID_COLUMNS = ["step", "epoch", "loss", "average_precision", "roc_auc", "f1"]
@@ -35,8 +36,8 @@ def write_history(log_history: list[dict[str, Any]], train: Path, valid: Path) -
 class KeepAdapter(TrainerCallback):
     """Saves the adapter and the scores of valid at each evaluation, in checkpoint-STEP: no base weights, no pickles."""
 
-    def __init__(self, folder: Path, trainer):
-        self.folder, self.trainer = folder, trainer
+    def __init__(self, folder: Path, validation: Validation):
+        self.folder, self.validation = folder, validation
 
     def on_evaluate(self, args, state, control, model=None, **kwargs):
         control.should_save = control.should_save or control.should_training_stop  # the end, too, is a state
@@ -47,12 +48,7 @@ class KeepAdapter(TrainerCallback):
             config.target_modules = sorted(config.target_modules)  # peft's set has another order in another process
             model.save_pretrained(checkpoint, safe_serialization=True)
             (checkpoint / "README.md").unlink(missing_ok=True)  # peft's empty form; the select stage writes a real card
-            scores = self.trainer.valid_scores.log_odds
-            rows = (
-                {"y_true": int(example.label), "log_odds": repr(float(log_odds))}
-                for example, log_odds in zip(self.trainer.eval_dataset, scores, strict=True)
-            )
-            write_csv(checkpoint / VALID_SCORES, rows, ["y_true", "log_odds"])
+            write_csv(checkpoint / VALID_SCORES, self.validation.rows(), ["y_true", "log_odds"])
 
 
 class EvaluateAtEnd(TrainerCallback):

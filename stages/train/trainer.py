@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate.data_loader import prepare_data_loader
 from peft import PeftModel
@@ -22,14 +21,12 @@ from transformers import EarlyStoppingCallback, Trainer, TrainingArguments
 from stages.artifacts import read_json
 from stages.distributed import is_main_process, rank, wait_for_all, world_size
 from stages.errors import UserError
-from stages.metrics import BEST_F1, choose_threshold, decision_metrics, ranking_metrics
 from stages.model.device import peak_memory_bytes
 from stages.model.exactness import choose_layout
 from stages.model.forward import completion_logits, packed_logits, pinned
 from stages.model.fsdp import is_sharded
 from stages.model.layout import Layout, layout_of
 from stages.model.packed_attention import has_varlen, pack
-from stages.model.scoring import LabelScores, label_scores
 from stages.params import Train
 from stages.paths import CHECKPOINTS
 from stages.text.batching import IGNORED
@@ -40,14 +37,15 @@ from stages.train.callbacks import EvaluateAtEnd, KeepAdapter, StopOnSignal
 from stages.train.cuda_graphs import CapturedPasses, compile_layers
 from stages.train.dataset import TrainingBatches, TrainingCollator
 from stages.train.loss import answer_loss
-from stages.train.nan_guard import FiniteChecks
+from stages.train.nan_guard import NanGuard, require_finite_parameters
 from stages.train.resume import PROGRESS_FILE, ResumeCheckpoints, remove_pickled
+from stages.train.validation import Validation
 
 TOKENS_MULTIPLE, ROWS_MULTIPLE = 256, 8  # shapes of CUDA graphs are rounded up to these
 
 
 class LabelTrainer(Trainer):
-    """Trains on the answer's tokens; evaluates by scoring `valid`, whose scores stay in `valid_scores`; keeps a state
+    """Trains on the answer's tokens; evaluates by scoring `valid`; keeps a state
     to go on from in `states`, and checkpoints beside it."""
 
     loss_is_scaled_for_ga = True  # compute_loss divides by the tokens of the whole optimizer step
@@ -73,13 +71,15 @@ class LabelTrainer(Trainer):
             callbacks=[EarlyStoppingCallback(params.early_stopping_patience), EvaluateAtEnd(), self.stop],
         )
         self.model_accepts_loss_kwargs = True  # so that the Trainer counts the step's tokens, whatever the model takes
-        self.add_callback(KeepAdapter(states.folder / CHECKPOINTS.name, self))
+        self.validation = Validation(valid, prompt, params.eval_max_tokens_per_batch)
+        self.nan_guard = NanGuard(rows)
+        self.add_callback(KeepAdapter(states.folder / CHECKPOINTS.name, self.validation))
+        self.add_callback(self.nan_guard)
         self.params = params
         self.batches = TrainingBatches(rows, params, rank(), world_size())
         self.prompt = prompt
         self.states = states
         self.writing = states.folder  # where the state that is being saved lies
-        self.valid_scores: LabelScores | None = None
         self.facts: dict[str, Any] = {
             "rows": len(rows),
             "trainable_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
@@ -97,10 +97,8 @@ class LabelTrainer(Trainer):
         model.train()  # all of it: the base model was loaded in eval mode
         self.profile = PROFILES[params.profile]
         self.captured = self.captured_passes(checkpoints_activations(params))
-        self.checks = FiniteChecks()
         self.working_on: dict[str, torch.Tensor] = {}  # the batch that is to blame where memory runs out
         self.losses: list[torch.Tensor] = []  # of each batch since the last line of the log,
-        self.step_rows: list[int] = []  # of the optimizer step that is being worked on
         self.logged_step = 0  # which was of this step
         self.seconds_before = 0.0  # of earlier processes that worked on this training
         self.peak_before = 0
@@ -185,9 +183,7 @@ class LabelTrainer(Trainer):
                 torch.cuda.empty_cache()
         if self.args.world_size > 1 and self.accelerator.sync_gradients:
             self.add_up_gradients()
-        rows = inputs["rows"].tolist()
-        self.step_rows += rows
-        self.checks.note("loss", loss, self.state.global_step + 1, rows)
+        self.nan_guard.note_loss(loss, self.state.global_step + 1, inputs["rows"].tolist())
         self.losses.append(loss.detach())
         return loss
 
@@ -253,8 +249,7 @@ class LabelTrainer(Trainer):
 
     def _get_grad_norm(self, model, grad_norm=None) -> torch.Tensor:
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)
-        self.checks.note("norm of the gradient", norm, self.state.global_step + 1, self.step_rows)
-        self.step_rows = []
+        self.nan_guard.note_norm(norm, self.state.global_step + 1)
         return norm
 
     def _get_num_items_in_batch(self, batch_samples, device):
@@ -268,12 +263,6 @@ class LabelTrainer(Trainer):
 
     def floating_point_ops(self, inputs) -> int:
         return 0  # the Trainer would count all parameters at each step, for a figure that nobody here reads
-
-    def _maybe_log_save_evaluate(self, *args, **kwargs) -> None:
-        """Looks at the step before first, since a GPU is still at this one; at this one too before anything is kept."""
-        kept = self.control.should_log or self.control.should_evaluate or self.control.should_save
-        self.require_numbers(self.state.global_step if kept else self.state.global_step - 1)
-        super()._maybe_log_save_evaluate(*args, **kwargs)
 
     def make_room(self, inputs: dict[str, torch.Tensor]) -> None:
         """After a batch that did not fit: goes over to the profile memory, where auto says so, or cuts this and all
@@ -308,17 +297,6 @@ class LabelTrainer(Trainer):
         self.model.activation_checkpointing_enable(self.args.activation_checkpointing_kwargs)
         self.captured = self.captured_passes(checkpointing=True)
 
-    def require_numbers(self, up_to_step: int) -> None:
-        """Raises UserError where a loss or a gradient of a step up to that one is no number."""
-        bad = self.checks.first_bad(up_to_step)
-        if bad is not None:
-            sources = ", ".join(self.train_dataset[row]["source"] or f"row {row}" for row in bad.rows)
-            raise UserError(
-                f"the {bad.name} is {bad.value.read().item()} at step {bad.step}, on the texts {sources}: lower "
-                "train.learning_rate, or set the method's dtype to float32. Checkpoints and states before it are "
-                "whole; nothing of this step was kept"
-            )
-
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """The mean loss of the steps since the last log, those of an earlier process among them."""
         if "loss" in logs:
@@ -333,12 +311,7 @@ class LabelTrainer(Trainer):
 
     def _save_checkpoint(self, model, trial) -> None:
         """The Trainer's state, as ResumeCheckpoints keeps it."""
-        for name, parameter in self.model.named_parameters():
-            if parameter.requires_grad and not torch.isfinite(parameter).all():
-                raise UserError(
-                    f"{name} is no number any more after step {self.state.global_step}: lower train.learning_rate. "
-                    "The states before are whole"
-                )
+        require_finite_parameters(self.model, self.state.global_step)
         with self.states.saving(self.state.global_step, self.progress()) as folder:
             self.writing = folder
             super()._save_checkpoint(model, trial)
@@ -390,24 +363,10 @@ class LabelTrainer(Trainer):
 
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix="eval") -> dict[str, float]:
         """Scores `valid` and logs loss, average precision, ROC AUC and the best F1 that a threshold could give."""
-        labels = [example.label for example in self.eval_dataset]
-        texts = [example.input for example in self.eval_dataset]
-        budget = self.params.eval_max_tokens_per_batch
-        scores = label_scores(self.model, self.prompt, texts, budget, "valid", vocabulary=True)
-        if not (np.isfinite(scores.log_probability).all() and np.isfinite(scores.log_odds).all()):
-            raise UserError(
-                f"a score of valid is no number after step {self.state.global_step}: lower train.learning_rate, or "
-                "set the method's dtype to float32. The states before are whole"
-            )
-        threshold = choose_threshold(labels, scores.log_odds, BEST_F1)
         metrics = {
-            f"{metric_key_prefix}_loss": scores.loss(labels),
-            f"{metric_key_prefix}_f1": decision_metrics(labels, scores.log_odds >= threshold)["f1"],
-            **{
-                f"{metric_key_prefix}_{name}": value for name, value in ranking_metrics(labels, scores.log_odds).items()
-            },
+            f"{metric_key_prefix}_{name}": value
+            for name, value in self.validation.metrics(self.model, self.state.global_step).items()
         }
-        self.valid_scores = scores
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
