@@ -1,6 +1,7 @@
 """The loss that training minimises, and its mean for the log."""
 
 import torch
+from accelerate import Accelerator
 from torch.nn import functional
 
 from stages.text.batching import IGNORED
@@ -21,3 +22,38 @@ def answer_loss(logits: torch.Tensor, labels: torch.Tensor, tokens: torch.Tensor
         logits.float().flatten(0, 1), labels.flatten(), reduction="sum", ignore_index=IGNORED
     )
     return summed / tokens
+
+
+class LossLog:
+    """The losses of batches since the last line of the log.
+
+    They stay on the device until a line is written. A resume checkpoint keeps them, so that a resumed training writes
+    the lines of an uninterrupted one.
+    """
+
+    def __init__(self, accelerator: Accelerator):
+        self.accelerator = accelerator
+        self.losses: list[torch.Tensor] = []  # this process's part of each
+        self.logged_step = 0  # the optimizer step of the last line
+
+    def note(self, loss: torch.Tensor) -> None:
+        self.losses.append(loss.detach())
+
+    def mean(self, step: int) -> float:
+        """The mean over the steps since the last line, up to `step`, of which there is a line then."""
+        total = torch.stack(self.losses).double().sum().to(self.accelerator.device)
+        mean = float(self.accelerator.reduce(total, "sum")) / (step - self.logged_step)
+        self.losses, self.logged_step = [], step
+        return mean
+
+    def all_losses(self) -> list[float]:
+        """The losses since the last line, each added up over processes."""
+        if not self.losses:
+            return []
+        return self.accelerator.reduce(torch.stack(self.losses), "sum").tolist()
+
+    def restore(self, losses: list[float], logged_step: int) -> None:
+        """Puts back what `all_losses` gave: each process takes an equal part of each."""
+        parts = [loss / self.accelerator.num_processes for loss in losses]
+        self.losses = [torch.tensor(part, device=self.accelerator.device) for part in parts]
+        self.logged_step = logged_step

@@ -12,6 +12,7 @@ import hashlib
 import importlib.metadata
 import json
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from stages.artifacts import read_json, replacing_folder
 from stages.code import ROOT, imported_files
 from stages.distributed import is_main_process, wait_for_all
 from stages.errors import UserError
-from stages.model.device import LIBRARIES
+from stages.model.device import LIBRARIES, peak_memory_bytes
 from stages.model.provenance import file_sha256, read_identity
 from stages.params import Params
 from stages.paths import BASE_MODEL, PROCESSED
@@ -47,6 +48,25 @@ def fingerprint(chosen: Params, device: torch.device) -> str:
         "device": device.type,
     }
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:16]
+
+
+class Spent:
+    """Seconds and peak memory that a training has taken, in this process and in those that it resumes."""
+
+    def __init__(self, device: torch.device):
+        self.device = device
+        self.resume(0.0, 0)
+
+    def resume(self, seconds: float, peak_memory_bytes: int) -> None:
+        """Starts the clock, beside what earlier processes took."""
+        self.earlier_seconds, self.earlier_peak = seconds, peak_memory_bytes
+        self.started = time.perf_counter()
+
+    def seconds(self) -> float:
+        return self.earlier_seconds + time.perf_counter() - self.started
+
+    def peak_memory_bytes(self) -> int:
+        return max(self.earlier_peak, peak_memory_bytes(self.device))
 
 
 class ResumeCheckpoints:
@@ -79,6 +99,7 @@ class ResumeCheckpoints:
             yield folder
             wait_for_all()
             if is_main_process():
+                keep_resumed_files(folder)
                 (folder / PROGRESS_FILE).write_text(json.dumps(progress), encoding="utf-8")
                 hashes = {file.name: file_sha256(file) for file in sorted(folder.iterdir())}
                 (folder / HASHES_FILE).write_text(json.dumps(hashes), encoding="utf-8")
@@ -137,7 +158,12 @@ def prune_finished(trainings: Path, current: Path) -> None:
                 shutil.rmtree(folder)
 
 
-def remove_pickled(folder: Path) -> None:
-    """What the Trainer and peft write beside a state that no resuming reads: pickled arguments, an empty form."""
-    for name in ("training_args.bin", "README.md"):
-        (folder / name).unlink(missing_ok=True)
+def keep_resumed_files(folder: Path) -> None:
+    """Moves the files that resuming reads up from the Trainer's checkpoint-STEP, and removes the others: pickled
+    arguments and peft's empty model card."""
+    for written in folder.glob("checkpoint-*"):
+        for name in ("training_args.bin", "README.md"):
+            (written / name).unlink(missing_ok=True)
+        for file in written.iterdir():
+            file.rename(folder / file.name)
+        written.rmdir()

@@ -6,7 +6,6 @@ import contextlib
 import functools
 import math
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,9 +18,8 @@ from torch.utils.data import DataLoader
 from transformers import EarlyStoppingCallback, Trainer, TrainingArguments
 
 from stages.artifacts import read_json
-from stages.distributed import is_main_process, rank, wait_for_all, world_size
+from stages.distributed import is_main_process, rank, world_size
 from stages.errors import UserError
-from stages.model.device import peak_memory_bytes
 from stages.model.exactness import choose_layout
 from stages.model.forward import completion_logits, packed_logits, pinned
 from stages.model.fsdp import is_sharded
@@ -36,9 +34,9 @@ from stages.train.arguments import PROFILES, checkpoints_activations
 from stages.train.callbacks import EvaluateAtEnd, KeepAdapter, StopOnSignal
 from stages.train.cuda_graphs import CapturedPasses, compile_layers
 from stages.train.dataset import TrainingBatches, TrainingCollator
-from stages.train.loss import answer_loss
+from stages.train.loss import LossLog, answer_loss
 from stages.train.nan_guard import NanGuard, require_finite_parameters
-from stages.train.resume import PROGRESS_FILE, ResumeCheckpoints, remove_pickled
+from stages.train.resume import PROGRESS_FILE, ResumeCheckpoints, Spent
 from stages.train.validation import Validation
 
 TOKENS_MULTIPLE, ROWS_MULTIPLE = 256, 8  # shapes of CUDA graphs are rounded up to these
@@ -79,7 +77,6 @@ class LabelTrainer(Trainer):
         self.batches = TrainingBatches(rows, params, rank(), world_size())
         self.prompt = prompt
         self.states = states
-        self.writing = states.folder  # where the state that is being saved lies
         self.facts: dict[str, Any] = {
             "rows": len(rows),
             "trainable_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
@@ -98,11 +95,8 @@ class LabelTrainer(Trainer):
         self.profile = PROFILES[params.profile]
         self.captured = self.captured_passes(checkpoints_activations(params))
         self.working_on: dict[str, torch.Tensor] = {}  # the batch that is to blame where memory runs out
-        self.losses: list[torch.Tensor] = []  # of each batch since the last line of the log,
-        self.logged_step = 0  # which was of this step
-        self.seconds_before = 0.0  # of earlier processes that worked on this training
-        self.peak_before = 0
-        self.started = time.perf_counter()
+        self.loss_log = LossLog(self.accelerator)
+        self.spent = Spent(args.device)
 
     def captured_passes(self, checkpointing: bool) -> CapturedPasses | None:
         """The passes as the profile has them; None for plain ones: on a CPU, where blocks are split over GPUs, and
@@ -119,15 +113,15 @@ class LabelTrainer(Trainer):
 
     def train_to_end(self, state: Path | None) -> Path:
         """Trains, from a state if there is one. Returns the last state. A signal ends the process, the state saved."""
+        earlier = 0.0, 0
         if state:
             progress = read_json(state / PROGRESS_FILE)
-            shares = [loss / self.args.world_size for loss in progress["losses"]]
-            self.losses = [torch.tensor(share, device=self.args.device) for share in shares]
-            self.logged_step, self.pieces = progress["logged_step"], progress["pieces"]
+            self.loss_log.restore(progress["losses"], progress["logged_step"])
+            self.pieces = progress["pieces"]
             if progress["memory_profile"] and self.profile != PROFILES["memory"]:
                 self.save_memory()
-            self.seconds_before, self.peak_before = progress["seconds"], progress["peak_memory_bytes"]
-        self.started = time.perf_counter()
+            earlier = progress["seconds"], progress["peak_memory_bytes"]
+        self.spent.resume(*earlier)
         with self.stop.listening():
             self.train(resume_from_checkpoint=str(state) if state else None)
         if self.stop.signal is not None and not self.finished:
@@ -184,7 +178,7 @@ class LabelTrainer(Trainer):
         if self.args.world_size > 1 and self.accelerator.sync_gradients:
             self.add_up_gradients()
         self.nan_guard.note_loss(loss, self.state.global_step + 1, inputs["rows"].tolist())
-        self.losses.append(loss.detach())
+        self.loss_log.note(loss)
         return loss
 
     def add_up_gradients(self) -> None:
@@ -300,51 +294,35 @@ class LabelTrainer(Trainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """The mean loss of the steps since the last log, those of an earlier process among them."""
         if "loss" in logs:
-            steps = self.state.global_step - self.logged_step
-            total = torch.stack(self.losses).double().sum().to(self.args.device)
-            logs["loss"] = float(self.accelerator.reduce(total, "sum")) / steps
-            self.losses, self.logged_step = [], self.state.global_step
+            logs["loss"] = self.loss_log.mean(self.state.global_step)
         super().log(logs, start_time)
 
-    def _get_output_dir(self, trial) -> str:
-        return str(self.writing)
-
     def _save_checkpoint(self, model, trial) -> None:
-        """The Trainer's state, as ResumeCheckpoints keeps it."""
+        """Lets the Trainer write its state where ResumeCheckpoints keeps it: whole or not at all.
+
+        on_save would come too late: of a disk that fills up while the Trainer writes it would learn nothing.
+        """
         require_finite_parameters(self.model, self.state.global_step)
         with self.states.saving(self.state.global_step, self.progress()) as folder:
-            self.writing = folder
+            self.args.output_dir = str(folder)
             super()._save_checkpoint(model, trial)
-            wait_for_all()
-            if is_main_process():
-                (written,) = folder.iterdir()
-                remove_pickled(written)
-                for file in written.iterdir():
-                    file.rename(folder / file.name)
-                written.rmdir()
-
-    def shared_losses(self) -> list[float]:
-        """The losses since the last log, each added up over processes."""
-        if not self.losses:
-            return []
-        return self.accelerator.reduce(torch.stack(self.losses), "sum").tolist()
 
     def progress(self) -> dict[str, Any]:
         """What a state holds beside the Trainer's own. Of several processes, the most: each finds out for itself what
         fits in its memory."""
-        peak = max(self.peak_before, peak_memory_bytes(self.args.device))
-        most = torch.tensor([self.pieces, self.profile == PROFILES["memory"], peak], device=self.args.device)
+        here = [self.pieces, self.profile == PROFILES["memory"], self.spent.peak_memory_bytes()]
+        most = torch.tensor(here, device=self.args.device)
         if self.args.world_size > 1:
             torch.distributed.all_reduce(most, torch.distributed.ReduceOp.MAX)
         pieces, memory_profile, peak = most.tolist()
         return {
             "finished": self.finished,
             "prompt": self.prompt.rendered,
-            "losses": self.shared_losses(),
-            "logged_step": self.logged_step,
+            "losses": self.loss_log.all_losses(),
+            "logged_step": self.loss_log.logged_step,
             "pieces": pieces,
             "memory_profile": bool(memory_profile),
-            "seconds": self.seconds_before + time.perf_counter() - self.started,
+            "seconds": self.spent.seconds(),
             "peak_memory_bytes": peak,
             "facts": self.facts | {"steps": self.state.global_step, "epochs": self.state.epoch},
         }
