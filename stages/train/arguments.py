@@ -38,6 +38,12 @@ def checkpoints_activations(train: Train) -> bool:
     return train.gradient_checkpointing or PROFILES[train.profile].checkpointing
 
 
+def checkpointing_options(train: Train) -> dict[str, bool]:
+    """Of torch's activation checkpointing. Random state can't be read while a CUDA graph is captured, and without
+    dropout nothing is random."""
+    return {"use_reentrant": False, "preserve_rng_state": train.lora_dropout > 0}
+
+
 def training_arguments(train: Train, device: torch.device, output_dir: Path) -> TrainingArguments:
     """The Trainer's arguments for the section `train` of params.yaml, whose keys have the Trainer's names."""
     arguments = TrainingArguments(
@@ -52,8 +58,7 @@ def training_arguments(train: Train, device: torch.device, output_dir: Path) -> 
         max_grad_norm=train.max_grad_norm,
         optim="adamw_torch_fused" if train.optim == "auto" else train.optim,
         activation_checkpointing=checkpoints_activations(train),
-        # Random state can't be read while a CUDA graph is captured; without dropout nothing is random.
-        activation_checkpointing_kwargs={"use_reentrant": False, "preserve_rng_state": train.lora_dropout > 0},
+        activation_checkpointing_kwargs=checkpointing_options(train),
         eval_strategy="steps",
         eval_steps=share_or_steps(train.eval_steps),
         logging_steps=train.logging_steps,

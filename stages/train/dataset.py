@@ -60,7 +60,7 @@ class TrainingBatches(Sampler[list[int]]):
     """
 
     def __init__(self, rows: list[Row], params: Train, rank: int, world: int):
-        self.rank, self.world = rank, world
+        self.rows, self.rank, self.world = rows, rank, world
         self.lengths = [len(row["input_ids"]) for row in rows]
         self.whole = TokenBudgetBatches(
             self.lengths,
