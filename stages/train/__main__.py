@@ -23,18 +23,18 @@ def main() -> None:
     device = pick_device()
     require_whole_base(BASE_MODEL)
     trainings = RUNS / "train"
-    states = ResumeCheckpoints(trainings / fingerprint(chosen, device), chosen.train.save_total_limit)
-    with states.held():
+    resume_checkpoints = ResumeCheckpoints(trainings / fingerprint(chosen, device), chosen.train.save_total_limit)
+    with resume_checkpoints.held():
         if is_main_process():
-            prune_finished(trainings, states.folder)
-        state = states.newest()
+            prune_finished(trainings, resume_checkpoints.folder)
+        state = resume_checkpoints.newest()
         progress = read_json(state / PROGRESS_FILE) if state else None
         if progress is None or not progress["finished"]:
-            trainer = build_trainer(chosen, device, states, progress["prompt"] if progress else None)
+            trainer = build_trainer(chosen, device, resume_checkpoints, progress["prompt"] if progress else None)
             if state:
                 print(f"train: resumes from {state}")
             state = trainer.train_to_end(state)
-        publish(state, states.folder / CHECKPOINTS.name, device)
+        publish(state, resume_checkpoints.folder / CHECKPOINTS.name, device)
 
 
 if __name__ == "__main__":

@@ -19,14 +19,14 @@ from stages.train.trainer import LabelTrainer
 
 
 def build_trainer(
-    chosen: Params, device: torch.device, states: ResumeCheckpoints, rendered: dict[str, str] | None
+    chosen: Params, device: torch.device, resume_checkpoints: ResumeCheckpoints, rendered: dict[str, str] | None
 ) -> LabelTrainer:
     """A trainer on the base model and the prepared examples.
 
     Args:
         chosen: params.yaml.
         device: to train on.
-        states: where resume checkpoints are kept.
+        resume_checkpoints: where resume checkpoints are kept.
         rendered: the prompt that a resumed training began with. A chat template may write today's date, and a training
             may run past midnight. None renders it anew.
     """
@@ -39,7 +39,7 @@ def build_trainer(
     report_truncated("train", "train", truncated, len(rows), prompt.truncation_side)
     reset_peak_memory(device)
     model = shard_layers(attach_adapter(load_base(chosen.method), chosen.train), chosen.method)
-    arguments = training_arguments(chosen.train, device, states.folder)
-    trainer = LabelTrainer(model, arguments, chosen.train, rows, valid, prompt, states)
+    arguments = training_arguments(chosen.train, device, resume_checkpoints.folder)
+    trainer = LabelTrainer(model, arguments, chosen.train, rows, valid, prompt, resume_checkpoints)
     trainer.facts["rows_truncated"] = truncated
     return trainer

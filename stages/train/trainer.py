@@ -41,7 +41,7 @@ class LabelTrainer(Trainer):
         rows: the training rows, as `training_rows` gives them.
         valid: validation examples.
         prompt: the prompt around each text.
-        states: where resume checkpoints are kept; the checkpoints of evaluations are written beside them.
+        resume_checkpoints: where resume checkpoints are kept; the checkpoints of evaluations are written beside them.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class LabelTrainer(Trainer):
         rows: list[Row],
         valid: list[Example],
         prompt: Prompt,
-        states: ResumeCheckpoints,
+        resume_checkpoints: ResumeCheckpoints,
     ):
         rows = [row | {"row": number} for number, row in enumerate(rows)]
         self.stop = StopOnSignal()
@@ -68,7 +68,7 @@ class LabelTrainer(Trainer):
                 EarlyStoppingCallback(params.early_stopping_patience),
                 EvaluateAtEnd(),
                 self.stop,
-                KeepAdapter(states.folder / CHECKPOINTS.name, self.validation),
+                KeepAdapter(resume_checkpoints.folder / CHECKPOINTS.name, self.validation),
                 self.nan_guard,
             ],
         )
@@ -78,7 +78,7 @@ class LabelTrainer(Trainer):
             broadcast_trained(model)
         choose_layout(model, prompt)
         model.train()  # all of it: the base model was loaded in eval mode
-        self.prompt, self.states = prompt, states
+        self.prompt, self.resume_checkpoints = prompt, resume_checkpoints
         self.batches = TrainingBatches(rows, params, rank(), world_size())
         self.micro_batches = MicroBatches(model, params, len(prompt.prefix), self.batches, self.data_collator)
         self.loss_log = LossLog(self.accelerator)
@@ -95,8 +95,8 @@ class LabelTrainer(Trainer):
         with self.stop.listening():
             self.train(resume_from_checkpoint=str(state) if state else None)
         if not self.finished:
-            self.stop.end_process(self.state, self.states.folder)
-        return self.states.newest()
+            self.stop.end_process(self.state, self.resume_checkpoints.folder)
+        return self.resume_checkpoints.newest()
 
     @property
     def finished(self) -> bool:
@@ -143,8 +143,7 @@ class LabelTrainer(Trainer):
             collate_fn=self.data_collator,
             pin_memory=self.args.dataloader_pin_memory,
         )
-        # As if for one process: the sampler has distributed each batch already. accelerate would give each process
-        # batches of its own, so that the number of steps would change with the number of processes.
+        # As if for one process: the sampler has distributed each batch; accelerate would distribute whole batches.
         return prepare_data_loader(loader, self.args.device, num_processes=1, process_index=0, put_on_device=False)
 
     def get_batch_samples(self, epoch_iterator, num_batches, device):
@@ -192,11 +191,9 @@ class LabelTrainer(Trainer):
         return metrics
 
     def _save_checkpoint(self, model, trial) -> None:
-        """Lets the Trainer write its state where ResumeCheckpoints keeps it: whole or not at all.
-
-        The callback on_save comes too late: it would not see an error of a full disk while the Trainer writes.
-        """
+        """Makes the Trainer write where ResumeCheckpoints publishes it, whole or not at all. The callback on_save would
+        come too late: a disk that is full ends the Trainer's writing with an error."""
         require_finite_parameters(self.model, self.state.global_step)
-        with self.states.saving(self.state.global_step, self.progress()) as folder:
+        with self.resume_checkpoints.saving(self.state.global_step, self.progress()) as folder:
             self.args.output_dir = str(folder)
             super()._save_checkpoint(model, trial)
