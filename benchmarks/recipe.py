@@ -34,8 +34,9 @@ from stages.evaluate.generate import generate_verdicts
 from stages.model.device import environment, peak_memory_bytes, pick_device, reset_peak_memory, synchronize
 from stages.model.forward import completion_logits
 from stages.model.fsdp import shard_layers
-from stages.model.load import keep_packing, load_base, load_tokenizer, quantization
+from stages.model.load import load_base, load_tokenizer, quantization
 from stages.model.lora import attach_adapter, merge_unquantized
+from stages.model.patches import keep_packing
 from stages.model.scoring import label_scores
 from stages.params import Params
 from stages.paths import BASE_MODEL, PROCESSED
