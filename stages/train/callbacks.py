@@ -1,4 +1,4 @@
-"""What happens beside the optimizer's steps: checkpoints, a last evaluation, a signal to stop."""
+"""Callbacks: checkpoints of evaluations, a last evaluation, a signal to stop."""
 
 import contextlib
 import signal
@@ -18,7 +18,7 @@ from stages.train.validation import Validation
 
 
 class KeepAdapter(TrainerCallback):
-    """Saves the adapter and the scores of valid at each evaluation, in checkpoint-STEP: no base weights, no pickles."""
+    """Saves the adapter and the scores of valid in checkpoint-STEP at each evaluation; no base weights, no pickles."""
 
     def __init__(self, folder: Path, validation: Validation):
         self.folder, self.validation = folder, validation
@@ -28,14 +28,14 @@ class KeepAdapter(TrainerCallback):
             if not is_main_process():
                 return
             config = model.active_peft_config
-            config.target_modules = sorted(config.target_modules)  # peft's set has another order in another process
+            config.target_modules = sorted(config.target_modules)  # peft has a set: other processes, other order
             model.save_pretrained(checkpoint, safe_serialization=True)
-            (checkpoint / "README.md").unlink(missing_ok=True)  # peft's empty form; the select stage writes a real card
+            (checkpoint / "README.md").unlink(missing_ok=True)  # peft's empty card; select writes a real one
             write_csv(checkpoint / VALID_SCORES, self.validation.rows(), ["y_true", "log_odds"])
 
 
 class EvaluateAtEnd(TrainerCallback):
-    """The last step is evaluated too, also where `eval_steps` does not divide the number of steps."""
+    """Evaluates the last step, also where `eval_steps` does not divide the number of steps."""
 
     def on_step_end(self, args, state, control, **kwargs):
         if state.global_step >= state.max_steps:
