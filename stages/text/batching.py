@@ -1,4 +1,4 @@
-"""Batches: bounded by a token budget, of like lengths, padded on the right."""
+"""Batches of similar lengths, bounded by a token budget and padded on the right."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -7,28 +7,29 @@ from dataclasses import dataclass
 import torch
 from torch.utils.data import Sampler
 
-# Lengths are rounded up to this, so that few shapes occur and matrix units see aligned rows.
+# Lengths are rounded up to a multiple of this, so that few shapes occur and matrix units see aligned rows.
 LENGTH_MULTIPLE = 8
 IGNORED = -100  # torch's ignore_index
 
 
 def padded(length: int) -> int:
-    """The length that a row of `length` tokens takes in a batch."""
+    """The length of a row of `length` tokens in a batch."""
     return -(-length // LENGTH_MULTIPLE) * LENGTH_MULTIPLE
 
 
 class TokenBudgetBatches(Sampler[list[int]]):
     """Yields lists of row numbers whose padded tokens stay within a budget.
 
-    Rows are grouped by padded length (or, with group_by_length false, taken in random order), cut into batches, and the
-    batches shuffled; which rows of a length meet changes with the epoch, how many batches there are does not, as far
-    as lengths are grouped. A row longer than the budget makes a batch of its own.
+    Rows are grouped by padded length (with group_by_length false, in random order), cut into batches, and the batches
+    are shuffled. Which rows of a length share a batch changes with the epoch. Where lengths are grouped, the number of
+    batches does not. A row longer than the budget is a batch of its own.
 
     Args:
         lengths: tokens of each row.
-        max_tokens: most padded tokens in a batch; None for no bound.
-        max_rows: most rows in a batch; None for no bound.
-        shuffle: False gives longest first and always the same order, for scoring.
+        max_tokens: maximum of padded tokens in a batch; None for no bound.
+        max_rows: maximum of rows in a batch; None for no bound.
+        shuffle: False for longest first and always the same order, as in scoring.
+        group_by_length: whether rows of a batch have similar lengths.
         seed: of the random order.
     """
 
@@ -88,10 +89,10 @@ class TokenBudgetBatches(Sampler[list[int]]):
 class Collator:
     """Pads rows of {"input_ids": list of int, "labels": list of K int, "row": int} on the right, to a batch of tensors.
 
-    Returns input_ids (B, T), positions (B, K) of the last K tokens of each row, and labels (B, 1 + K): -100, then the
-    tokens that should follow at these positions. (-100 stands first because the Trainer counts a batch's targets as
-    labels[:, 1:], as if the model shifted them.) Rows without labels have K = 1 and get no labels. rows (B,): their
-    numbers, where they have some.
+    Returns input_ids (B, T); positions (B, K) of the last K tokens of each row; labels (B, 1 + K), which are -100 and
+    then the tokens that should follow these positions; and rows (B,), the rows' numbers. The -100 comes first because
+    the Trainer counts a batch's targets as labels[:, 1:], as if the model shifted them. Rows without labels have K = 1
+    and get no labels; rows without a number get no numbers.
     """
 
     pad_token_id: int

@@ -28,7 +28,7 @@ def build_trainer(
         device: to train on.
         resume_checkpoints: where resume checkpoints are kept.
         rendered: the prompt that a resumed training began with. A chat template may write today's date, and a training
-            may run past midnight. None renders it anew.
+            may run past midnight. None renders it now.
     """
     examples, valid = (read_examples(PROCESSED / f"{name}.jsonl") for name in ("train", "valid"))
     tokenizer = load_tokenizer()

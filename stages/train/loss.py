@@ -40,7 +40,7 @@ class LossLog:
         self.losses.append(loss.detach())
 
     def mean(self, step: int) -> float:
-        """The mean over the steps since the last line, up to `step`, of which there is a line then."""
+        """The mean over the steps since the last line, for a new line at `step`."""
         total = torch.stack(self.losses).double().sum().to(self.accelerator.device)
         mean = float(self.accelerator.reduce(total, "sum")) / (step - self.logged_step)
         self.losses, self.logged_step = [], step

@@ -15,7 +15,7 @@ from stages.model.device import Arriving
 
 @dataclass(frozen=True)
 class Noted:
-    """A number of an optimizer step, on its way to the CPU, and the rows that it was computed from."""
+    """A number of an optimizer step, while it is copied to the CPU, and the rows that it was computed from."""
 
     name: str
     step: int
@@ -24,10 +24,10 @@ class Noted:
 
 
 class NanGuard(TrainerCallback):
-    """Notes numbers as they are computed and looks at them a step later, when the GPU has long gone on.
+    """Notes numbers as they are computed and checks them one step later, when the GPU has long computed them.
 
-    Must come behind the callbacks that decide at the end of a step what is logged, evaluated or saved: the step itself
-    is looked at before any of its results is kept.
+    Where a step is logged, evaluated or saved, its own numbers are checked first. So this callback must come behind
+    those that decide about that.
     """
 
     def __init__(self, rows: Sequence[dict[str, Any]]):
