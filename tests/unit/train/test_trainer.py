@@ -5,6 +5,7 @@ import json
 
 import pytest
 import torch
+from transformers import Trainer
 
 from stages import params
 from stages.artifacts import read_csv
@@ -16,6 +17,7 @@ from stages.params import Train
 from stages.text.batching import Collator
 from stages.train.dataset import training_rows
 from stages.train.outputs import write_history
+from stages.train.trainer import LabelTrainer
 from tests.conftest import METHODS, ROOT
 from tests.unit.train.trainers import CPU, trainer_for, valid_history
 
@@ -47,6 +49,11 @@ def test_every_method_learns(base_folder, prompt, examples, train_params, tmp_pa
     # A vocabulary of 1,500 starts at a loss of 7.3; so small a frozen head can tell words apart by about 1.3 only.
     assert last["loss"] < first["eval_loss"] - 0.8
     assert last["roc_auc"] > 0.9
+
+
+def test_few_private_methods_of_the_trainer_are_overridden():
+    private = [name for name in vars(LabelTrainer) if name.startswith("_") and not name.endswith("__")]
+    assert [name for name in private if hasattr(Trainer, name)] == ["_get_grad_norm", "_save_checkpoint"]
 
 
 def test_all_of_the_model_trains(base_folder, prompt, examples, train_params, tmp_path):
