@@ -22,8 +22,10 @@ from stages.params import Params
 from stages.paths import PROCESSED
 from stages.text.example import read_examples
 from stages.text.prompt import build_prompt
+from stages.train.arguments import training_arguments
+from stages.train.dataset import training_rows
 from stages.train.resume import ResumeCheckpoints
-from stages.train.trainer import LabelTrainer, training_arguments, training_rows
+from stages.train.trainer import LabelTrainer
 
 WINDOW = 10  # steps whose mean loss is compared
 SEEDS = {"plain": (42, 43, 44, 45, 46), "speed": (42, 43), "memory": (42, 43)}  # of the adapter's first weights

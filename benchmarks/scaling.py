@@ -40,7 +40,7 @@ from stages.params import Params
 from stages.paths import BASE_MODEL, PROCESSED
 from stages.text.example import Example, read_examples
 from stages.text.prompt import Prompt, build_prompt
-from stages.train.trainer import training_rows
+from stages.train.dataset import training_rows
 
 WARM_UP = 128  # steps before the first window, in which shapes are captured
 WINDOWS, WINDOW = 5, 20  # number of windows, and steps of each

@@ -26,7 +26,7 @@ from stages.model.provenance import require_whole_base
 from stages.paths import BASE_MODEL, METRICS, PROCESSED, RUNS
 from stages.text.example import read_examples
 from stages.text.prompt import build_prompt
-from stages.train.trainer import training_rows
+from stages.train.dataset import training_rows
 
 
 def train_stock_alone(steps: int) -> dict[str, int]:

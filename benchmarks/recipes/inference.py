@@ -15,7 +15,7 @@ from stages.model.scoring import label_scores
 from stages.paths import PROCESSED
 from stages.text.batching import Collator
 from stages.text.example import read_examples
-from stages.train.trainer import summed_loss
+from stages.train.loss import answer_loss
 
 SCORED_TOKENS = 32768  # in a batch of the recipe `score`
 
@@ -44,7 +44,7 @@ def score(setting: Setting) -> tuple[float, Callable]:
     with torch.no_grad():
         batch = Collator(prompt.tokenizer.pad_token_id)(setting.rows[:CHECKED])
         logits = completion_logits(model, batch, len(prompt.prefix))
-        loss = (summed_loss(logits.cpu(), batch["labels"][:, 1:]) / batch["labels"][:, 1:].numel()).item()
+        loss = answer_loss(logits.cpu(), batch["labels"][:, 1:], batch["labels"][:, 1:].numel()).item()
     merge_unquantized(model)
     watch.batch = None  # SCORED_TOKENS bounds it
     texts = training_texts()

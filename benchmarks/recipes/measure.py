@@ -21,7 +21,7 @@ from stages.paths import BASE_MODEL, PROCESSED
 from stages.plan.memory import layer_matrices
 from stages.text.example import read_examples
 from stages.text.prompt import build_prompt
-from stages.train.trainer import training_rows
+from stages.train.dataset import training_rows
 
 # Dense bfloat16 FLOPs per second, from the makers' data sheets.
 PEAK_FLOPS = {"NVIDIA H100 80GB HBM3": 989.4e12, "NVIDIA H200": 989.4e12}

@@ -11,8 +11,9 @@ from stages.model.device import pick_device
 from stages.model.fsdp import shard_layers
 from stages.model.load import load_base
 from stages.model.lora import attach_adapter
+from stages.train.arguments import training_arguments
 from stages.train.resume import ResumeCheckpoints
-from stages.train.trainer import LabelTrainer, training_arguments
+from stages.train.trainer import LabelTrainer
 
 
 def ours(method: str, profile: str) -> Recipe:

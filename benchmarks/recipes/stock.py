@@ -17,7 +17,8 @@ from transformers import (
 from benchmarks.common import require_package
 from benchmarks.recipes.setting import CHECKED, STEPS, Setting
 from stages.model.device import pick_device
-from stages.model.load import keep_packing, quantization
+from stages.model.load import quantization
+from stages.model.patches import keep_packing
 from stages.params import Method
 from stages.paths import BASE_MODEL
 

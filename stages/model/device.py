@@ -1,4 +1,4 @@
-"""The device that a run uses, what it can compute, and how its memory is counted."""
+"""The device that a run uses, which dtypes it computes in, and how its memory is measured."""
 
 import importlib.metadata
 import os
@@ -18,26 +18,26 @@ LIBRARIES = ("torch", "transformers", "peft", "bitsandbytes", "accelerate", "sci
 
 
 def pick_device() -> torch.device:
-    """The GPU, if there is one; of several processes, each has its own and they can talk from here on."""
+    """The GPU, if there is one. With several processes, each gets its own GPU, and their process group is started."""
     if world_size() > 1:
         here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-        gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0  # a driver too old still counts them
+        gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0  # an old driver still counts
         if 0 < gpus < here:
-            raise UserError(f"NPROC asks for {here} processes; expected one a GPU, of which there are {gpus}")
+            raise UserError(f"NPROC asks for {here} processes; expected at most one for each of the {gpus} GPU(s)")
         device = {"device_id": torch.device("cuda", int(os.environ["LOCAL_RANK"]))} if gpus else {}
         PartialState(cpu=not gpus, **device)
     return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
 
 
 def computes_bfloat16(device: torch.device) -> bool:
-    """Whether the device has bfloat16 arithmetic of its own; elsewhere it is emulated, slower than float32."""
+    """Whether the device computes in bfloat16 natively. Emulated bfloat16 is slower than float32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.cpu._is_avx512_bf16_supported() or platform.machine() in ("arm64", "aarch64")
 
 
 def pick_dtype(name: str, device: torch.device) -> torch.dtype:
-    """The torch dtype that a method's `dtype` names; `auto`: bfloat16 where the device computes in it, else float32.
+    """The torch dtype for a method's `dtype`. `auto` is bfloat16 where the device computes in it, else float32.
 
     Raises UserError for bfloat16 on a GPU that has none.
     """
@@ -53,7 +53,7 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
 
 @dataclass(frozen=True)
 class Arriving:
-    """A tensor on its way to the CPU, which goes on in the meantime. arrived: the GPU's event when it is there."""
+    """A tensor that is copied to the CPU while the CPU does other work. arrived: the GPU's event after the copy."""
 
     here: torch.Tensor
     arrived: torch.cuda.Event | None
@@ -78,18 +78,18 @@ def reset_peak_memory(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     elif Path("/proc/self/clear_refs").exists():
-        Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts anew (proc(5))
+        Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM (proc(5))
 
 
 def memory_bytes(device: torch.device) -> int:
-    """Bytes in use now: what the allocator has given out on a GPU, the process's resident size on a CPU."""
+    """Bytes in use now: on a GPU those that the allocator has given out, on a CPU the process's resident size."""
     if device.type == "cuda":
         return torch.cuda.memory_allocated(device)
     return status_bytes("VmRSS")
 
 
 def peak_memory_bytes(device: torch.device) -> int:
-    """Most bytes in use since `reset_peak_memory`, counted as in `memory_bytes`."""
+    """Peak of `memory_bytes` since `reset_peak_memory`."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return status_bytes("VmHWM")
@@ -97,14 +97,14 @@ def peak_memory_bytes(device: torch.device) -> int:
 
 def status_bytes(key: str) -> int:
     status = Path("/proc/self/status")
-    if not status.exists():  # macOS: the peak of the process's life is all there is, in bytes
+    if not status.exists():  # macOS reports only the peak since the process started, in bytes
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     lines = status.read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{key}:"))
 
 
 def environment(device: torch.device) -> dict[str, str]:
-    """Device, driver and versions, for a measurement to stand beside."""
+    """Device, driver and versions, to be recorded with a measurement."""
     versions = {name: importlib.metadata.version(name) for name in LIBRARIES}
     if device.type == "cuda":
         named = {

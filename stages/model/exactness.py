@@ -1,20 +1,18 @@
-"""Whether texts that share a pass are scored as each of them alone: compared once after loading, before anything is
-trained or scored.
+"""Checks once after loading, before training or scoring, that texts in one pass get the scores that each gets alone.
 
-Packing is exact where all layers but attention work token by token and attention is causal. It is not where layers
-carry a state from token to token (Mamba, gated delta nets, convolutions) or where attention has more to it (sinks,
-soft-capped scores, chunks). Rows padded on the right are exact for every causal model, but cost the padding and the
-prompt's start once a text.
+Packing is exact where attention is causal and all other layers work token by token. It is not exact where layers carry
+a state from token to token (Mamba, gated delta nets, convolutions) or where attention does more (sinks, soft-capped
+scores, chunks). Rows padded on the right are exact for every causal model, but they also compute the padding, and the
+shared prompt prefix for each text.
 
-Two things are compared, on the hidden states before the output head, since all that follows works token by token: a
-text in company with the text alone, by the attention that transformers chose for the model; and a text in one company
-with the text in another.
+Hidden states before the output head are compared, since the head works token by token. A text among others is compared
+with the text alone, computed by the attention that transformers chose for the model. And a text among some texts is
+compared with the same text among others.
 """
 
 import contextlib
 from collections.abc import Iterator
 
-import bitsandbytes as bnb
 import torch
 import torch.distributed
 from torch import nn
@@ -25,10 +23,11 @@ from stages.model.forward import completion_logits, computing, output_head, padd
 from stages.model.layout import Layout, chosen_layout, set_layout, underlying
 from stages.model.load import ModelError
 from stages.model.packed_attention import attend_as_shipped, attend_packed
+from stages.model.patches import without_outliers
 from stages.text.batching import Collator
 from stages.text.prompt import Prompt
 
-# Of different lengths; the last two are cut to the same, so that rows of one length are compared as well.
+# Texts of several lengths. The last two are cut to the same length, so that rows of one length are compared as well.
 TEXTS = (
     "中奖了！",
     "Hi Anna, the meeting moved to three. Could you send me the slides before lunch?",
@@ -36,7 +35,7 @@ TEXTS = (
     "今天的天气真好，我们下午去公园散步吧，晚上一起在家吃饺子，妈妈说她已经把菜都买好了，等你下班就可以开饭了。",
 )
 LONGEST = 32  # tokens of the last two
-# Keys of config.json, at any depth, beyond which a text is treated in another way.
+# Keys of config.json, at any depth, that set a length beyond which the model treats tokens differently.
 BOUNDS = (
     "sliding_window",
     "attention_chunk_size",
@@ -44,17 +43,17 @@ BOUNDS = (
     "original_max_position_embeddings",
     "max_position_embeddings",
 )
-# Rounding, as a share of what separates the texts' hidden states (docs/base-models.md has the figures): differences up
-# to the first are; up to the second, if two ways that are right by construction lie a third as far apart; beyond it (in
-# int8), if those two lie as far apart.
+# Which differences count as rounding, as a share of what separates the texts' hidden states (figures in
+# docs/base-models.md). Differences up to the first number always do. Those up to the second do if two computations that
+# are right by construction differ by at least a third as much; those beyond it (int8), if they differ by as much.
 ROUNDING = {torch.float32: (1e-4, 1e-3), torch.float16: (0.03, 0.5), torch.bfloat16: (0.03, 0.5)}
-# What other texts may change in a packed row: in a right architecture nothing, to the last bit.
+# What other texts may change in a packed row. In an architecture that can be packed, they change nothing, to the bit.
 LEAK = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 2e-3}
 
 
 def choose_layout(model: nn.Module, prompt: Prompt) -> Layout:
-    """The fastest layout in which texts are scored as each alone by the model that transformers ships; remembered on
-    the model. Raises ModelError where none is right."""
+    """The fastest layout in which each text gets the score that it gets alone, from the model as transformers ships it.
+    The model remembers it. Raises ModelError where no layout is right."""
     if chosen_layout(model) is not None:
         return chosen_layout(model)
     base, was_training = underlying(model), model.training
@@ -65,8 +64,8 @@ def choose_layout(model: nn.Module, prompt: Prompt) -> Layout:
     if layout is None:
         raise ModelError(
             f"{architecture(base)}: a text's score depends on the texts that it is scored with, packed, padded or of "
-            f"equal length (hidden states differ by {worst(tried, Layout.EQUAL_LENGTHS)} of what separates texts): "
-            "choose another base model"
+            f"equal length (hidden states differ by {worst(tried, Layout.EQUAL_LENGTHS)} of what separates texts; "
+            "expected rounding): choose another base model"
         )
     use_layout(base, layout)
     if layout is not Layout.PACKED:
@@ -74,11 +73,11 @@ def choose_layout(model: nn.Module, prompt: Prompt) -> Layout:
     return layout
 
 
-Tried = dict[Layout, tuple[float, float]]  # from the text alone, and by the company
+Tried = dict[Layout, tuple[float, float]]  # differences from the text alone, and between other texts in the pass
 
 
 def first_exact(model: nn.Module, prompt: Prompt) -> tuple[Layout | None, Tried]:
-    """The fastest layout whose differences are rounding, and those of all that were compared."""
+    """The fastest layout whose differences are rounding, and the differences of all layouts that were tried."""
     base = underlying(model)
     small, large = ROUNDING[output_head(base).weight.dtype]
     rows = [{"input_ids": ids} for ids in checked_inputs(prompt, base.config)]
@@ -87,9 +86,9 @@ def first_exact(model: nn.Module, prompt: Prompt) -> tuple[Layout | None, Tried]
     tried: Tried = {}
     for layout in Layout:
         use_layout(base, layout)
-        tried[layout] = from_alone, by_company = differences(model, prompt, rows, expected)
+        tried[layout] = from_alone, by_others = differences(model, prompt, rows, expected)
         if layout is Layout.PACKED:
-            if from_alone <= small and by_company <= LEAK[output_head(base).weight.dtype]:
+            if from_alone <= small and by_others <= LEAK[output_head(base).weight.dtype]:
                 return layout, tried
         elif from_alone <= large:
             packed, leak = tried[Layout.PACKED]
@@ -100,10 +99,10 @@ def first_exact(model: nn.Module, prompt: Prompt) -> tuple[Layout | None, Tried]
 
 
 def between_kernels(model: nn.Module, rows: list[dict[str, list[int]]], expected: torch.Tensor) -> float:
-    """How far each text alone by eager attention lies from `expected`, which another kernel of transformers computed,
-    as a share of what separates the texts: rounding in the model's dtype. 0 where there is no other kernel.
+    """How large rounding is in the model's dtype: the difference between two attention kernels of transformers, eager
+    and the one that computed `expected`, as a share of what separates the texts. 0 where there is no other kernel.
 
-    Padded rows don't show it: on a GPU they are often the text alone to the last bit.
+    Padded rows don't show it: on a GPU they often equal the text alone to the last bit.
     """
     base = underlying(model)
     try:
@@ -132,29 +131,15 @@ def use_layout(base: PreTrainedModel, layout: Layout) -> None:
         attend_as_shipped(base)
 
 
-@contextlib.contextmanager
-def without_outliers(base: PreTrainedModel) -> Iterator[None]:
-    """Lets bitsandbytes' 8-bit layers treat all columns alike: those with outliers are found in the whole pass, so that
-    texts change one another's rounding by more than an architecture's leak."""
-    layers = [module for module in base.modules() if isinstance(module, bnb.nn.Linear8bitLt)]
-    thresholds = [layer.state.threshold for layer in layers]
-    for layer in layers:
-        layer.state.threshold = 0.0
-    try:
-        yield
-    finally:
-        for layer, threshold in zip(layers, thresholds, strict=True):
-            layer.state.threshold = threshold
-
-
 def slower(base: PreTrainedModel, layout: Layout, tried: Tried) -> str:
+    """The warning that texts are not packed."""
     how = {
-        Layout.PADDED: "padded instead, a row a text",
-        Layout.EQUAL_LENGTHS: "scored in a pass for each length instead, since padding changes scores, too",
+        Layout.PADDED: "padded instead, one row for each text",
+        Layout.EQUAL_LENGTHS: "scored in one pass for each length instead, since padding changes scores, too",
     }
     return (
         f"WARNING: {architecture(base)}: packed into one row, texts change one another's scores (hidden states differ "
-        f"by {worst(tried, Layout.PACKED)} of what separates texts), so they are {how[layout]}: right, and slower"
+        f"by {worst(tried, Layout.PACKED)} of what separates texts), so they are {how[layout]}: right, but slower"
     )
 
 
@@ -163,8 +148,8 @@ def worst(tried: Tried, layout: Layout) -> str:
 
 
 def checked_inputs(prompt: Prompt, config: PretrainedConfig) -> list[list[int]]:
-    """The model's input for each of TEXTS. Where the model treats tokens beyond a bound in another way, and texts may
-    be that long, one more reaches over it; where there are several bounds, over all of them."""
+    """The model's input for each of TEXTS. Where the model treats tokens beyond a bound differently, and texts may be
+    that long, one more text is longer than the largest such bound."""
     short = prompt.tokenize(list(TEXTS))
     same = min(len(short[-1]), len(short[-2]), LONGEST)
     texts = [*short[:-2], short[-2][:same], short[-1][:same]]
@@ -187,7 +172,7 @@ def bounds(config: dict) -> list[int]:
 
 @torch.no_grad()
 def alone(model: nn.Module, rows: list[dict[str, list[int]]]) -> torch.Tensor:
-    """Hidden states (B, H) before the output head, at the last token of each row, each in a pass of its own."""
+    """Hidden states (B, H) before the output head, at the last token of each row, from one pass for each row."""
     base, device = underlying(model), output_head(model).weight.device
     found = []
     for row in rows:
@@ -198,7 +183,7 @@ def alone(model: nn.Module, rows: list[dict[str, list[int]]]) -> torch.Tensor:
                 found.append(padded_logits(model, inputs)[:, -1].float())
         except torch.OutOfMemoryError:
             raise
-        except Exception as error:  # architectures fail as they like
+        except Exception as error:  # architectures raise errors of any type
             raise ModelError(
                 f"{architecture(base)} can't score a text: {type(error).__name__}: {first_line(error)}. "
                 "Expected a causal language model that takes token ids: choose another base model or method"
@@ -210,17 +195,18 @@ def alone(model: nn.Module, rows: list[dict[str, list[int]]]) -> torch.Tensor:
 def differences(
     model: nn.Module, prompt: Prompt, rows: list[dict[str, list[int]]], expected: torch.Tensor
 ) -> tuple[float, float]:
-    """How much a text's hidden states in company differ from those alone, and how much they change with the company, as
-    shares of what separates the texts; infinity where the architecture doesn't take this layout.
+    """How much a text's hidden states among others differ from those alone, and how much they change with the others.
 
     Args:
         model: in the layout that is tried.
-        prompt: whose prefix all rows begin with.
+        prompt: its prefix begins all rows.
         rows: model input of B texts.
         expected: hidden states of each text alone, shape (B, H).
+
+    Returns both as shares of what separates the texts; infinity where the architecture can't compute this layout.
     """
     shared = len(prompt.prefix)
-    # The even rows in reverse behind the prompt's start: the odd ones, each behind an even one, should not notice.
+    # Even rows are reversed behind the shared prefix. Each odd row follows an even one, and must not change.
     others = [
         {"input_ids": row["input_ids"][:shared] + row["input_ids"][shared:][::-1]} if number % 2 == 0 else row
         for number, row in enumerate(rows)
@@ -231,11 +217,11 @@ def differences(
             found, other = (completion_logits(model, collate(each), shared)[:, -1].float() for each in (rows, others))
     except torch.OutOfMemoryError:
         raise
-    except Exception:  # another signature, another attention: architectures fail as they like
+    except Exception:  # another signature, another attention: errors of any type
         return float("inf"), float("inf")
     from_alone = (found - expected).norm(dim=1).max()
-    by_company = (found - other)[1::2].norm(dim=1).max()
-    shares = (torch.stack([from_alone, by_company]) / separation(expected)).nan_to_num(float("inf"))
+    by_others = (found - other)[1::2].norm(dim=1).max()
+    shares = (torch.stack([from_alone, by_others]) / separation(expected)).nan_to_num(float("inf"))
     if world_size() > 1:  # all processes choose the same
         torch.distributed.all_reduce(shares, torch.distributed.ReduceOp.MAX)
     return tuple(shares.tolist())
@@ -243,7 +229,7 @@ def differences(
 
 @contextlib.contextmanager
 def headless(model: nn.Module) -> Iterator[None]:
-    """Makes the logits the hidden states that the output head would see."""
+    """Makes the model return, as logits, the hidden states that the output head would see."""
     with computing(output_head(model), lambda hidden: hidden):
         yield
 

@@ -1,4 +1,4 @@
-"""The logits that decide: those of the answer's tokens, and no others."""
+"""The logits of the answer's tokens, and of no others."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -11,13 +11,17 @@ from torch.nn import functional
 from stages.model.layout import Layout, layout_of
 from stages.model.packed_attention import has_varlen, pack
 
-LENGTH_MULTIPLE = 32  # few shapes: libraries keep something for each (on a CPU, 1.2 GB more without this)
+LENGTH_MULTIPLE = 32  # few shapes occur: libraries cache memory for each (on a CPU, 1.2 GB more without this)
 
 
 def completion_logits(model: nn.Module, batch: dict[str, torch.Tensor], shared: int = 0) -> torch.Tensor:
-    """One forward pass over rows (B, T), on the CPU, whose first `shared` tokens are the same; logits of shape
-    (B, K, vocabulary) at positions (B, K), those before the answer's tokens. The rows lie in the pass as the model's
-    layout says."""
+    """Logits (B, K, vocabulary) of the answers' tokens, from one forward pass in the model's layout.
+
+    Args:
+        model: the base model, with or without adapters.
+        batch: on the CPU, input_ids (B, T) and positions (B, K): each token of an answer follows one of them.
+        shared: tokens of the shared prompt prefix, the same at the start of all rows.
+    """
     head = output_head(model).weight
     layout = layout_of(model)
     if layout is Layout.PADDED:
@@ -40,7 +44,7 @@ def to_device(packed: dict[str, Any], device: torch.device) -> dict[str, Any]:
 
 
 def pinned(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """A tensor of the CPU in memory that a GPU reads by itself, while the CPU goes on."""
+    """A CPU tensor in pinned memory, which a GPU reads by itself while the CPU does other work."""
     return tensor.pin_memory() if device.type == "cuda" and tensor.device.type == "cpu" else tensor
 
 
@@ -48,8 +52,8 @@ def pinned(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
 def picking(head: nn.Module, positions: torch.Tensor) -> Iterator[None]:
     """Lets the output head see the hidden states at `positions` (B, K) only, counted over all rows of the pass.
 
-    Over a vocabulary of 151,936, 16 x 427 tokens of logits would take 4 GB in float32. A hook picks them, so that the
-    model's own forward stays in charge (of adapters, of checkpointing, of soft-capped logits).
+    With a vocabulary of 151,936, the logits of 16 x 427 tokens would take 4 GB in float32. A hook picks the positions,
+    so that the model's own forward still applies adapters, checkpointing and soft-capping.
     """
     pick = head.register_forward_pre_hook(lambda head, hidden: (hidden[0].flatten(0, 1)[positions],))
     try:
@@ -72,15 +76,15 @@ def padded_logits(model: nn.Module, rows: dict[str, torch.Tensor]) -> torch.Tens
 
 
 def padded(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Rows padded on the right, and masked there. No token of a causal model sees what comes after it, so the padding
-    changes nothing, whether layers attend, convolve or carry a state."""
+    """Rows padded on the right, with a mask. No token of a causal model sees later tokens, so the padding changes
+    nothing, whether layers attend, convolve or carry a state."""
     ids, positions = batch["input_ids"], batch["positions"]
     mask = torch.arange(ids.shape[1]) <= positions[:, -1:]
     return {"input_ids": ids, "attention_mask": mask.long(), "positions": positions}
 
 
 def equal_length_logits(model: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    """Logits (B, K, vocabulary), from a pass for each length, without padding."""
+    """Logits (B, K, vocabulary), from one pass for each length, without padding."""
     device = output_head(model).weight.device
     lengths = batch["positions"][:, -1] + 1
     found, order = [], []
@@ -94,14 +98,13 @@ def equal_length_logits(model: nn.Module, batch: dict[str, torch.Tensor]) -> tor
 
 @contextlib.contextmanager
 def label_rows(model: nn.Module, label_ids: torch.Tensor, vocabulary: bool) -> Iterator[bool]:
-    """Makes the output head compute its rows of `label_ids` (2,) from the last hidden state in float64.
+    """Makes the output head compute the logits of `label_ids` (2,) in float64, from the last hidden state.
 
-    The logits of bfloat16 lie on a grid (steps of 1/16 around 10), so that different texts get equal scores; in float32
-    a few of ten thousand still do. What the model does to its logits (soft-capping, scaling) it does to these. With
-    `vocabulary`, the rows follow the whole vocabulary's logits in float32, as two more columns; without, they are all
-    that is computed.
+    Logits in bfloat16 lie on a grid (steps of 1/16 around 10), so different texts get equal scores; in float32, a few
+    of ten thousand still do. The model soft-caps or scales these logits as its own. With `vocabulary`, they follow the
+    whole vocabulary's logits, in float32, as two more columns; without, nothing else is computed.
 
-    Yields whether the head does so: one that is quantized or has adapters of its own stays as it is.
+    Yields whether the head does so: one that is quantized or has an adapter stays unchanged.
     """
     head = output_head(model)
     if type(head) is not nn.Linear:
@@ -123,7 +126,7 @@ def label_rows(model: nn.Module, label_ids: torch.Tensor, vocabulary: bool) -> I
 @contextlib.contextmanager
 def computing(head: nn.Module, forward: Callable[[torch.Tensor], torch.Tensor]) -> Iterator[None]:
     """Makes the output head compute `forward` instead of its own."""
-    own = head.__dict__.get("forward")  # where a library has put one on the module
+    own = head.__dict__.get("forward")  # which a library may have set on the module
     head.forward = forward
     try:
         yield

@@ -1,4 +1,4 @@
-"""How the texts of a batch lie in a pass through the model; chosen once after loading (stages/model/exactness.py)."""
+"""How the texts of a batch are laid out in a pass through the model, chosen once after loading (exactness.py)."""
 
 import enum
 
@@ -8,8 +8,10 @@ from transformers import PreTrainedModel
 
 
 class Layout(enum.Enum):
-    """PACKED: one row, without padding, behind the prompt's start, which is computed once; the fastest. PADDED: a row a
-    text, padded on the right. EQUAL_LENGTHS: a row a text, without padding, in a pass for each length; the slowest."""
+    """PACKED: one row, without padding, behind the shared prompt prefix, which is computed once; the fastest.
+    PADDED: one row for each text, padded on the right.
+    EQUAL_LENGTHS: one row for each text, without padding, in one pass for each length; the slowest.
+    """
 
     PACKED = "packed"
     PADDED = "padded"
@@ -28,7 +30,7 @@ def chosen_layout(model: nn.Module) -> Layout | None:
 
 
 def layout_of(model: nn.Module) -> Layout:
-    """The chosen layout; PACKED before the choice, as the benchmarks of packing itself have it."""
+    """The chosen layout; PACKED before the choice, for benchmarks of packing itself."""
     return chosen_layout(model) or Layout.PACKED
 
 

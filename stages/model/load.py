@@ -21,26 +21,28 @@ from stages.distributed import is_main_process, world_size
 from stages.errors import UserError
 from stages.model.device import pick_device, pick_dtype
 from stages.model.packed_attention import attend_packed
+from stages.model.patches import keep_head_input_contiguous, keep_packing
 from stages.params import Method
 from stages.paths import BASE_MODEL
 
-CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)  # their weights have three dimensions or more, too
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)  # their weights, too, have three dimensions or more
 
 
 class ModelError(UserError):
-    """A model folder or a device can't be used as asked; the message says what to do."""
+    """A model folder or a device can't be used as the method asks; the message says what to do."""
 
 
 def load_base(method: Method, path: Path = BASE_MODEL, device: torch.device | None = None) -> PreTrainedModel:
-    """Loads the base model as `method` says, frozen and in eval mode, on `device` (default: the GPU if there is one);
-    in the CPU's memory where its blocks are to be split over several GPUs, none of which has to have room for all.
+    """Loads the base model as `method` says, frozen and in eval mode, on `device` (default: the GPU if there is one).
 
-    A folder that was saved quantized keeps its own quantization; raises ModelError where that is not the method's.
+    A model whose layers will be sharded over several GPUs is loaded into the CPU's memory: it need not fit on one GPU.
+    A folder that was saved quantized keeps its quantization. Raises ModelError where the folder can't be loaded, or
+    where its quantization is not the method's.
     """
     device = device or pick_device()
     dtype = pick_dtype(method.dtype, device)
     saved_quantized = is_saved_as(method, path)
-    config, split = None if saved_quantized else quantization(method, dtype), is_to_be_sharded(method)
+    config, sharded = None if saved_quantized else quantization(method, dtype), is_to_be_sharded(method)
     if device.type == "cuda" and (saved_quantized or config):
         require_gpu_build()
     transformers_logging.set_verbosity_error()
@@ -48,35 +50,40 @@ def load_base(method: Method, path: Path = BASE_MODEL, device: torch.device | No
         model = AutoModelForCausalLM.from_pretrained(
             path,
             dtype=dtype,
-            device_map={"": torch.device("cpu") if split else device},
+            device_map={"": torch.device("cpu") if sharded else device},
             # An explicit None would make transformers drop the folder's own quantization.
-            **({} if saved_quantized else {"quantization_config": None if split else config}),
+            **({} if saved_quantized else {"quantization_config": None if sharded else config}),
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,
         )
     except (OSError, SafetensorError) as error:
-        raise ModelError(f"{path} can't be loaded: {error}. Run `dvc repro fetch --force` to fetch it anew") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:  # of a configuration that is not understood
+        raise ModelError(f"{path} can't be loaded: {error}. Run `dvc repro fetch --force` to fetch it again") from error
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+    ) as error:  # an unknown configuration
         raise ModelError(
             f"{path} can't be loaded by the pinned transformers: {type(error).__name__}: {error}. Choose another base "
             "model (docs/base-models.md)"
         ) from error
-    if split and config:
+    if sharded and config:
         quantize_when_moved(model, config)
     if config or saved_quantized:
-        tell_of_experts(model)
+        warn_of_experts(model)
     attend_packed(model)
     keep_packing(model)
     keep_head_input_contiguous(model)
-    unpacked = {"quantized": False, "dequantized": True, "sharded": False}[method.residency]
-    if unpacked and (method.load_in_4bit or method.load_in_8bit):
+    dequantized = {"quantized": False, "dequantized": True, "sharded": False}[method.residency]
+    if dequantized and (method.load_in_4bit or method.load_in_8bit):
         model = model.dequantize(dtype=dtype)
     return model.requires_grad_(False).eval()
 
 
 def is_saved_as(method: Method, path: Path) -> bool:
-    """Whether the folder holds quantized weights. Raises ModelError unless they are what `method` would make."""
+    """Whether the folder holds quantized weights. Raises ModelError unless they are quantized as `method` would do."""
     if not (path / "config.json").is_file():
         raise ModelError(f"{path} holds no config.json; expected a model folder: run `dvc repro fetch`")
     saved = json.loads((path / "config.json").read_text(encoding="utf-8")).get("quantization_config")
@@ -96,13 +103,13 @@ def is_saved_as(method: Method, path: Path) -> bool:
         asked = ", ".join(f"{key}: {json.dumps(getattr(method, key))}" for key in other)
         raise ModelError(
             f"{path} was saved quantized, with {found}, and the method has {asked}; expected the same, since saved "
-            "weights stay as they are: choose a method that has it, or the model's unquantized release"
+            "weights are used as they are: choose a method with these keys, or the model's unquantized release"
         )
     return True
 
 
-def tell_of_experts(model: PreTrainedModel) -> None:
-    """Warns of weights that bitsandbytes leaves as they are: experts are 3-D parameters, no linear layers."""
+def warn_of_experts(model: PreTrainedModel) -> None:
+    """Warns of weights that bitsandbytes does not quantize: experts are 3-D parameters, not linear layers."""
     parts = [part for module in model.modules() if not isinstance(module, CONVOLUTIONS) for part in own_weights(module)]
     experts = sum(weight.nbytes for weight in parts if weight.dim() == 3)
     if experts and is_main_process():
@@ -119,12 +126,12 @@ def own_weights(module: nn.Module) -> list[nn.Parameter]:
 
 
 def is_to_be_sharded(method: Method) -> bool:
-    """Whether the blocks go to several processes, a part of each block to each."""
+    """Whether decoder layers will be sharded over several processes."""
     return method.residency == "sharded" and world_size() > 1
 
 
 def require_gpu_build() -> None:
-    """Raises ModelError where bitsandbytes has no kernels for this GPU; its own errors come later and say less."""
+    """Raises ModelError where bitsandbytes has no kernels for this GPU. Its own errors come later and say less."""
     if not getattr(cextension.lib, "compiled_with_cuda", False):
         raise ModelError(
             f"bitsandbytes {bnb.__version__} has no library for CUDA {torch.version.cuda}, so it can't quantize on "
@@ -147,10 +154,10 @@ def quantization(method: Method, dtype: torch.dtype) -> BitsAndBytesConfig | Non
 
 
 def quantize_when_moved(model: PreTrainedModel, config: BitsAndBytesConfig) -> None:
-    """Makes the linear layers of the blocks, and no others, 4-bit ones, of weights that the device which a block is
-    moved to will quantize: a CPU would take minutes for what a GPU does in seconds."""
-    for block in decoder_layers(model):
-        for name, linear in list(block.named_modules()):
+    """Replaces the linear layers of the decoder layers, and no others, by 4-bit ones. Their weights are quantized when
+    a layer is moved to its GPU: the CPU would take minutes for what a GPU does in seconds."""
+    for layer in decoder_layers(model):
+        for name, linear in list(layer.named_modules()):
             if type(linear) is nn.Linear:
                 kind = (config.bnb_4bit_compute_dtype, config.bnb_4bit_use_double_quant, config.bnb_4bit_quant_type)
                 with torch.device("meta"):
@@ -165,43 +172,21 @@ def quantize_when_moved(model: PreTrainedModel, config: BitsAndBytesConfig) -> N
                     module=quantized,
                 )
                 quantized.bias = linear.bias
-                block.set_submodule(name, quantized)
-    model.is_loaded_in_4bit = True  # which peft looks at
-
-
-def keep_packing(model: PreTrainedModel) -> None:
-    """Keeps bitsandbytes from repacking 4-bit weights on CPUs with AVX512-bf16.
-
-    There the first pass in eval mode repacks them for a kernel that ships apart; without it every later pass is about
-    60 times slower, and gradients after it are wrong without an error (seen with bitsandbytes 0.50.2;
-    tests/unit/model/test_load.py holds it).
-    """
-    for module in model.modules():
-        if isinstance(module, bnb.nn.Linear4bit):
-            module.support_avx512bf16_for_cpu = False
-
-
-def keep_head_input_contiguous(model: PreTrainedModel) -> None:
-    """Makes the hidden states contiguous before the output head.
-
-    Of the hidden states only the last positions are kept, a view with gaps; torch multiplies such a view by a frozen
-    weight as a batched product, for which it copies the whole head once a row (on 2 cores, 8 rows, a vocabulary of
-    262,144: 6 s instead of 0.1 s; torch 2.13, `should_fold` in ATen/native/LinearAlgebra.cpp).
-    """
-    model.get_output_embeddings().register_forward_pre_hook(lambda head, inputs: (inputs[0].contiguous(),))
+                layer.set_submodule(name, quantized)
+    model.is_loaded_in_4bit = True  # peft looks at this
 
 
 def decoder_layers(model: nn.Module) -> list[nn.Module]:
-    """The blocks, first to last."""
+    """The decoder layers, first to last."""
     names = set(model._no_split_modules or [])
     return [module for module in model.modules() if type(module).__name__ in names]
 
 
 def load_tokenizer(path: Path = BASE_MODEL) -> PreTrainedTokenizerBase:
-    """Loads the tokenizer; where it has no padding token, the end-of-text token pads. Raises ModelError."""
+    """Loads the tokenizer. Where it has no padding token, the end-of-text token pads. Raises ModelError."""
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False, local_files_only=True)
-    except Exception as error:  # tokenizers raise what they come across
+    except Exception as error:  # tokenizers raise errors of any type
         raise ModelError(
             f"the tokenizer in {path} can't be loaded: {type(error).__name__}: {error}. Run `dvc repro fetch --force`, "
             "or choose another base model"

@@ -1,4 +1,4 @@
-"""Which base model an adapter belongs to, and whether its weights are what was fetched."""
+"""Which base model an adapter belongs to, and whether the base model's files are those that were fetched."""
 
 import hashlib
 from pathlib import Path
@@ -14,12 +14,12 @@ def read_identity(base_folder: Path) -> dict[str, str]:
 
 
 def weights_sha256(folder: Path) -> str:
-    """Over the names and hashes of the weight files."""
+    """Hash of the weight files' names and hashes."""
     return files_sha256(sorted(folder.glob("*.safetensors")))
 
 
 def others_sha256(folder: Path) -> str:
-    """Over those of the rest: configuration and tokenizer."""
+    """Hash of the other files' names and hashes: configuration and tokenizer."""
     files = sorted(file for file in folder.iterdir() if file.is_file() and file.name != IDENTITY_FILE)
     return files_sha256([file for file in files if file.suffix != ".safetensors"])
 
@@ -54,8 +54,11 @@ def require_whole_base(base_folder: Path) -> None:
 
 
 def require_same_base(trained_on: dict[str, str], base_folder: Path) -> None:
-    """Raises UserError unless `base_folder` holds the weights that the adapter was trained on, and the same
-    configuration and tokenizer, by which they read a text."""
+    """Raises UserError unless `base_folder` holds the weights that the adapter was trained on, with the same
+    configuration and tokenizer.
+
+    trained_on: the base model's record at the time of training, as `read_identity` gives it.
+    """
     present = read_identity(base_folder)
     if trained_on["sha256"] != present["sha256"]:
         raise UserError(
@@ -66,6 +69,6 @@ def require_same_base(trained_on: dict[str, str], base_folder: Path) -> None:
     if trained_on.get("others_sha256", others) != others:
         raise UserError(
             f"the adapter was trained on {trained_on['id']} with another configuration or tokenizer (hash "
-            f"{trained_on['others_sha256'][:12]}) than {base_folder} holds ({others[:12]}), which would read texts in "
-            "another way: fetch the model that it was trained on, or train anew by `dvc repro`"
+            f"{trained_on['others_sha256'][:12]}) than {base_folder} holds ({others[:12]}), which would read texts "
+            "differently: fetch the model that it was trained on, or train again by `dvc repro`"
         )

@@ -1,4 +1,4 @@
-"""The one scorer: how sure the model is that a text is fraud, in a single forward pass a batch."""
+"""The one scorer: how sure the model is that each text is fraud, from a single forward pass for each batch."""
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,11 +17,11 @@ from stages.model.fsdp import is_sharded, passes_to_join
 from stages.text.batching import Collator, TokenBudgetBatches
 from stages.text.prompt import Prompt
 
-# Counted up when the arithmetic of a score changes; models/selected records it, since its threshold is of such scores.
+# Increased when the arithmetic of a score changes. models/selected records it, since its threshold fits such scores.
 # 1: differences of log-probabilities in the base's dtype. 2: the label words' rows of the head in float64, by windows.
 SCORING = 2
-# In bfloat16 a score depends, by rounding, on the texts that share its batch. Batches are cut from windows of so many
-# rows in the order of the file, so that whoever scores a file by the same token budget gets the same scores.
+# In bfloat16, rounding makes a score depend on the other texts of its batch. Batches are cut from windows of this many
+# rows, in the order of the file, so evaluate and predict get the same scores for a file with the same token budget.
 WINDOW = 2048
 
 
@@ -30,9 +30,9 @@ class LabelScores:
     """Scores of N texts.
 
     log_odds: float64 of shape (N,), of the label word ` true` against ` false` as the next token.
+    truncated: bool of shape (N,), whether the text was too long for the prompt and was truncated.
     log_probability: float64 of shape (N, 2), of ` false` (column 0) and ` true` (column 1) among the whole vocabulary;
         None where it was not asked for.
-    truncated: bool of shape (N,), whether the text was too long for the prompt and was cut.
     """
 
     log_odds: np.ndarray
@@ -40,7 +40,7 @@ class LabelScores:
     log_probability: np.ndarray | None = None
 
     def loss(self, labels: Sequence[bool]) -> float:
-        """Mean negative log-probability of the right label word: the loss that training minimises."""
+        """Mean negative log-probability of the correct label word: the loss that training minimises."""
         return float(-self.log_probability[np.arange(len(labels)), np.asarray(labels, dtype=int)].mean())
 
 
@@ -52,18 +52,18 @@ def label_scores(
     title: str,
     vocabulary: bool = False,
 ) -> LabelScores:
-    """Scores texts by windows of WINDOW rows, the longest of a window first.
+    """Scores texts in windows of WINDOW rows, the longest of a window first.
 
-    The model is put in eval mode and left in the mode it came in. Several processes score every so many-th text of a
-    window each, and all get all scores. A batch that does not fit in memory is halved.
+    The model is scored in eval mode and returns to the mode it was in. With several processes, the rows of a window are
+    distributed over them, and all get all scores. A batch that does not fit in memory is halved.
 
     Args:
         model: the base model with adapters.
         prompt: the prompt around each text.
         texts: N texts, in the order of their file.
-        max_tokens_per_batch: most padded tokens in a batch.
-        title: of the progress bar; empty for none.
-        vocabulary: also give the log-probability among the whole vocabulary, which costs the head's whole product.
+        max_tokens_per_batch: maximum of padded tokens in a batch.
+        title: title of the progress bar; empty for no bar.
+        vocabulary: whether to compute log-probabilities too, which needs the head's product for the whole vocabulary.
 
     Returns scores of all N texts. Raises UserError for a text that does not fit in the GPU's memory.
     """
@@ -74,7 +74,7 @@ def label_scores(
     tokens = prompt.tokenize([texts[number] for number in numbers])
     rows = {number: {"input_ids": prompt.encode(ids)} for number, ids in zip(numbers, tokens, strict=True)}
     device = next(model.parameters()).device
-    found = torch.zeros(len(texts), 4, dtype=torch.float64)  # log-odds, log-probabilities, whether cut
+    found = torch.zeros(len(texts), 4, dtype=torch.float64)  # log-odds, log-probabilities, truncated
     found[numbers, 3] = torch.tensor([float(len(ids) > prompt.room) for ids in tokens], dtype=torch.float64)
     batches = [batch for window in windows(rows) for batch in batches_of(window, rows, max_tokens_per_batch)]
     was_training = model.training
@@ -83,34 +83,34 @@ def label_scores(
     with torch.no_grad(), tqdm(total=len(rows), desc=title, unit="text", disable=rank() > 0 or not title) as progress:
         scored = score_batches(model, prompt, rows, batches, vocabulary, progress)
     model.train(was_training)
-    for batch, scores in scored:  # a GPU is waited for here only
+    for batch, scores in scored:  # the CPU waits for the GPU only here
         found[batch, : scores.shape[1]] = scores.double().cpu()
     log_odds, *log_probability, truncated = all_reduce_sum(found, device).numpy().T
     return LabelScores(log_odds, truncated > 0, np.stack(log_probability, axis=1) if vocabulary else None)
 
 
 def require_finite(log_odds: np.ndarray, sources: Sequence[str]) -> None:
-    """Raises UserError where a score is no number: compared with a threshold, it would be no fraud.
+    """Raises UserError where a score is not finite: by a threshold, NaN would be classified as not fraud.
 
     Args:
         log_odds: scores of N texts.
-        sources: where each of them stands.
+        sources: file and line of each text.
     """
     bad = np.flatnonzero(~np.isfinite(log_odds))
     if len(bad):
         raise UserError(
-            f"{sources[bad[0]]}: the model's score is {log_odds[bad[0]]}; expected a number. The method's dtype may "
-            "not hold the model's activations: train with dtype bfloat16 or float32"
+            f"{sources[bad[0]]}: the model's score is {log_odds[bad[0]]}; expected a finite number. The method's dtype "
+            "may not hold the model's activations: train with dtype bfloat16 or float32"
         )
 
 
 def windows(numbers: Iterable[int]) -> Iterator[list[int]]:
-    """The row numbers, which rise, by the window that they lie in."""
+    """Groups increasing row numbers by window."""
     return (list(window) for _, window in itertools.groupby(numbers, key=lambda number: number // WINDOW))
 
 
 def batches_of(window: list[int], rows: dict[int, dict], max_tokens: int) -> list[list[int]]:
-    """The row numbers of a window in batches of like lengths."""
+    """The row numbers of a window, in batches of similar lengths."""
     sampler = TokenBudgetBatches([len(rows[number]["input_ids"]) for number in window], max_tokens)
     return [[window[index] for index in batch] for batch in sampler]
 
@@ -121,12 +121,14 @@ def score_batches(
     """Scores batches one after another; halves one that does not fit in memory.
 
     Args:
+        model: the base model with adapters, in eval mode.
+        prompt: the prompt, whose prefix all rows share.
         rows: model input by row number.
         batches: row numbers of each batch.
-        vocabulary: also the label words' log-probabilities.
-        progress: told how many rows are done.
+        vocabulary: whether to compute the label words' log-probabilities too.
+        progress: a bar that counts rows.
 
-    Returns row numbers of each batch, and on the device log-odds (B, 1) or, with `vocabulary`, (B, 3).
+    Returns row numbers of each batch with its scores on the device, of shape (B, 1) or, with `vocabulary`, (B, 3).
     """
     collate = Collator(prompt.tokenizer.pad_token_id)
     device = next(model.parameters()).device
@@ -159,10 +161,10 @@ def scores_of(logits: torch.Tensor, words: torch.Tensor, has_rows: bool, vocabul
     """Log-odds (B, 1) or, with `vocabulary`, log-odds and the label words' log-probabilities (B, 3).
 
     Args:
-        logits: of shape (B, ...), as the head gives them under `label_rows`.
+        logits: of shape (B, ...), as the head computes them within `label_rows`.
         words: ids (2,) of the label words, false first.
-        has_rows: whether the last two columns are the label words' rows.
-        vocabulary: whether log-probabilities are wanted.
+        has_rows: whether the last two columns are the label words' logits.
+        vocabulary: whether to compute log-probabilities.
     """
     labels = logits[:, -2:] if has_rows else logits.index_select(1, words)
     log_odds = labels[:, 1:] - labels[:, :1]
@@ -173,7 +175,7 @@ def scores_of(logits: torch.Tensor, words: torch.Tensor, has_rows: bool, vocabul
 
 
 def require_halving(model: nn.Module, rows: int) -> None:
-    """Raises UserError where blocks are split over GPUs, whose passes must stay equally many."""
+    """Raises UserError with sharded layers, where all processes must make the same number of passes."""
     if is_sharded(model):
         raise UserError(
             f"a batch of {rows} text(s) does not fit in the GPU's memory, and can't be halved with residency sharded: "
@@ -183,7 +185,7 @@ def require_halving(model: nn.Module, rows: int) -> None:
 
 
 def halves(batch: list[int], tokens: int) -> list[list[int]]:
-    """A batch that did not fit in memory in two. Raises UserError for a single row."""
+    """The two halves of a batch that did not fit in memory. Raises UserError for a single row."""
     if len(batch) == 1:
         raise UserError(
             f"a text of {tokens} tokens does not fit in the GPU's memory: lower prompt.max_length, or choose method "

@@ -1,4 +1,4 @@
-"""Batches of rows of similar length, within a token budget, padded on the right."""
+"""Batches of similar lengths, bounded by a token budget and padded on the right."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -7,30 +7,30 @@ from dataclasses import dataclass
 import torch
 from torch.utils.data import Sampler
 
-# Lengths are rounded up to a multiple of this, so that few shapes occur and matrix units get aligned rows.
+# Lengths are rounded up to a multiple of this, so that few shapes occur and matrix units see aligned rows.
 LENGTH_MULTIPLE = 8
 IGNORED = -100  # torch's ignore_index
 
 
 def padded(length: int) -> int:
-    """The length in tokens that a row of `length` tokens has in a batch."""
+    """The length of a row of `length` tokens in a batch."""
     return -(-length // LENGTH_MULTIPLE) * LENGTH_MULTIPLE
 
 
 class TokenBudgetBatches(Sampler[list[int]]):
     """Yields lists of row numbers whose padded tokens stay within a budget.
 
-    Rows are grouped by padded length, or taken in random order if group_by_length is False. They are cut into batches,
-    and the batches are shuffled. With grouped lengths an epoch changes which rows of a length share a batch, but not
-    the number of batches. A row longer than the budget is a batch by itself.
+    Rows are grouped by padded length (with group_by_length false, in random order), cut into batches, and the batches
+    are shuffled. Which rows of a length share a batch changes with the epoch. Where lengths are grouped, the number of
+    batches does not. A row longer than the budget is a batch of its own.
 
     Args:
         lengths: tokens of each row.
-        max_tokens: most padded tokens in a batch; None for no bound.
-        max_rows: most rows in a batch; None for no bound.
-        shuffle: False gives longest first and always the same order, for scoring.
-        rank, world: of each batch, the rows of process `rank` of so many: the batches are those of one process, dealt
-            out to all. A process that gets none of a batch gets ~row, of a row that another one has.
+        max_tokens: maximum of padded tokens in a batch; None for no bound.
+        max_rows: maximum of rows in a batch; None for no bound.
+        shuffle: False for longest first and always the same order, as in scoring.
+        group_by_length: whether rows of a batch have similar lengths.
+        seed: of the random order.
     """
 
     def __init__(
@@ -42,34 +42,24 @@ class TokenBudgetBatches(Sampler[list[int]]):
         shuffle: bool = False,
         group_by_length: bool = True,
         seed: int = 0,
-        rank: int = 0,
-        world: int = 1,
     ):
         self.lengths = [padded(length) for length in lengths]
         self.max_tokens, self.max_rows = max_tokens, max_rows
         self.shuffle, self.group_by_length = shuffle, group_by_length
         self.seed, self.epoch = seed, 0
-        self.rank, self.world = rank, world
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return len(self.batches())
+        return len(self.batches(self.epoch))
 
     def __iter__(self) -> Iterator[list[int]]:
-        return (self.dealt(batch) or [~batch[0]] for batch in self.batches())
+        return iter(self.batches(self.epoch))
 
-    def dealt(self, batch: list[int]) -> list[int]:
-        """This process's rows, in the order of the batch. They are dealt out longest first, there and back (0, 1, 1, 0,
-        0, …), so that no process waits for long for one with more tokens."""
-        longest_first = sorted(batch, key=lambda row: -self.lengths[row])
-        turn = 2 * self.world
-        own = {*longest_first[self.rank :: turn], *longest_first[turn - 1 - self.rank :: turn]}
-        return [row for row in batch if row in own]
-
-    def batches(self) -> list[list[int]]:
-        rng = random.Random(f"{self.seed}/{self.epoch}")
+    def batches(self, epoch: int) -> list[list[int]]:
+        """The batches of an epoch, in their order."""
+        rng = random.Random(f"{self.seed}/{epoch}")
         order = list(range(len(self.lengths)))
         if self.shuffle:
             rng.shuffle(order)
@@ -99,10 +89,10 @@ class TokenBudgetBatches(Sampler[list[int]]):
 class Collator:
     """Pads rows of {"input_ids": list of int, "labels": list of K int, "row": int} on the right, to a batch of tensors.
 
-    Returns input_ids (B, T), positions (B, K) of the last K tokens of each row, and labels (B, 1 + K): -100, then the
-    tokens that should follow at these positions. The -100 comes first because the Trainer counts the targets of a
-    batch as labels[:, 1:], as if the model shifted them. Rows without labels have K = 1 and get no labels. rows (B,)
-    holds their numbers, if they have any.
+    Returns input_ids (B, T); positions (B, K) of the last K tokens of each row; labels (B, 1 + K), which are -100 and
+    then the tokens that should follow these positions; and rows (B,), the rows' numbers. The -100 comes first because
+    the Trainer counts a batch's targets as labels[:, 1:], as if the model shifted them. Rows without labels have K = 1
+    and get no labels; rows without a number get no numbers.
     """
 
     pad_token_id: int

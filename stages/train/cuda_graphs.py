@@ -1,6 +1,6 @@
-"""Forward and backward pass as one CUDA graph a shape: the GPU is told once what to do, and then only to do it again.
+"""Forward and backward pass as one CUDA graph for each shape: captured once, then replayed with a single launch.
 
-On a GPU a step of small batches is bound by launching its thousands of kernels, not by their arithmetic.
+With small batches, a GPU spends a step on launching thousands of kernels, not on their arithmetic.
 """
 
 from collections.abc import Callable, Iterable
@@ -15,8 +15,12 @@ from stages.model.load import decoder_layers
 class CapturedPasses:
     """Calls `loss_of(inputs).backward()`; gradients add up in the parameters' .grad.
 
-    A shape's first pass is run as it is, and libraries set up what they need for it; its second is captured; from then
-    on the graph is replayed. All of it takes its memory from one pool, since only one pass runs at a time.
+    The first pass of a shape runs without a graph, so that libraries set up what they need. The second is captured.
+    Later ones replay the graph. All graphs share one memory pool, since only one pass runs at a time.
+
+    Args:
+        loss_of: a loss of one number, from inputs on the GPU, in operations that a graph can hold.
+        parameters: those that are trained.
     """
 
     def __init__(self, loss_of: Callable[[dict[str, Any]], torch.Tensor], parameters: Iterable[torch.nn.Parameter]):
@@ -24,11 +28,11 @@ class CapturedPasses:
         self.parameters = list(parameters)
         self.device = self.parameters[0].device
         self.gradients = [torch.zeros_like(parameter) for parameter in self.parameters]
-        self.stream = torch.cuda.Stream()  # one for all: the pool's memory is reused within a stream only
+        self.stream = torch.cuda.Stream()  # one for all shapes: the pool reuses memory only within a stream
         self.forget()
 
     def __call__(self, inputs: dict[str, Any]) -> torch.Tensor:
-        """The loss. inputs: tensors on any device, and numbers, which belong to the shape."""
+        """Returns the loss. inputs: tensors on any device, and numbers, which are part of the shape."""
         self.take_over_gradients()
         key = tuple((name, tuple(v.shape) if isinstance(v, torch.Tensor) else v) for name, v in inputs.items())
         if key not in self.inputs:
@@ -47,8 +51,8 @@ class CapturedPasses:
         return loss.clone()
 
     def reserve(self, inputs: dict[str, Any]) -> None:
-        """Captures the largest inputs first: in the memory of their graph there is room for all others, not vice versa.
-        Gradients and random states stay as they are."""
+        """Captures the largest inputs first: all others fit in the memory of their graph, not vice versa. Gradients and
+        random states stay unchanged."""
         self.take_over_gradients()
         before = [gradient.clone() for gradient in self.gradients]
         with torch.random.fork_rng([self.device]):
@@ -57,7 +61,7 @@ class CapturedPasses:
         torch._foreach_copy_(self.gradients, before)
 
     def take_over_gradients(self) -> None:
-        """Graphs write to gradients at fixed addresses; whoever emptied a .grad meant zero."""
+        """Puts the gradients that graphs write to, at fixed addresses, into .grad. A .grad of None means zero."""
         pairs = zip(self.parameters, self.gradients, strict=True)
         strange = [(parameter, gradient) for parameter, gradient in pairs if parameter.grad is not gradient]
         empty = [gradient for parameter, gradient in strange if parameter.grad is None]
@@ -69,9 +73,9 @@ class CapturedPasses:
             parameter.grad = gradient
 
     def forget(self) -> None:
-        """Gives up all graphs and their memory, as after one that did not fit."""
+        """Frees all graphs and their memory, as after a pass that did not fit."""
         torch.cuda.synchronize()
-        self.inputs: dict[tuple, dict[str, Any]] = {}  # of each shape, at fixed addresses
+        self.inputs: dict[tuple, dict[str, Any]] = {}  # by shape, at fixed addresses
         self.graphs: dict[tuple, tuple[torch.cuda.CUDAGraph, torch.Tensor]] = {}
         self.pool = torch.cuda.MemPool()
         torch.cuda.empty_cache()
@@ -85,9 +89,9 @@ class CapturedPasses:
         return loss.detach().clone()
 
     def capture(self, inputs: dict[str, Any]) -> tuple[torch.cuda.CUDAGraph, torch.Tensor]:
-        """Capturing computes nothing yet: gradients stay as they are."""
+        """Capturing computes nothing: gradients stay unchanged."""
         graph = torch.cuda.CUDAGraph()
-        # NCCL's own thread may go on meanwhile, asking how far its sums are.
+        # thread_local: NCCL's own thread may query its events meanwhile.
         with torch.cuda.graph(graph, pool=self.pool.id, stream=self.stream, capture_error_mode="thread_local"):
             loss = self.loss_of(inputs)
             loss.backward()
@@ -96,8 +100,8 @@ class CapturedPasses:
 
 
 def compile_layers(model: torch.nn.Module, compiled: bool) -> None:
-    """Compiles the decoder layer once for all layers and lengths, so that its element-wise work becomes a few kernels;
-    or, with `compiled` false, goes back to it as it was written."""
+    """Compiles the decoder layer once for all layers and lengths, which fuses its element-wise work into a few kernels;
+    with `compiled` false, undoes that."""
     for layer in decoder_layers(model):
         if compiled:
             layer.compile(dynamic=True)

@@ -1,35 +1,74 @@
-"""Whether losses and gradients are numbers, asked without making the CPU wait for the GPU."""
+"""Stops training at a loss or a gradient that is not a finite number, without making the CPU wait for the GPU."""
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from torch import nn
+from transformers import TrainerCallback
 
+from stages.errors import UserError
 from stages.model.device import Arriving
 
 
 @dataclass(frozen=True)
 class Noted:
+    """A number of an optimizer step, while it is copied to the CPU, and the rows that it was computed from."""
+
     name: str
     step: int
     rows: list[int]
     value: Arriving
 
 
-class FiniteChecks:
-    """Notes numbers as they are computed and looks at them later, when a GPU has long gone on."""
+class NanGuard(TrainerCallback):
+    """Notes numbers as they are computed and checks them one step later, when the GPU has long computed them.
 
-    def __init__(self):
+    Where a step is logged, evaluated or saved, its own numbers are checked first. So this callback must come behind
+    those that decide about that.
+    """
+
+    def __init__(self, rows: Sequence[dict[str, Any]]):
+        """rows: the training rows; an error names the `source` of those in a step."""
+        self.rows = rows
         self.noted: deque[Noted] = deque()
+        self.step_rows: list[int] = []  # of the batches since the last optimizer step
 
-    def note(self, name: str, value: torch.Tensor, step: int, rows: list[int]) -> None:
-        """value: a tensor of one number, of an optimizer step and the rows that it is made of."""
-        self.noted.append(Noted(name, step, rows, Arriving.sent(value)))
+    def note_loss(self, loss: torch.Tensor, step: int, rows: list[int]) -> None:
+        """loss: of a batch, a tensor of one number. rows: their numbers."""
+        self.step_rows += rows
+        self.noted.append(Noted("loss", step, rows, Arriving.sent(loss)))
 
-    def first_bad(self, up_to_step: int) -> Noted | None:
-        """The first that is no number, of those noted in steps up to that one, which it waits for and drops."""
+    def note_norm(self, norm: torch.Tensor, step: int) -> None:
+        """norm: of the step's gradient, a tensor of one number."""
+        self.noted.append(Noted("norm of the gradient", step, self.step_rows, Arriving.sent(norm)))
+        self.step_rows = []
+
+    def on_step_end(self, args, state, control, **kwargs):
+        kept = control.should_log or control.should_evaluate or control.should_save
+        self.require_finite(state.global_step if kept else state.global_step - 1)
+
+    def require_finite(self, up_to_step: int) -> None:
+        """Waits for the numbers of the steps up to that one. Raises UserError where one is not finite."""
         while self.noted and self.noted[0].step <= up_to_step:
             noted = self.noted.popleft()
-            if not torch.isfinite(noted.value.read()).all():
-                return noted
-        return None
+            value = noted.value.read()
+            if not torch.isfinite(value).all():
+                sources = ", ".join(self.rows[row]["source"] or f"row {row}" for row in noted.rows)
+                raise UserError(
+                    f"the {noted.name} is {value.item()} at step {noted.step}, on the texts {sources}; expected a "
+                    "finite number: lower train.learning_rate, or set the method's dtype to float32. Earlier "
+                    "checkpoints are whole; nothing of this step was kept"
+                )
+
+
+def require_finite_parameters(model: nn.Module, step: int) -> None:
+    """Raises UserError where a trained parameter holds a number that is not finite."""
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad and not torch.isfinite(parameter).all():
+            raise UserError(
+                f"{name} holds a number that is not finite after step {step}: lower train.learning_rate. Earlier "
+                "checkpoints are whole"
+            )

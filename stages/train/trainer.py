@@ -1,244 +1,102 @@
-"""transformers' Trainer with three things replaced: the loss looks at the answer's tokens alone, evaluation is the
-project's one scorer, and states are written whole or not at all. Schedules, optimizers, clipping, resuming and
-callbacks are the Trainer's own."""
+"""transformers' Trainer with the project's own batches, passes, evaluation and resume checkpoints.
 
-import contextlib
-import functools
-import math
-import sys
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+Schedules, optimizers, clipping, resuming and callbacks are the Trainer's. Two of its private methods are overridden,
+since no public hook gives what they give: `_get_grad_norm` (the norm) and `_save_checkpoint` (where files are written).
+"""
+
 from pathlib import Path
-from typing import Any, assert_never
+from typing import Any
 
-import numpy as np
 import torch
 from accelerate.data_loader import prepare_data_loader
 from peft import PeftModel
-from torch.nn import functional
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from transformers import EarlyStoppingCallback, Trainer, TrainingArguments
 
 from stages.artifacts import read_json
-from stages.distributed import is_main_process, rank, wait_for_all, world_size
-from stages.errors import UserError
-from stages.metrics import BEST_F1, choose_threshold, decision_metrics, ranking_metrics
-from stages.model.device import peak_memory_bytes
+from stages.distributed import rank, world_size
 from stages.model.exactness import choose_layout
-from stages.model.forward import completion_logits, packed_logits, pinned
-from stages.model.fsdp import is_sharded
-from stages.model.layout import Layout, layout_of
-from stages.model.packed_attention import has_varlen, pack
-from stages.model.scoring import LabelScores, label_scores
+from stages.model.forward import pinned
 from stages.params import Train
 from stages.paths import CHECKPOINTS
-from stages.text.batching import IGNORED, Collator, TokenBudgetBatches
 from stages.text.example import Example
 from stages.text.prompt import Prompt
 from stages.train.callbacks import EvaluateAtEnd, KeepAdapter, StopOnSignal
-from stages.train.cuda_graphs import CapturedPasses, compile_layers
-from stages.train.nan_guard import FiniteChecks
-from stages.train.resume import PROGRESS_FILE, ResumeCheckpoints, remove_pickled
-
-TOKENS_MULTIPLE, ROWS_MULTIPLE = 256, 8  # shapes of CUDA graphs are rounded up to these
-
-
-def training_rows(examples: list[Example], prompt: Prompt, loss: str) -> tuple[list[dict[str, Any]], int]:
-    """Model input and the K tokens that should follow its last K positions; and how many texts lost their end.
-
-    loss `label`: the input ends with the answer's prefix, K = 1. loss `completion`: the whole answer is asked for,
-    its prefix first.
-    """
-    if loss == "completion" and None in prompt.end:
-        raise UserError(
-            "train.loss is completion, and the base model's tokenizer has no eos_token to end an answer with: set "
-            "train.loss: label, or choose another base model"
-        )
-    texts = prompt.tokenize([example.input for example in examples])
-    rows = []
-    for example, ids in zip(examples, texts, strict=True):
-        if loss == "label":
-            row = {"input_ids": prompt.encode(ids), "labels": [prompt.label_ids[example.label]]}
-        elif loss != "completion":
-            assert_never(loss)
-        else:
-            answer = prompt.answer(example.label)
-            row = {"input_ids": prompt.encode(ids, answer_prefix=False) + answer[:-1], "labels": answer}
-        rows.append(row | {"source": example.source})
-    return rows, sum(len(ids) > prompt.room for ids in texts)
-
-
-def training_arguments(train: Train, device: torch.device, output_dir: Path) -> TrainingArguments:
-    """The Trainer's arguments for the section `train` of params.yaml, which names its keys as the Trainer does."""
-    optim = train.optim
-    if optim == "auto":
-        optim = "adamw_torch_fused"
-    arguments = TrainingArguments(
-        output_dir=str(output_dir),
-        num_train_epochs=train.num_train_epochs,
-        per_device_train_batch_size=train.per_device_train_batch_size,
-        gradient_accumulation_steps=train.gradient_accumulation_steps,
-        learning_rate=train.learning_rate,
-        lr_scheduler_type=train.lr_scheduler_type,
-        warmup_steps=train.warmup_steps,
-        weight_decay=train.weight_decay,
-        max_grad_norm=train.max_grad_norm,
-        optim=optim,
-        activation_checkpointing=checkpoints_activations(train),
-        # Random state can't be read while a CUDA graph is captured; without dropout nothing is random.
-        activation_checkpointing_kwargs={"use_reentrant": False, "preserve_rng_state": train.lora_dropout > 0},
-        eval_strategy="steps",
-        eval_steps=train.eval_steps if train.eval_steps < 1 else int(train.eval_steps),
-        logging_steps=train.logging_steps,
-        save_strategy="steps",  # of what a killed run goes on from; KeepAdapter writes the checkpoints
-        save_steps=train.save_steps if train.save_steps < 1 else int(train.save_steps),
-        restore_callback_states_from_checkpoint=True,  # early stopping's count
-        average_tokens_across_devices=False,  # _get_num_items_in_batch does
-        logging_nan_inf_filter=False,  # training_step looks itself, and stops
-        metric_for_best_model="eval_loss",
-        greater_is_better=False,
-        seed=train.seed,
-        use_cpu=device.type == "cpu",
-        dataloader_pin_memory=device.type == "cuda",
-        remove_unused_columns=False,
-        report_to="none",
-    )
-    arguments._n_gpu = 1  # one process uses one GPU; the Trainer would spread a batch over all by nn.DataParallel
-    return arguments
-
-
-@dataclass(frozen=True)
-class Profile:
-    """captured: passes are CUDA graphs; compiled: the decoder layer is (both on a GPU only); checkpointing: of each
-    layer's activations, its input alone is kept; tokens_at_once: larger batches are worked off in pieces of about that
-    many tokens."""
-
-    captured: bool = False
-    compiled: bool = False
-    checkpointing: bool = False
-    tokens_at_once: int | None = None
-
-
-PROFILES = {
-    "plain": Profile(),
-    "speed": Profile(captured=True, compiled=True),
-    "memory": Profile(captured=True, checkpointing=True, tokens_at_once=2048),
-    "auto": Profile(captured=True, compiled=True),  # speed, and memory from a batch on that does not fit
-}
-
-
-def checkpoints_activations(train: Train) -> bool:
-    return train.gradient_checkpointing or PROFILES[train.profile].checkpointing
-
-
-class TrainingRows(Dataset):
-    """The rows by number. ~number is that row with nothing to learn, for a process that has no row left in a step."""
-
-    def __init__(self, rows: list[dict[str, Any]]):
-        self.rows = rows
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, number: int) -> dict[str, Any]:
-        row = self.rows[number if number >= 0 else ~number]
-        labels = row["labels"] if number >= 0 else [IGNORED] * len(row["labels"])
-        return {"input_ids": row["input_ids"], "labels": labels, "row": number}
+from stages.train.dataset import Row, TrainingBatches, TrainingCollator
+from stages.train.loss import LossLog
+from stages.train.micro_batches import MicroBatches
+from stages.train.nan_guard import NanGuard, require_finite_parameters
+from stages.train.parallel import all_reduce_gradients, broadcast_trained, keep_unwrapped
+from stages.train.resume import PROGRESS_FILE, ResumeCheckpoints, Spent
+from stages.train.validation import Validation
 
 
 class LabelTrainer(Trainer):
-    """Trains on the answer's tokens; evaluates by scoring `valid`, whose scores stay in `valid_scores`; keeps a state
-    to go on from in `states`, and checkpoints beside it."""
+    """Trains adapters on the answers' tokens and evaluates them on `valid`.
 
-    loss_is_scaled_for_ga = True  # compute_loss divides by the tokens of the whole optimizer step
+    Args:
+        model: the base model with adapters.
+        args: the Trainer's arguments, as `training_arguments` gives them.
+        params: the section train of params.yaml.
+        rows: the training rows, as `training_rows` gives them.
+        valid: validation examples.
+        prompt: the prompt around each text.
+        resume_checkpoints: where resume checkpoints are kept; the checkpoints of evaluations are written beside them.
+    """
 
     def __init__(
         self,
         model: PeftModel,
         args: TrainingArguments,
         params: Train,
-        rows: list[dict[str, Any]],
+        rows: list[Row],
         valid: list[Example],
         prompt: Prompt,
-        states: ResumeCheckpoints,
+        resume_checkpoints: ResumeCheckpoints,
     ):
+        rows = [row | {"row": number} for number, row in enumerate(rows)]
         self.stop = StopOnSignal()
+        self.validation = Validation(valid, prompt, params.eval_max_tokens_per_batch)
+        self.nan_guard = NanGuard(rows)
         super().__init__(
             model,
             args,
-            data_collator=Collator(prompt.tokenizer.pad_token_id),
-            train_dataset=TrainingRows(rows),
+            data_collator=TrainingCollator.of(rows, prompt.tokenizer.pad_token_id),
+            train_dataset=rows,
             eval_dataset=valid,
-            callbacks=[EarlyStoppingCallback(params.early_stopping_patience), EvaluateAtEnd(), self.stop],
+            callbacks=[
+                EarlyStoppingCallback(params.early_stopping_patience),
+                EvaluateAtEnd(),
+                self.stop,
+                KeepAdapter(resume_checkpoints.folder / CHECKPOINTS.name, self.validation),
+                self.nan_guard,
+            ],
         )
         self.model_accepts_loss_kwargs = True  # so that the Trainer counts the step's tokens, whatever the model takes
-        self.add_callback(KeepAdapter(states.folder / CHECKPOINTS.name, self))
-        self.params = params
-        self.prompt = prompt
-        self.states = states
-        self.writing = states.folder  # where the state that is being saved lies
-        self.valid_scores: LabelScores | None = None
+        keep_unwrapped(self.accelerator)
+        if args.world_size > 1:
+            broadcast_trained(model)
+        choose_layout(model, prompt)
+        model.train()  # all of it: the base model was loaded in eval mode
+        self.prompt, self.resume_checkpoints = prompt, resume_checkpoints
+        self.batches = TrainingBatches(rows, params, rank(), world_size())
+        self.micro_batches = MicroBatches(model, params, len(prompt.prefix), self.batches, self.data_collator)
+        self.loss_log = LossLog(self.accelerator)
+        self.spent = Spent(args.device)
         self.facts: dict[str, Any] = {
             "rows": len(rows),
             "trainable_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
         }
-        self.pieces = 1  # into which a batch is cut, since it does not fit in memory whole
-        self.trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        self.sharded = is_sharded(model)  # processes pass through the model together
-        # Not in DistributedDataParallel, which adds up gradients within the passes: add_up_gradients does once a step,
-        # so that a process's passes are its own, captured or in pieces.
-        self.accelerator.prepare_model = functools.partial(self.accelerator.prepare_model, evaluation_mode=True)
-        if self.args.world_size > 1:
-            for parameter in self.trained:  # other GPUs may draw other first weights
-                torch.distributed.broadcast(parameter.data, src=0)
-        choose_layout(model, prompt)
-        model.train()  # all of it: the base model was loaded in eval mode
-        self.profile = PROFILES[params.profile]
-        self.captured = self.captured_passes(checkpoints_activations(params))
-        self.checks = FiniteChecks()
-        self.working_on: dict[str, torch.Tensor] = {}  # the batch that is to blame where memory runs out
-        self.losses: list[torch.Tensor] = []  # of each batch since the last line of the log,
-        self.step_rows: list[int] = []  # of the optimizer step that is being worked on
-        self.logged_step = 0  # which was of this step
-        self.seconds_before = 0.0  # of earlier processes that worked on this training
-        self.peak_before = 0
-        self.started = time.perf_counter()
-
-    def captured_passes(self, checkpointing: bool) -> CapturedPasses | None:
-        """The passes as the profile has them; None for plain ones: on a CPU, where blocks are split over GPUs, and
-        where texts are not packed."""
-        random = checkpointing and self.params.lora_dropout > 0  # what is recomputed: a graph can't
-        packed = layout_of(self.model) is Layout.PACKED
-        if not packed and self.args.device.type == "cuda" and self.profile.captured and is_main_process():
-            print("train: WARNING: without packing, train.profile compiles and captures nothing: passes are plain")
-        on_gpu = self.args.device.type == "cuda" and not self.sharded and packed
-        compile_layers(self.model, on_gpu and self.profile.compiled and not checkpointing)
-        if not on_gpu or not self.profile.captured or random:
-            return None
-        return CapturedPasses(self.packed_loss, self.trained)
 
     def train_to_end(self, state: Path | None) -> Path:
-        """Trains, from a state if there is one. Returns the last state. A signal ends the process, the state saved."""
-        if state:
-            progress = read_json(state / PROGRESS_FILE)
-            shares = [loss / self.args.world_size for loss in progress["losses"]]
-            self.losses = [torch.tensor(share, device=self.args.device) for share in shares]
-            self.logged_step, self.pieces = progress["logged_step"], progress["pieces"]
-            if progress["memory_profile"] and self.profile != PROFILES["memory"]:
-                self.save_memory()
-            self.seconds_before, self.peak_before = progress["seconds"], progress["peak_memory_bytes"]
-        self.started = time.perf_counter()
+        """Trains, from a resume checkpoint if there is one, and returns the last one. A signal ends the process, with
+        its step saved."""
+        self.restore(read_json(state / PROGRESS_FILE) if state else None)
         with self.stop.listening():
             self.train(resume_from_checkpoint=str(state) if state else None)
-        if self.stop.signal is not None and not self.finished:
-            print(
-                f"train: stopped by signal {self.stop.signal} at step {self.state.global_step} of "
-                f"{self.state.max_steps}, saved in {self.states.folder}: `dvc repro` goes on from there",
-                file=sys.stderr,
-            )
-            sys.exit(128 + self.stop.signal)
-        return self.states.newest()
+        if not self.finished:
+            self.stop.end_process(self.state, self.resume_checkpoints.folder)
+        return self.resume_checkpoints.newest()
 
     @property
     def finished(self) -> bool:
@@ -247,295 +105,95 @@ class LabelTrainer(Trainer):
         stopped_early = early.early_stopping_patience_counter >= early.early_stopping_patience
         return self.state.global_step >= self.state.max_steps or stopped_early
 
-    def get_train_dataloader(self) -> DataLoader:
-        self.sampler = TokenBudgetBatches(
-            [len(row["input_ids"]) for row in self.train_dataset.rows],
-            self.params.max_tokens_per_batch,
-            self.params.per_device_train_batch_size,
-            shuffle=True,
-            group_by_length={"group_by_length": True, "random": False}[self.params.train_sampling_strategy],
-            seed=self.params.seed,
-            rank=rank(),
-            world=world_size(),
-        )
-        loader = DataLoader(
-            self.train_dataset,
-            batch_sampler=self.sampler,
-            collate_fn=self.data_collator,
-            pin_memory=self.args.dataloader_pin_memory,
-        )
-        # As if of one process: the sampler has dealt each batch out already, so that the number of processes changes
-        # neither batches nor steps; accelerate would give each process batches of its own.
-        return prepare_data_loader(loader, self.args.device, num_processes=1, process_index=0, put_on_device=False)
-
-    def _prepare_inputs(self, inputs):
-        return inputs  # packed on the CPU, then sent
-
-    def training_step(self, model, inputs, num_items_in_batch=None) -> torch.Tensor:
-        """The Trainer's, on pieces of the batch where the whole does not fit in memory: gradients add up to the same.
-
-        Raises UserError where a single row does not fit.
-        """
-        earlier = [(p, None if p.grad is None else p.grad.clone()) for p in self.trained]
-        self.working_on = inputs
-        loss = None
-        while loss is None:
-            with contextlib.suppress(torch.OutOfMemoryError):
-                loss = sum(
-                    self.passes(model, piece, num_items_in_batch) for piece in cut(inputs, self.pieces_of(inputs))
-                )
-            if loss is None:  # outside the handler, whose traceback holds on to the tensors of the failed pass
-                self.make_room(self.working_on)
-                self.working_on = inputs
-                for parameter, gradient in earlier:
-                    parameter.grad = None if gradient is None else gradient.clone()
-                if self.captured is not None:
-                    self.captured.forget()
-                torch.cuda.empty_cache()
-        if self.args.world_size > 1 and self.accelerator.sync_gradients:
-            self.add_up_gradients()
-        rows = inputs["rows"].tolist()
-        self.step_rows += rows
-        self.checks.note("loss", loss, self.state.global_step + 1, rows)
-        self.losses.append(loss.detach())
-        return loss
-
-    def add_up_gradients(self) -> None:
-        """Over all processes, each of which has those of its part of the step's loss."""
-        gradients = [parameter.grad for parameter in self.trained]
-        flat = torch.cat([gradient.flatten() for gradient in gradients])
-        torch.distributed.all_reduce(flat)
-        sums = flat.split([gradient.numel() for gradient in gradients])
-        torch._foreach_copy_(gradients, [s.view_as(gradient) for s, gradient in zip(sums, gradients, strict=True)])
-
-    def pieces_of(self, inputs: dict[str, torch.Tensor]) -> int:
-        """Into how many pieces the profile and earlier failures cut a batch. It stays whole where blocks are split over
-        GPUs: each process has other tokens, and would wait for another's pieces for ever."""
-        rows = len(inputs["positions"])
-        tokens = int(inputs["positions"][:, -1].sum())
-        at_once = self.profile.tokens_at_once or tokens
-        return min(rows, max(self.pieces, -(-tokens // at_once))) if not self.sharded else 1
-
-    def passes(self, model, inputs, num_items_in_batch) -> torch.Tensor:
-        """Forward and backward of a batch; its part of the step's loss."""
-        if self.captured is None:
-            return super().training_step(model, inputs, num_items_in_batch)
-        if not model.training:  # which visits every module
-            model.train()
-        if not self.captured.inputs:
-            self.working_on, now = self.largest_batch(), self.working_on
-            largest = max(cut(self.working_on, self.pieces_of(self.working_on)), key=self.packed_tokens)
-            self.captured.reserve(self.packed(largest, 1))
-            self.working_on = now
-        return self.captured(self.packed(inputs, num_items_in_batch))
-
-    def packed(self, inputs: dict[str, torch.Tensor], num_items_in_batch: torch.Tensor | int) -> dict[str, Any]:
-        """What a graph takes: a batch in one of few shapes, the labels, and the share of the step that a token has."""
-        varlen = has_varlen(self.args.device, self.model.get_output_embeddings().weight.dtype)
-        packed = pack(inputs, len(self.prompt.prefix), varlen, TOKENS_MULTIPLE, ROWS_MULTIPLE)
-        labels = inputs["labels"][:, 1:]
-        empty = packed["positions"].shape[1] - len(labels)
-        packed["labels"] = functional.pad(labels, (0, 0, 0, empty), value=IGNORED)
-        packed["share"] = 1 / torch.as_tensor(num_items_in_batch, dtype=torch.float32)
-        return packed
-
-    def packed_tokens(self, inputs: dict[str, torch.Tensor]) -> int:
-        shared = len(self.prompt.prefix)
-        return shared + int((inputs["positions"][:, -1] + 1 - shared).sum())
-
-    def largest_batch(self) -> dict[str, torch.Tensor]:
-        """Of the first epochs' batches, this process's part of them, the one with the largest piece."""
-        sampler, epoch = self.sampler, self.sampler.epoch
-        lengths = [len(row["input_ids"]) for row in self.train_dataset.rows]
-        largest, most = [], 0
-        for sampler.epoch in range(min(3, math.ceil(self.args.num_train_epochs))):
-            for batch in sampler:
-                positions = torch.tensor([[lengths[row if row >= 0 else ~row] - 1] for row in batch])
-                pieces = cut({"positions": positions}, self.pieces_of({"positions": positions}))
-                tokens = max(map(self.packed_tokens, pieces))
-                if tokens > most:
-                    largest, most = batch, tokens
-        sampler.epoch = epoch
-        return self.data_collator([self.train_dataset[row] for row in largest])
-
-    def packed_loss(self, packed: dict[str, Any]) -> torch.Tensor:
-        """compute_loss of what `packed` gives, on the GPU, in operations that a graph can hold."""
-        rest = {name: value for name, value in packed.items() if name not in ("labels", "share")}
-        return summed_loss(packed_logits(self.model, rest), packed["labels"]) * packed["share"]
-
-    def _get_grad_norm(self, model, grad_norm=None) -> torch.Tensor:
-        norm = super()._get_grad_norm(model, grad_norm=grad_norm)
-        self.checks.note("norm of the gradient", norm, self.state.global_step + 1, self.step_rows)
-        self.step_rows = []
-        return norm
-
-    def _get_num_items_in_batch(self, batch_samples, device):
-        """Of the step, in all processes. They are counted on the CPU, and a plain copy to a GPU would wait for all that
-        it has to do."""
-        number = super()._get_num_items_in_batch(batch_samples, torch.device("cpu"))
-        if number is not None and self.args.world_size > 1:
-            number = pinned(number, device).to(device, non_blocking=True)
-            torch.distributed.all_reduce(number)
-        return number
-
-    def floating_point_ops(self, inputs) -> int:
-        return 0  # the Trainer would count all parameters at each step, for a figure that nobody here reads
-
-    def _maybe_log_save_evaluate(self, *args, **kwargs) -> None:
-        """Looks at the step before first, since a GPU is still at this one; at this one too before anything is kept."""
-        kept = self.control.should_log or self.control.should_evaluate or self.control.should_save
-        self.require_numbers(self.state.global_step if kept else self.state.global_step - 1)
-        super()._maybe_log_save_evaluate(*args, **kwargs)
-
-    def make_room(self, inputs: dict[str, torch.Tensor]) -> None:
-        """After a batch that did not fit: goes over to the profile memory, where auto says so, or cuts this and all
-        batches to come into twice as many pieces. Raises UserError for a single row."""
-        rows, tokens = inputs["input_ids"].shape
-        if self.params.profile == "auto" and self.profile != PROFILES["memory"] and not self.sharded:
-            print(
-                f"train: a batch of {rows} x {tokens} tokens does not fit in the GPU's memory as it is; train.profile "
-                "auto goes on as memory",
-                file=sys.stderr,
-            )
-            self.save_memory()
-            return
-        pieces = self.pieces_of(inputs)
-        if pieces >= rows or self.sharded:
-            raise UserError(
-                f"a batch of {-(-rows // pieces)} text(s) of {tokens} tokens does not fit in the GPU's memory: "
-                "set train.profile: memory, or lower train.per_device_train_batch_size, train.max_tokens_per_batch or "
-                "prompt.max_length, or choose method qlora. The last saved state is whole"
-            )
-        self.pieces = 2 * pieces
-        print(
-            f"train: a batch of {rows} x {tokens} tokens does not fit in the GPU's memory; batches are now worked off "
-            f"in {self.pieces} pieces, which add up to the same step",
-            file=sys.stderr,
-        )
-
-    def save_memory(self) -> None:
-        """Goes over to the profile memory."""
-        self.profile = PROFILES["memory"]
-        self.captured = None  # its gradients and graphs go before others come
-        self.model.activation_checkpointing_enable(self.args.activation_checkpointing_kwargs)
-        self.captured = self.captured_passes(checkpointing=True)
-
-    def require_numbers(self, up_to_step: int) -> None:
-        """Raises UserError where a loss or a gradient of a step up to that one is no number."""
-        bad = self.checks.first_bad(up_to_step)
-        if bad is not None:
-            numbers = [row if row >= 0 else ~row for row in bad.rows]
-            sources = ", ".join(self.train_dataset.rows[row]["source"] or f"row {row}" for row in numbers)
-            raise UserError(
-                f"the {bad.name} is {bad.value.read().item()} at step {bad.step}, on the texts {sources}: lower "
-                "train.learning_rate, or set the method's dtype to float32. Checkpoints and states before it are "
-                "whole; nothing of this step was kept"
-            )
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """The mean loss of the steps since the last log, those of an earlier process among them."""
-        if "loss" in logs:
-            steps = self.state.global_step - self.logged_step
-            total = torch.stack(self.losses).double().sum().to(self.args.device)
-            logs["loss"] = float(self.accelerator.reduce(total, "sum")) / steps
-            self.losses, self.logged_step = [], self.state.global_step
-        super().log(logs, start_time)
-
-    def _get_output_dir(self, trial) -> str:
-        return str(self.writing)
-
-    def _save_checkpoint(self, model, trial) -> None:
-        """The Trainer's state, as ResumeCheckpoints keeps it."""
-        for name, parameter in self.model.named_parameters():
-            if parameter.requires_grad and not torch.isfinite(parameter).all():
-                raise UserError(
-                    f"{name} is no number any more after step {self.state.global_step}: lower train.learning_rate. "
-                    "The states before are whole"
-                )
-        with self.states.saving(self.state.global_step, self.progress()) as folder:
-            self.writing = folder
-            super()._save_checkpoint(model, trial)
-            wait_for_all()
-            if is_main_process():
-                (written,) = folder.iterdir()
-                remove_pickled(written)
-                for file in written.iterdir():
-                    file.rename(folder / file.name)
-                written.rmdir()
-
-    def shared_losses(self) -> list[float]:
-        """The losses since the last log, each added up over processes."""
-        if not self.losses:
-            return []
-        return self.accelerator.reduce(torch.stack(self.losses), "sum").tolist()
-
     def progress(self) -> dict[str, Any]:
-        """What a state holds beside the Trainer's own. Of several processes, the most: each finds out for itself what
-        fits in its memory."""
-        peak = max(self.peak_before, peak_memory_bytes(self.args.device))
-        most = torch.tensor([self.pieces, self.profile == PROFILES["memory"], peak], device=self.args.device)
+        """What a resume checkpoint holds beside the Trainer's state. Each process finds out for itself what fits in its
+        memory; with several, the most counts."""
+        here = [self.micro_batches.least, self.micro_batches.saves_memory, self.spent.peak_memory_bytes()]
+        most = torch.tensor(here, device=self.args.device)
         if self.args.world_size > 1:
             torch.distributed.all_reduce(most, torch.distributed.ReduceOp.MAX)
         pieces, memory_profile, peak = most.tolist()
         return {
             "finished": self.finished,
             "prompt": self.prompt.rendered,
-            "losses": self.shared_losses(),
-            "logged_step": self.logged_step,
+            "losses": self.loss_log.all_losses(),
+            "logged_step": self.loss_log.logged_step,
             "pieces": pieces,
             "memory_profile": bool(memory_profile),
-            "seconds": self.seconds_before + time.perf_counter() - self.started,
+            "seconds": self.spent.seconds(),
             "peak_memory_bytes": peak,
             "facts": self.facts | {"steps": self.state.global_step, "epochs": self.state.epoch},
         }
 
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        """Mean cross entropy, over the vocabulary, of the K answer tokens in labels (B, 1 + K).
+    def restore(self, progress: dict[str, Any] | None) -> None:
+        """Continues from what `progress` gave, or from the start, and starts the clock."""
+        if progress is None:
+            self.spent.resume(0.0, 0)
+            return
+        self.loss_log.restore(progress["losses"], progress["logged_step"])
+        self.micro_batches.least = progress["pieces"]
+        if progress["memory_profile"] and not self.micro_batches.saves_memory:
+            self.micro_batches.save_memory()
+        self.spent.resume(progress["seconds"], progress["peak_memory_bytes"])
 
-        The mean is over all answer tokens of the optimizer step (num_items_in_batch), so it does not depend on how
-        batches were accumulated.
-        """
-        labels = inputs["labels"][:, 1:].to(self.args.device)
-        logits = completion_logits(model, inputs, len(self.prompt.prefix))  # (B, K, vocabulary)
-        loss = summed_loss(logits, labels) / (
-            labels.ne(IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
+    def get_train_dataloader(self) -> DataLoader:
+        loader = DataLoader(
+            self.train_dataset,
+            batch_sampler=self.batches,
+            collate_fn=self.data_collator,
+            pin_memory=self.args.dataloader_pin_memory,
         )
-        return (loss, {"logits": logits}) if return_outputs else loss
+        # As if for one process: the sampler has distributed each batch; accelerate would distribute whole batches.
+        return prepare_data_loader(loader, self.args.device, num_processes=1, process_index=0, put_on_device=False)
+
+    def get_batch_samples(self, epoch_iterator, num_batches, device):
+        """The step's batches, and the number of its answer tokens in all processes. They are counted on the CPU, and a
+        plain copy to a GPU would wait for all that it has to do."""
+        batches, tokens = super().get_batch_samples(epoch_iterator, num_batches, torch.device("cpu"))
+        if tokens is not None and self.args.world_size > 1:
+            tokens = pinned(tokens, device).to(device, non_blocking=True)
+            torch.distributed.all_reduce(tokens)
+        return batches, tokens
+
+    def training_step(self, model, inputs, num_items_in_batch=None) -> torch.Tensor:
+        loss = self.micro_batches.add_gradients(inputs, num_items_in_batch)
+        if self.args.world_size > 1 and self.accelerator.sync_gradients:
+            all_reduce_gradients(self.micro_batches.parameters)
+        self.nan_guard.note_loss(loss, self.state.global_step + 1, inputs["rows"].tolist())
+        self.loss_log.note(loss)
+        return loss
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None) -> torch.Tensor:
+        """The loss itself is `answer_loss`; training takes it through `training_step`."""
+        return self.micro_batches.loss(inputs, num_items_in_batch)
+
+    def _get_grad_norm(self, model, grad_norm=None) -> torch.Tensor:
+        norm = super()._get_grad_norm(model, grad_norm=grad_norm)
+        self.nan_guard.note_norm(norm, self.state.global_step + 1)
+        return norm
+
+    def floating_point_ops(self, inputs) -> int:
+        return 0  # the Trainer would count all parameters at each step, for a figure that nobody here reads
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Logs the mean loss since the last line, also where an earlier process computed a part of it."""
+        if "loss" in logs:
+            logs["loss"] = self.loss_log.mean(self.state.global_step)
+        super().log(logs, start_time)
 
     def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix="eval") -> dict[str, float]:
-        """Scores `valid` and logs loss, average precision, ROC AUC and the best F1 that a threshold could give."""
-        labels = [example.label for example in self.eval_dataset]
-        texts = [example.input for example in self.eval_dataset]
-        budget = self.params.eval_max_tokens_per_batch
-        scores = label_scores(self.model, self.prompt, texts, budget, "valid", vocabulary=True)
-        if not (np.isfinite(scores.log_probability).all() and np.isfinite(scores.log_odds).all()):
-            raise UserError(
-                f"a score of valid is no number after step {self.state.global_step}: lower train.learning_rate, or "
-                "set the method's dtype to float32. The states before are whole"
-            )
-        threshold = choose_threshold(labels, scores.log_odds, BEST_F1)
-        metrics = {
-            f"{metric_key_prefix}_loss": scores.loss(labels),
-            f"{metric_key_prefix}_f1": decision_metrics(labels, scores.log_odds >= threshold)["f1"],
-            **{
-                f"{metric_key_prefix}_{name}": value for name, value in ranking_metrics(labels, scores.log_odds).items()
-            },
-        }
-        self.valid_scores = scores
+        found = self.validation.metrics(self.model, self.state.global_step)
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        # Here, not in a callback: the Trainer puts a restored EarlyStoppingCallback behind all others.
+        self.control.should_save |= self.control.should_training_stop
         return metrics
 
-
-def summed_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Cross entropy, in float32, of logits (B, K, vocabulary) and labels (B, K), summed over those not IGNORED."""
-    return functional.cross_entropy(
-        logits.float().flatten(0, 1), labels.flatten(), reduction="sum", ignore_index=IGNORED
-    )
-
-
-def cut(batch: dict[str, torch.Tensor], pieces: int) -> Iterator[dict[str, torch.Tensor]]:
-    """A batch in pieces of about as many rows each, as many as there are rows at most."""
-    columns = [tensor.chunk(min(pieces, len(tensor))) for tensor in batch.values()]
-    for parts in zip(*columns, strict=True):
-        yield dict(zip(batch, parts, strict=True))
+    def _save_checkpoint(self, model, trial) -> None:
+        """Makes the Trainer write where ResumeCheckpoints publishes it, whole or not at all. The callback on_save would
+        come too late: a disk that is full ends the Trainer's writing with an error."""
+        require_finite_parameters(self.model, self.state.global_step)
+        with self.resume_checkpoints.saving(self.state.global_step, self.progress()) as folder:
+            self.args.output_dir = str(folder)
+            super()._save_checkpoint(model, trial)

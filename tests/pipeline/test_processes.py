@@ -146,9 +146,9 @@ def test_every_process_gets_all_written_answers(project, two):
 OUT_OF_MEMORY_ONCE = """
 import torch
 from stages.distributed import rank
-from stages.train import __main__, trainer
+from stages.train import __main__, micro_batches
 
-passes, calls = trainer.LabelTrainer.passes, []
+passes, calls = micro_batches.MicroBatches.forward_backward, []
 
 def out_of_memory_once(self, *inputs):
     calls.append(inputs)
@@ -156,7 +156,7 @@ def out_of_memory_once(self, *inputs):
         raise torch.OutOfMemoryError("as a GPU would say")
     return passes(self, *inputs)
 
-trainer.LabelTrainer.passes = out_of_memory_once
+micro_batches.MicroBatches.forward_backward = out_of_memory_once
 __main__.main()
 """
 
@@ -166,7 +166,7 @@ def test_memory_that_runs_out_in_one_process_does_not_affect_the_other(project, 
     shutil.copytree(project, folder, ignore=shutil.ignore_patterns("runs", "checkpoints", "train.csv"))
     (folder / "out_of_memory_once.py").write_text(OUT_OF_MEMORY_ONCE)
     printed = run(folder, *TWO_OF_A_SCRIPT, "out_of_memory_once.py")
-    assert printed.count("batches are now worked off in 2 pieces") == 1
+    assert printed.count("batches are now cut into 2 micro-batches") == 1
     losses = [[float(row["loss"]) for row in read_csv(each / "metrics/plots/train.csv")] for each in (project, folder)]
     assert losses[1] == pytest.approx(losses[0], abs=1e-5, rel=0)
 
@@ -291,7 +291,7 @@ def test_a_signal_to_one_process_ends_the_run_which_resumes_later(project, two, 
     all_heard = (two / "log").read_text().count(f"stopped by signal {signal.SIGTERM.value} at step")
     assert all_heard == (2 if number == signal.SIGTERM else 0)
     assert not (two / "models/checkpoints").exists()
-    assert "goes on from" in run(two, *TWO, "stages.train")
+    assert "resumes from" in run(two, *TWO, "stages.train")
     for name in ("train.csv", "valid.csv"):
         one, other = (read_csv(folder / "metrics/plots" / name) for folder in (project, two))
         losses = [[float(row["loss"]) for row in rows] for rows in (one, other)]

@@ -13,7 +13,8 @@ from stages.params import ParamsError
 from stages.prepare.chunks import Dialogue, Utterance, is_fraud
 from stages.select.checkpoint import best_row
 from stages.text.example import Example
-from stages.train.trainer import PROFILES, checkpoints_activations, training_rows
+from stages.train.arguments import PROFILES, checkpoints_activations
+from stages.train.dataset import training_rows
 from tests.conftest import ROOT
 
 SHIPPED = ROOT / "params.yaml"

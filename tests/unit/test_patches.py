@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 
 def test_bitsandbytes_still_keeps_the_input_of_8_bit_products():
-    """Else drop_kept_input (stages/model/lora.py) can go."""
+    """Else drop_kept_input (stages/model/patches.py) can go."""
     layer = bnb.nn.Linear8bitLt(16, 16, bias=False, has_fp16_weights=False)
     layer.weight.requires_grad_(False)
     out = layer.to("cpu")(torch.randn(4, 16, requires_grad=True))
@@ -31,12 +31,12 @@ def nodes(node):
 
 
 def test_bitsandbytes_still_decides_by_the_cpu_whether_to_repack():
-    """Else keep_packing (stages/model/load.py) can go."""
+    """Else keep_packing (stages/model/patches.py) can go."""
     assert hasattr(bnb.nn.Linear4bit(16, 16), "support_avx512bf16_for_cpu")
 
 
 def test_peft_still_casts_inputs_up_to_the_adapters_float32():
-    """Else compute_in_base_dtype (stages/model/lora.py) can go."""
+    """Else compute_in_base_dtype (stages/model/patches.py) can go."""
     model = peft.get_peft_model(
         nn.Sequential(nn.Linear(12, 20)).bfloat16(),
         peft.LoraConfig(r=3, target_modules=["0"]),
@@ -63,7 +63,7 @@ class Operations(TorchDispatchMode):
 
 
 def test_torch_still_copies_a_frozen_weight_once_a_row_for_a_view_with_gaps():
-    """Else keep_head_input_contiguous (stages/model/load.py) can go."""
+    """Else keep_head_input_contiguous (stages/model/patches.py) can go."""
     view = torch.randn(3, 5, 8, requires_grad=True)[:, -1:]
     with Operations() as with_gaps:
         functional.linear(view, torch.randn(6, 8))

@@ -22,7 +22,7 @@ from stages.model.scoring import label_scores
 from stages.params import Method
 from stages.text.batching import Collator
 from stages.text.prompt import build_prompt
-from stages.train.trainer import summed_loss
+from stages.train.loss import answer_loss
 from tests.conftest import METHODS, ROOT
 from tests.unit.model.families import FAMILIES, FAST, tiny
 
@@ -101,7 +101,7 @@ def test_a_step_has_the_gradients_of_the_plain_forward(
     rows = [{"input_ids": row, "labels": label} for row, label in zip(ids, labels, strict=True)]
     batch = Collator(tokenizer.pad_token_id)(rows)
     found = rounded_loss_and_gradients(
-        model, lambda: summed_loss(completion_logits(model, batch, len(prompt.prefix)), torch.tensor(labels))
+        model, lambda: answer_loss(completion_logits(model, batch, len(prompt.prefix)), torch.tensor(labels), 1)
     )
     attend_as_shipped(underlying(model))
 

@@ -14,8 +14,9 @@ from transformers import AutoModelForCausalLM
 from stages.benchmark.weights import weight_bytes
 from stages.model import load as load_module
 from stages.model.forward import completion_logits
-from stages.model.load import ModelError, keep_packing, load_base, load_tokenizer
+from stages.model.load import ModelError, load_base, load_tokenizer
 from stages.model.lora import attach_adapter
+from stages.model.patches import keep_packing
 from stages.model.scoring import label_scores
 from stages.params import Method
 from stages.text.batching import Collator

@@ -12,8 +12,8 @@ from torch import nn
 from torch.nn import functional
 
 from stages.model import packed_attention as packed_module
-from stages.model.lora import compute_in_base_dtype
 from stages.model.packed_attention import pack, packed_attention
+from stages.model.patches import compute_in_base_dtype
 
 HEADS, KEY_HEADS, SIZE = 4, 2, 8
 

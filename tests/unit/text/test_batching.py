@@ -58,18 +58,3 @@ def test_collator_pads_on_the_right_and_points_at_the_answer():
     assert batch["input_ids"][0].tolist() == [5, 6, 7] + [0] * 13
     assert batch["positions"].tolist() == [[1, 2], [7, 8]]
     assert batch["labels"].tolist() == [[-100, 8, 9], [-100, 1, 2]]
-
-
-def test_batches_are_distributed_and_no_row_is_lost():
-    whole = TokenBudgetBatches([5, 9, 30, 31, 31, 60], 64, shuffle=True, seed=3)
-    hands = [TokenBudgetBatches([5, 9, 30, 31, 31, 60], 64, shuffle=True, seed=3, rank=r, world=3) for r in range(3)]
-    for batch, shares in zip(whole, zip(*hands, strict=True), strict=True):
-        assert sorted(row for hand in shares for row in hand if row >= 0) == sorted(batch)
-        assert all(hand and all(row >= 0 or ~row in batch for row in hand) for hand in shares)
-
-
-@given(st.lists(st.integers(1, 500), min_size=2, max_size=40), st.integers(1, 8))
-def test_no_process_has_many_more_tokens_than_another(lengths, world):
-    hands = [TokenBudgetBatches(lengths, None, rank=r, world=world, group_by_length=False) for r in range(world)]
-    shares = [sum(padded(lengths[row]) for row in next(iter(hand)) if row >= 0) for hand in hands]
-    assert max(shares) - min(shares) <= padded(max(lengths))

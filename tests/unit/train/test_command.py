@@ -7,7 +7,8 @@ from stages import params
 from stages.artifacts import read_json
 from stages.text.example import write_examples
 from stages.train import __main__ as train_stage
-from stages.train.__main__ import report_replaced
+from stages.train import build
+from stages.train.arguments import report_replaced
 from stages.train.resume import PROGRESS_FILE
 from tests.unit.train.trainers import At, Killed, kill
 
@@ -58,19 +59,19 @@ def test_a_training_resumed_after_midnight_keeps_its_prompt(
         }
     )  # fmt: skip
     monkeypatch.chdir(tmp_path)
-    trainer = train_stage.LabelTrainer
+    trainer = build.LabelTrainer
 
     def killed_at_step_2(*arguments):
         made = trainer(*arguments)
         made.add_callback(At(2, kill))
         return made
 
-    monkeypatch.setattr(train_stage, "LabelTrainer", killed_at_step_2)
+    monkeypatch.setattr(build, "LabelTrainer", killed_at_step_2)
     with pytest.raises(Killed):
         train_stage.main()
     (state,) = tmp_path.glob("runs/train/*/state-1")
     first = read_json(state / PROGRESS_FILE)["prompt"]
-    monkeypatch.setattr(train_stage, "LabelTrainer", trainer)
+    monkeypatch.setattr(build, "LabelTrainer", trainer)
     train_stage.main()
     assert read_json(tmp_path / "models/checkpoints/prompt.json") == first
     assert "writes the date" in capsys.readouterr().out

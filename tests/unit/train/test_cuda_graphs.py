@@ -11,17 +11,6 @@ from tests.unit.train.trainers import trainer_for
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need a GPU")
 
 
-class Losses(list):
-    """The loss of each step, kept in place of the trainer's checks."""
-
-    def note(self, name, value, step, rows):
-        if name == "loss":
-            self.append(value.item())
-
-    def first_bad(self, up_to_step):
-        return None
-
-
 @pytest.mark.parametrize(
     ("profile", "residency", "dtype", "tolerance"),
     [
@@ -44,13 +33,14 @@ def test_profiles_take_the_same_steps(
 ):
     train = dataclasses.replace(train_params, num_train_epochs=6, learning_rate=5e-3, logging_steps=100)
     method = Method(dtype=dtype, load_in_4bit=True, residency=residency)
-    losses = {}
+    losses = {"plain": [], profile: []}
     for name in ("plain", profile):
         params = dataclasses.replace(train, profile=name)
         trainer = trainer_for(base_folder, prompt, examples, params, tmp_path / name, method, torch.device("cuda", 0))
-        losses[name] = trainer.checks = Losses()
+        trainer.nan_guard.note_loss = lambda loss, step, rows, found=losses[name]: found.append(loss.item())
         trainer.train_to_end(None)
-        assert (trainer.captured is not None and len(trainer.captured.graphs) > 0) == (name != "plain")
+        captured = trainer.micro_batches.captured
+        assert (captured is not None and len(captured.graphs) > 0) == (name != "plain")
     assert len(losses["plain"]) >= 48
     assert min(losses["plain"]) < max(losses["plain"]) - 0.5  # something was learned
     assert losses[profile] == pytest.approx(losses["plain"], rel=tolerance)

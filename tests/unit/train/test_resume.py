@@ -9,7 +9,7 @@ import pytest
 
 from stages.artifacts import read_json
 from stages.errors import UserError
-from stages.train.callbacks import write_history
+from stages.train.outputs import write_history
 from stages.train.resume import PROGRESS_FILE, ResumeCheckpoints, prune_finished
 from tests.unit.train.trainers import At, Killed, kill
 
@@ -87,6 +87,16 @@ def test_a_training_that_had_ended_is_not_trained_again(start, train, tmp_path):
     last = trainer.train_to_end(None)
     assert trainer.state.global_step == 3
     assert read_json(last / PROGRESS_FILE)["finished"]
+
+
+def test_early_stopping_after_a_resume_is_saved(start, train, tmp_path):
+    """The Trainer puts a restored EarlyStoppingCallback behind all others."""
+    still = dataclasses.replace(train, learning_rate=0.0, eval_steps=1, early_stopping_patience=4, save_steps=3)
+    trainer, _ = killed_and_resumed(start, tmp_path / "early", [4], params=still)
+    assert trainer.state.global_step == 5
+    newest = ResumeCheckpoints(tmp_path / "early", 2).newest()
+    assert newest.name == "state-5"
+    assert read_json(newest / PROGRESS_FILE)["finished"]
 
 
 def test_a_full_disk_is_reported_and_earlier_checkpoints_stay(start, tmp_path, uninterrupted):

@@ -5,6 +5,7 @@ import json
 
 import pytest
 import torch
+from transformers import Trainer
 
 from stages import params
 from stages.artifacts import read_csv
@@ -14,8 +15,9 @@ from stages.model.lora import load_adapter
 from stages.model.scoring import label_scores
 from stages.params import Train
 from stages.text.batching import Collator
-from stages.train.callbacks import write_history
-from stages.train.trainer import cut, training_rows
+from stages.train.dataset import training_rows
+from stages.train.outputs import write_history
+from stages.train.trainer import LabelTrainer
 from tests.conftest import METHODS, ROOT
 from tests.unit.train.trainers import CPU, trainer_for, valid_history
 
@@ -25,7 +27,7 @@ def test_the_loss_is_the_stock_loss_on_the_answers_tokens(base_folder, prompt, e
     train = dataclasses.replace(train_params, loss=loss)
     trainer = trainer_for(base_folder, prompt, examples, train, tmp_path)
     trainer.model.eval()
-    rows = trainer.train_dataset.rows[:6]
+    rows = trainer.train_dataset[:6]
     ours = trainer.compute_loss(trainer.model, Collator(0)(rows)).item()
     stock = []
     for row in rows:
@@ -49,36 +51,15 @@ def test_every_method_learns(base_folder, prompt, examples, train_params, tmp_pa
     assert last["roc_auc"] > 0.9
 
 
+def test_few_private_methods_of_the_trainer_are_overridden():
+    private = [name for name in vars(LabelTrainer) if name.startswith("_") and not name.endswith("__")]
+    assert [name for name in private if hasattr(Trainer, name)] == ["_get_grad_norm", "_save_checkpoint"]
+
+
 def test_all_of_the_model_trains(base_folder, prompt, examples, train_params, tmp_path):
     """Layers in eval mode would not checkpoint their activations."""
     trainer = trainer_for(base_folder, prompt, examples, train_params, tmp_path)
     assert all(module.training for module in trainer.model.modules())
-
-
-@pytest.mark.parametrize(("profile", "tokens_at_once"), [("plain", 0), ("memory", 150)])
-def test_the_largest_micro_batch_is_found(
-    base_folder, prompt, examples, train_params, tmp_path, profile, tokens_at_once
-):
-    train = dataclasses.replace(train_params, profile=profile, per_device_train_batch_size=6)
-    trainer = trainer_for(base_folder, prompt, examples, train, tmp_path)
-    trainer.profile = dataclasses.replace(trainer.profile, tokens_at_once=tokens_at_once or None)
-    sizes = lambda batch: [trainer.packed_tokens(piece) for piece in cut(batch, trainer.pieces_of(batch))]  # noqa: E731
-    batches = list(trainer.get_train_dataloader())
-    largest = max(sizes(trainer.largest_batch()))
-    assert largest >= max(size for batch in batches for size in sizes(batch))
-    if tokens_at_once:
-        assert any(len(sizes(batch)) > 1 for batch in batches)
-        assert largest < tokens_at_once + 150
-
-
-def test_the_largest_micro_batch_is_that_of_this_process(base_folder, prompt, examples, train_params, tmp_path):
-    train = dataclasses.replace(train_params, per_device_train_batch_size=6)
-    trainer = trainer_for(base_folder, prompt, examples, train, tmp_path)
-    trainer.get_train_dataloader()
-    whole = len(trainer.largest_batch()["positions"])
-    trainer.sampler.world = 4
-    for trainer.sampler.rank in range(4):
-        assert len(trainer.largest_batch()["positions"]) <= -(-whole // 4)
 
 
 def test_the_articles_recipe_trains(base_folder, prompt, examples, tmp_path):
@@ -90,7 +71,7 @@ def test_the_articles_recipe_trains(base_folder, prompt, examples, tmp_path):
     trainer.train()
     assert trainer.args.activation_checkpointing
     assert valid_history(trainer)[-1]["step"] == 2  # 32 rows in batches of 16, and the last step is evaluated
-    assert all(len(row["labels"]) > 1 for row in trainer.train_dataset.rows)
+    assert all(len(row["labels"]) > 1 for row in trainer.train_dataset)
 
 
 def test_two_runs_write_the_same_bytes_and_another_seed_does_not(base_folder, prompt, examples, train_params, tmp_path):

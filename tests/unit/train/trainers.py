@@ -6,9 +6,11 @@ from transformers import TrainerCallback
 from stages.model.load import load_base
 from stages.model.lora import attach_adapter
 from stages.params import Train
-from stages.train.callbacks import split_history
+from stages.train.arguments import training_arguments
+from stages.train.dataset import training_rows
+from stages.train.outputs import split_history
 from stages.train.resume import ResumeCheckpoints
-from stages.train.trainer import LabelTrainer, training_arguments, training_rows
+from stages.train.trainer import LabelTrainer
 from tests.conftest import METHODS
 
 CPU = torch.device("cpu")

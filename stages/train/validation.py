@@ -1,0 +1,47 @@
+"""The scores of `valid` while training: metrics for the log and for early stopping, rows for a checkpoint's file."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from stages.errors import UserError
+from stages.metrics import BEST_F1, choose_threshold, decision_metrics, ranking_metrics
+from stages.model.scoring import LabelScores, label_scores
+from stages.text.example import Example
+from stages.text.prompt import Prompt
+
+
+class Validation:
+    """Scores the validation examples with the project's one scorer; the last scores stay in `scores`."""
+
+    def __init__(self, examples: list[Example], prompt: Prompt, max_tokens_per_batch: int):
+        self.examples, self.prompt, self.max_tokens_per_batch = examples, prompt, max_tokens_per_batch
+        self.scores: LabelScores | None = None
+
+    def metrics(self, model: nn.Module, step: int) -> dict[str, float]:
+        """Loss, the best F1 that a threshold could give, average precision and ROC AUC.
+
+        Raises UserError where a score is not finite; step: the optimizer step that it names.
+        """
+        texts = [example.input for example in self.examples]
+        labels = [example.label for example in self.examples]
+        scores = label_scores(model, self.prompt, texts, self.max_tokens_per_batch, "valid", vocabulary=True)
+        if not (np.isfinite(scores.log_probability).all() and np.isfinite(scores.log_odds).all()):
+            raise UserError(
+                f"a score of valid is not a finite number after step {step}: lower train.learning_rate, or set the "
+                "method's dtype to float32. Earlier checkpoints are whole"
+            )
+        self.scores = scores
+        threshold = choose_threshold(labels, scores.log_odds, BEST_F1)
+        return {
+            "loss": scores.loss(labels),
+            "f1": decision_metrics(labels, scores.log_odds >= threshold)["f1"],
+            **ranking_metrics(labels, scores.log_odds),
+        }
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Label and log-odds of each example, in their order, as the last call of `metrics` found them."""
+        for example, log_odds in zip(self.examples, self.scores.log_odds, strict=True):
+            yield {"y_true": int(example.label), "log_odds": repr(float(log_odds))}
