@@ -10,6 +10,7 @@ import pytest
 import torch
 import yaml
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tqdm.std import TqdmDefaultWriteLock
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from stages import params
@@ -22,6 +23,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 # On some processors several threads sum in another order from run to run, and tests compare bytes.
 os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
 torch.set_num_threads(1)
+# Forked processes would share this lock of progress bars, and one that is killed with it would block all later ones.
+TqdmDefaultWriteLock.mp_lock = None
 ROOT = Path(__file__).parents[1]
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 CHAT_TEMPLATE = (
