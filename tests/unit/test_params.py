@@ -255,6 +255,7 @@ def test_each_value_of_a_choice_has_its_branch():
     assert {value for name in BRANCHED for value in LITERALS[name]} <= named_values()
     assert PROFILES.keys() == set(LITERALS["profile"])
     assert SOURCES.keys() == set(LITERALS["source"])
+    assert typing.get_args(typing.get_type_hints(ThresholdRule)["name"]) == LITERALS["threshold"]
 
 
 def branches(prompt) -> dict:
