@@ -20,6 +20,7 @@ from dvc.cli import DvcParserError
 from dvc.cli.parser import get_main_parser
 from dvc.exceptions import DvcException
 from dvc.utils.hydra import apply_overrides, get_hydra_sweeps
+from ruamel.yaml import YAML
 
 from stages import params
 
@@ -250,7 +251,7 @@ def key_faults(span: str) -> Iterator[str]:
     if name not in raw[section]:
         yield f"`{span}`: params.yaml has no {section}.{name}"
     elif value and ELLIPSIS not in value and "." not in key:
-        yield from params_faults([], [yaml.safe_dump({section: {key: yaml.load(value, params.Yaml12Loader)}})])
+        yield from params_faults([], [yaml.safe_dump({section: {key: YAML(typ="safe").load(value)}})])
 
 
 def getattr_table(section: str) -> set[str]:

@@ -4,7 +4,7 @@ import itertools
 import re
 
 import pytest
-import yaml
+from ruamel.yaml import YAML
 
 from stages import params
 from stages.plan.fit import BATCHES, GB, largest_batch
@@ -142,7 +142,7 @@ ROW = re.compile(r"^\| `(\w+)` \| `([^`]+)` \|", re.MULTILINE)
 def test_the_table_of_a_section_is_params_yaml(section):
     page = (ROOT / "docs/configuration.md").read_text(encoding="utf-8")
     (part,) = re.findall(rf"^## {section}$(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL)
-    listed = {key: yaml.load(default, params.Yaml12Loader) for key, default in ROW.findall(part)}
+    listed = {key: YAML(typ="safe").load(default) for key, default in ROW.findall(part)}
     assert listed == params.read_yaml(ROOT / "params.yaml")[section]
 
 
