@@ -194,7 +194,7 @@ def test_adapters_of_a_mixture_of_experts_come_back_as_saved(
 def test_target_modules_that_are_not_there_are_named(family, names, tokenizer, tmp_path, train_params):
     model = load_base(METHODS["lora"], tiny(family, tokenizer, tmp_path), CPU)
     wrong = re.escape(names if isinstance(names, str) else names[1])
-    with pytest.raises(UserError, match=rf"train.target_modules: {wrong} is no linear layer .* among .*q_proj"):
+    with pytest.raises(UserError, match=rf"train.target_modules: {wrong} is not a linear layer .* among .*q_proj"):
         attach_adapter(model, dataclasses.replace(train_params, target_modules=names))
 
 
