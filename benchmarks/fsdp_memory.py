@@ -44,12 +44,12 @@ def measure_sharded_steps(method: Method, batch: int, tokens: int) -> dict[bool,
     empty = torch.cuda.memory_allocated()
     start = time.perf_counter()
     model = shard_layers(attach_adapter(load_base(method), train), method)
-    loaded = {
+    loaded: dict[str, Any] = {
         "loading_seconds": time.perf_counter() - start,
         "loading_peak": torch.cuda.max_memory_allocated() - empty,
         "weights_and_adapters": torch.cuda.memory_allocated() - empty,
     }
-    steps = {}
+    steps: dict[bool, dict[str, Any]] = {}
     for checkpointing in (False, True):
         if checkpointing:
             checkpoint_activations(model.get_base_model())

@@ -48,12 +48,13 @@ def measure_method(method: str) -> dict[str, dict[str, Any]]:
     weights = torch.cuda.memory_allocated() - empty
     model = attach_adapter(base, train)
     adapters = torch.cuda.memory_allocated() - empty - weights
-    blocks = {}
+    blocks: dict[str, dict[str, Any]] = {}
     for checkpointing in (False, True):
         if checkpointing:
             checkpoint_activations(base)
         for batch in BATCHES:
-            block = {"method": method, "checkpointing": checkpointing, "batch": batch, "weights": weights}
+            block: dict[str, Any] = {"method": method, "checkpointing": checkpointing, "batch": batch}
+            block["weights"] = weights
             try:
                 block |= {"adapters": adapters} | measure_step(model, batch)
             except torch.OutOfMemoryError as error:

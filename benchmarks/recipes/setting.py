@@ -79,7 +79,7 @@ class Setting:
     rows: input ids and labels of the training texts, with loss `completion`.
     batch: texts in an optimizer step.
     folder: a scratch folder.
-    watch: a callback for a Trainer: Stopwatch in the race, another one elsewhere.
+    watch: a Trainer's callback that times the work: a Stopwatch, or one of the caller's own.
     """
 
     chosen: Params
@@ -87,4 +87,4 @@ class Setting:
     prompt: Prompt
     batch: int
     folder: str
-    watch: TrainerCallback
+    watch: Any

@@ -22,7 +22,7 @@ from stages.model.patches import keep_packing
 from stages.params import Method
 from stages.paths import BASE_MODEL
 
-TUNED = {
+TUNED: dict[str, Any] = {
     "use_liger_kernel": True,
     "train_sampling_strategy": "group_by_length",
     "gradient_checkpointing": False,
@@ -37,7 +37,7 @@ def stock(setting: Setting, **changes):
 
 def article(setting: Setting, **changes):
     """The article's recipe: NF4, checkpointing, paged AdamW, dropout 0.2."""
-    options = {"optim": "paged_adamw_32bit", "gradient_checkpointing": True, **changes}
+    options: dict[str, Any] = {"optim": "paged_adamw_32bit", "gradient_checkpointing": True, **changes}
     return train_stock(setting, setting.chosen.methods["article"], dropout=0.2, **options)
 
 

@@ -142,7 +142,7 @@ def step_memory(
     around = n * float(FLOAT32 + BFLOAT16) * config.hidden_size  # the embeddings' result and the last norm
     activations = around + layers * kept
     logits = float(BFLOAT16 + 3 * FLOAT32) * texts * answer_tokens * config.vocab_size
-    workspace = layer_workspace(config, method, n) + (layer if checkpointing else 0)
+    workspace = float(layer_workspace(config, method, n) + (layer if checkpointing else 0))
     if processes > 1 and method.residency == "sharded":
         workspace += GATHERED_LAYERS * layer_bytes(config, method)[0]
     # The backward pass begins with all activations and no gradients, and ends in the first layer with the reverse.

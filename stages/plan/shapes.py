@@ -2,13 +2,14 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from transformers import AutoConfig, PretrainedConfig, Qwen2Config
 
 from stages.errors import UserError
 
 # From the published config.json of Qwen2(.5)-…-Instruct.
-SHAPES = {
+SHAPES: dict[str, dict[str, Any]] = {
     "qwen2-0.5b": {"hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24, "num_attention_heads": 14},
     "qwen2-1.5b": {"hidden_size": 1536, "intermediate_size": 8960, "num_hidden_layers": 28, "num_attention_heads": 12},
     "qwen2-7b": {"hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28, "num_attention_heads": 28},
