@@ -72,6 +72,7 @@ def test_a_single_class_split_is_refused():
         require_both_classes({"test": [Example("a", False)]})
 
 
+@pytest.mark.slow
 @given(st.integers(0, 10**9))
 @settings(max_examples=1000, deadline=None)
 def test_no_unit_is_in_two_splits(seed):

@@ -54,7 +54,14 @@ def rewritten(before: bytes, stage: str, appended: bool = False) -> tuple[bytes,
 
 @pytest.mark.parametrize(
     ("stage", "appended"),
-    [("prepare", False), ("train", False), ("evaluate", False), ("prepare", True), ("evaluate", True)],
+    [
+        ("prepare", False),
+        *(
+            pytest.param(*row, marks=pytest.mark.slow)
+            for row in (("train", False), ("evaluate", False), ("prepare", True))
+        ),
+        ("evaluate", True),
+    ],
 )
 def test_the_lock_of_this_project_torn_at_any_byte_is_known(stage, appended):
     before, after = rewritten(COMMITTED, stage, appended)

@@ -59,7 +59,14 @@ def test_a_signal_saves_and_ends_the_process_with_its_number(start, train, tmp_p
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
-@pytest.mark.parametrize("fault", ["torn", "missing", "altered", "no hashes", "torn hashes"])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "torn",
+        "no hashes",
+        *(pytest.param(fault, marks=pytest.mark.slow) for fault in ("missing", "altered", "torn hashes")),
+    ],
+)
 def test_a_torn_checkpoint_is_named_and_the_one_before_is_used(start, tmp_path, uninterrupted, fault, capsys):
     folder = tmp_path / "torn"
     trainer = start(folder)

@@ -39,7 +39,10 @@ def test_the_loss_is_the_stock_loss_on_the_answers_tokens(base_folder, prompt, e
     assert len(rows[0]["labels"]) == (1 if loss == "label" else len(prompt.answer(True)))
 
 
-@pytest.mark.parametrize("method", METHODS)
+SLOW = ("lora-int8", "qlora-dq", "qlora-dequantized")
+
+
+@pytest.mark.parametrize("method", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in METHODS])
 def test_every_method_learns(base_folder, prompt, examples, train_params, tmp_path, method):
     train = dataclasses.replace(train_params, learning_rate=2e-2, num_train_epochs=20, eval_steps=0.25)
     trainer = trainer_for(base_folder, prompt, examples, train, tmp_path, METHODS[method])
