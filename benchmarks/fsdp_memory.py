@@ -22,6 +22,7 @@ from stages.distributed import is_main_process, world_size
 from stages.errors import UserError
 from stages.model.device import environment, pick_device
 from stages.model.fsdp import shard_layers
+from stages.model.layout import underlying
 from stages.model.load import load_base
 from stages.model.lora import attach_adapter
 from stages.params import Method
@@ -52,7 +53,7 @@ def measure_sharded_steps(method: Method, batch: int, tokens: int) -> dict[bool,
     steps: dict[bool, dict[str, Any]] = {}
     for checkpointing in (False, True):
         if checkpointing:
-            checkpoint_activations(model.get_base_model())
+            checkpoint_activations(underlying(model))
         try:
             steps[checkpointing] = loaded | measure_step(model, batch, tokens)
         except torch.OutOfMemoryError as error:

@@ -18,7 +18,7 @@ from stages.command import run
 from stages.model.device import environment, pick_device
 from stages.model.load import load_base, load_tokenizer
 from stages.model.lora import attach_adapter
-from stages.params import Params
+from stages.params import Params, Profile
 from stages.paths import PROCESSED
 from stages.text.example import read_examples
 from stages.text.prompt import build_prompt
@@ -28,10 +28,14 @@ from stages.train.resume import ResumeCheckpoints
 from stages.train.trainer import LabelTrainer
 
 WINDOW = 10  # steps whose mean loss is compared
-SEEDS = {"plain": (42, 43, 44, 45, 46), "speed": (42, 43), "memory": (42, 43)}  # of the adapter's first weights
+SEEDS: dict[Profile, tuple[int, ...]] = {
+    "plain": (42, 43, 44, 45, 46),
+    "speed": (42, 43),
+    "memory": (42, 43),
+}  # of the adapter's first weights
 
 
-def training_losses(chosen: Params, profile: str, seed: int, steps: int, batch: int) -> list[float]:
+def training_losses(chosen: Params, profile: Profile, seed: int, steps: int, batch: int) -> list[float]:
     """Trains from a fresh adapter and returns the loss of each step.
 
     Args:

@@ -19,9 +19,9 @@ from benchmarks.common import RESULTS, command_parser, require_gpu_and_base
 from stages import params
 from stages.artifacts import read_json, write_json
 from stages.command import run
-from stages.distributed import local_shard
+from stages.distributed import rank, world_size
 from stages.model.device import environment, pick_device
-from stages.model.forward import completion_logits
+from stages.model.forward import completion_logits, output_head
 from stages.model.load import load_base
 from stages.model.lora import attach_adapter
 from stages.params import Method, Params, Train
@@ -83,9 +83,7 @@ def measure_step(model: nn.Module, batch: int, tokens: int = TOKENS) -> dict[str
     optimizer = torch.optim.AdamW(trained, lr=0.0, fused=True)
     rows = random_rows(batch, tokens)
     at_head: list[int] = []
-    hook = model.get_output_embeddings().register_forward_pre_hook(
-        lambda *_: at_head.append(torch.cuda.memory_allocated())
-    )
+    hook = output_head(model).register_forward_pre_hook(lambda *_: at_head.append(torch.cuda.memory_allocated()))
     try:
         for _ in range(STEPS):
             step = timed_step(model, rows, trained, optimizer)
@@ -107,7 +105,7 @@ def random_rows(batch: int, tokens: int) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(1000, 100_000, (batch, tokens), generator=generator)  # (batch, tokens)
     ids[:, :SHARED] = ids[:1, :SHARED].clone()
-    ids = local_shard(ids)
+    ids = ids[rank() :: world_size()]
     return {"input_ids": ids, "positions": torch.full((len(ids), 1), tokens - 1)}
 
 
@@ -132,7 +130,7 @@ def timed_step(
     torch.cuda.reset_peak_memory_stats()
     loss.backward()
     backward_peak = torch.cuda.max_memory_allocated()
-    gradients = sum(parameter.grad.nbytes for parameter in trained)
+    gradients = sum(parameter.grad.nbytes for parameter in trained if parameter.grad is not None)
     optimizer.step()
     optimizer.zero_grad()
     value = loss.item()

@@ -6,6 +6,7 @@ No result depends on this file, so no stage lists it in dvc.yaml.
 import argparse
 import contextlib
 import errno
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -35,7 +36,8 @@ def run(main: Callable[[], None], distributed: bool = False, options: bool = Tru
     if not options:
         refuse_options()
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # printing must not fail on a terminal without UTF-8
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # printing must not fail on a terminal without UTF-8
     if not is_main_process():
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     try:
@@ -63,7 +65,9 @@ def refuse_options() -> None:
 
 def module_name() -> str:
     """The name of the running command, as `python -m` takes it."""
-    return sys.modules["__main__"].__spec__.name.removesuffix(".__main__")
+    spec = sys.modules["__main__"].__spec__
+    assert spec, "expected `python -m stages.NAME`"
+    return spec.name.removesuffix(".__main__")
 
 
 def start_processes(number: str) -> None:
@@ -104,7 +108,7 @@ def keep_lock() -> None:
 def no_room(error: Exception) -> str | None:
     """The reason, if the error is a full disk. safetensors raises its own errors, with the number in the text."""
     if isinstance(error, OSError):
-        return NO_ROOM.get(error.errno)
+        return NO_ROOM.get(error.errno or 0)
     if type(error).__name__ == "SafetensorError":
         return next((reason for number, reason in NO_ROOM.items() if f"os error {number})" in str(error)), None)
     return None

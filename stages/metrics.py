@@ -4,7 +4,7 @@ Fraud is the positive class. A text is called fraud when its score is at or abov
 the metrics and sets the conventions (true i, predicted j).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, assert_never
 
@@ -26,6 +26,7 @@ from stages.errors import UserError
 CALIBRATION_BINS = 15  # of equal width, as in Guo et al. 2017 (arXiv:1706.04599)
 ROUNDING = 1e-9
 PRECISIONS = (95, 98, 99)  # percent, of recall_at_precision_*
+Labels = np.ndarray | Sequence[bool]
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class ThresholdRule:
 BEST_F1 = ThresholdRule("max_f1")
 
 
-def decision_metrics(y_true: np.ndarray, y_pred: np.ndarray) -> dict[str, float]:
+def decision_metrics(y_true: Labels, y_pred: np.ndarray) -> dict[str, float]:
     """Counts, precision, recall, F1, and false alarms per 1,000 harmless texts.
 
     Args:
@@ -82,7 +83,7 @@ def undefined_metrics(decided: dict[str, float]) -> set[str]:
     return {"precision"} if decided["tp"] + decided["fp"] == 0 else set()
 
 
-def ranking_metrics(y_true: np.ndarray, y_score: np.ndarray) -> dict[str, float]:
+def ranking_metrics(y_true: Labels, y_score: np.ndarray) -> dict[str, float]:
     """Average precision and area under the ROC curve. They depend on the order of the scores only, and need both
     classes."""
     return {
@@ -92,7 +93,7 @@ def ranking_metrics(y_true: np.ndarray, y_score: np.ndarray) -> dict[str, float]
 
 
 def score_metrics(
-    y_true: np.ndarray, y_score: np.ndarray, threshold: float, log_odds: np.ndarray | None = None
+    y_true: Labels, y_score: np.ndarray, threshold: float, log_odds: np.ndarray | None = None
 ) -> dict[str, float]:
     """Decision metrics at the threshold, ranking metrics, probability metrics, and the threshold itself.
 
@@ -113,7 +114,7 @@ def score_metrics(
     }
 
 
-def recall_at_precision(y_true: np.ndarray, y_score: np.ndarray) -> dict[str, float]:
+def recall_at_precision(y_true: Labels, y_score: np.ndarray) -> dict[str, float]:
     """The highest recall among thresholds whose precision is at least 0.95, 0.98 and 0.99; 0 where there is none."""
     precision, recall, _ = precision_recall_curve(y_true, y_score)
     precision, recall = precision[:-1], recall[:-1]  # the last point belongs to no threshold
@@ -123,7 +124,7 @@ def recall_at_precision(y_true: np.ndarray, y_score: np.ndarray) -> dict[str, fl
     }
 
 
-def probability_metrics(y_true: np.ndarray, probability: np.ndarray) -> dict[str, float]:
+def probability_metrics(y_true: Labels, probability: np.ndarray) -> dict[str, float]:
     """Brier score and expected calibration error.
 
     In each bin of probabilities the calibration error takes the gap between the mean probability and the share of
@@ -142,7 +143,7 @@ def calibration_bins(probability: np.ndarray) -> np.ndarray:
     return np.minimum((np.asarray(probability) * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
 
 
-def fit_temperature(y_true: np.ndarray, log_odds: np.ndarray) -> float:
+def fit_temperature(y_true: Labels, log_odds: np.ndarray) -> float:
     """The temperature T for which expit(log_odds / T) has the lowest log loss, between e^-2 and e^5."""
     sign = np.where(np.asarray(y_true, dtype=bool), 1.0, -1.0)
     log_odds = np.asarray(log_odds)
@@ -158,7 +159,7 @@ def calibrated(log_odds: np.ndarray, temperature: float) -> np.ndarray:
     return expit(np.asarray(log_odds) / temperature)
 
 
-def choose_threshold(y_true: np.ndarray, y_score: np.ndarray, rule: ThresholdRule) -> float:
+def choose_threshold(y_true: Labels, y_score: np.ndarray, rule: ThresholdRule) -> float:
     """The best decision threshold on these texts by a rule.
 
     Ties go to the higher threshold. The threshold lies midway to the next lower score (or 0), so that it does not
@@ -191,7 +192,7 @@ def choose_threshold(y_true: np.ndarray, y_score: np.ndarray, rule: ThresholdRul
     return float(middle if middle > below else thresholds[best])  # neighbouring floats have none
 
 
-def fraction_weights(y_true: np.ndarray, fraud_fraction: float | None) -> np.ndarray:
+def fraction_weights(y_true: Labels, fraud_fraction: float | None) -> np.ndarray:
     """Weights of shape (n_samples,) under which `fraud_fraction` of the texts is fraud; None weights all equally."""
     y_true = np.asarray(y_true, dtype=bool)
     share = y_true.mean()
@@ -201,7 +202,7 @@ def fraction_weights(y_true: np.ndarray, fraud_fraction: float | None) -> np.nda
 
 
 def metrics_at_fraction(
-    y_true: np.ndarray, y_score: np.ndarray, threshold: float, fraud_fraction: float | None, log_odds: np.ndarray
+    y_true: Labels, y_score: np.ndarray, threshold: float, fraud_fraction: float | None, log_odds: np.ndarray
 ) -> dict[str, float]:
     """Precision, recall, F1 and average precision as if a given share of the texts were fraud, and that share.
 

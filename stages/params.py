@@ -15,6 +15,8 @@ from stages.params_file import MAX_WHOLE, ParamsError, build, build_table, is_ma
 PARAMS_FILE = Path("params.yaml")
 MAX_SEED = 2**32 - 1  # numpy's
 
+Profile = Literal["plain", "speed", "memory", "auto"]
+
 
 def at_least(low: float, default: Any = dataclasses.MISSING) -> Any:
     """A number field whose value is `low` or more."""
@@ -169,7 +171,7 @@ class Train:
     optim: Literal[
         "auto", "adamw_torch", "adamw_torch_fused", "paged_adamw_32bit", "paged_adamw_8bit", "adamw_bnb_8bit", "sgd"
     ]
-    profile: Literal["plain", "speed", "memory", "auto"]
+    profile: Profile
     gradient_checkpointing: bool
     loss: Literal["label", "completion"]
     eval_steps: float = at_least(0.001)

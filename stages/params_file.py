@@ -66,7 +66,7 @@ def build_table(raw: Any, name: str, cls: type, problems: list[str]) -> dict[str
     if not isinstance(raw, dict) or not raw:
         problems.append(f"{name}: found {raw!r}; expected a table of entries")
         return {}
-    table = {}
+    table: dict[str, Any] = {}
     for key, value in raw.items():
         fields = {item.name for item in dataclasses.fields(cls)}
         if isinstance(value, dict) and value.keys().isdisjoint(fields) and any(map(is_mapping, value.values())):

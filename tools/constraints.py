@@ -30,7 +30,8 @@ def direct_pins() -> dict[str, Requirement]:
 
 def needed_in_turn(direct: dict[str, Requirement]) -> dict[str, str]:
     """Versions of all installed packages that the direct ones need on this Python and machine."""
-    found: dict[str, str] = {}
+    versions: dict[str, str] = {}
+    needed: set[str] = set()
     done: set[tuple[str, str]] = set()
     waiting = [(name, extra) for name, pin in direct.items() for extra in ("", *pin.extras)]
     while waiting:
@@ -42,17 +43,18 @@ def needed_in_turn(direct: dict[str, Requirement]) -> dict[str, str]:
             package = distribution(name)
         except PackageNotFoundError:  # optional on this machine, as the CUDA libraries of a CPU build
             continue
-        if name not in direct:
-            found[name] = package.version
+        versions[name] = package.version
         for requirement in map(Requirement, package.requires or ()):
             if requirement.marker is None or requirement.marker.evaluate({"extra": extra}):
+                needed.add(canonicalize_name(requirement.name))
                 waiting += [(canonicalize_name(requirement.name), part) for part in ("", *requirement.extras)]
-    return found
+    return {name: versions[name] for name in needed & versions.keys()}
 
 
 def main() -> None:
+    for_users = pins(ROOT / DIRECT[0])  # always installed, so they need no second pin
     found = needed_in_turn(direct_pins())
-    lines = [f"{name}=={version}\n" for name, version in sorted(found.items())]
+    lines = [f"{name}=={version}\n" for name, version in sorted(found.items()) if name not in for_users]
     CONSTRAINTS.write_text(HEAD + "".join(lines), encoding="utf-8")
 
 

@@ -11,12 +11,13 @@ from stages.model.device import pick_device
 from stages.model.fsdp import shard_layers
 from stages.model.load import load_base
 from stages.model.lora import attach_adapter
+from stages.params import Profile
 from stages.train.arguments import training_arguments
 from stages.train.resume import ResumeCheckpoints
 from stages.train.trainer import LabelTrainer
 
 
-def ours(method: str, profile: str) -> Recipe:
+def ours(method: str, profile: Profile) -> Recipe:
     """The recipe of a method and a train.profile of params.yaml."""
 
     def recipe(setting: Setting) -> tuple[float, Callable]:

@@ -38,7 +38,7 @@ def quantization_error(model: PreTrainedModel, base_folder: Path) -> float:
                 module = layers[name]
                 weight = tensors.get_tensor(name).float()
                 state = module.state if isinstance(module, bnb.nn.Linear8bitLt) else None
-                restored = dequantize_bnb_weight(module.weight, state).float().cpu()
+                restored = dequantize_bnb_weight(module.weight, state).float().cpu()  # type: ignore[arg-type]
                 errors.append(float((weight - restored).norm() / weight.norm()))
     if len(errors) != len(layers):
         raise UserError(

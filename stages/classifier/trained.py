@@ -14,7 +14,7 @@ from peft import PeftModel
 from stages.artifacts import read_json, replacing_folder, write_json
 from stages.data.speakers import remove_speakers
 from stages.distributed import is_main_process
-from stages.metrics import ThresholdRule, calibrated, metrics_at_fraction
+from stages.metrics import Labels, ThresholdRule, calibrated, metrics_at_fraction
 from stages.model.exactness import choose_layout
 from stages.model.fsdp import shard_layers
 from stages.model.load import ModelError, load_base, load_tokenizer
@@ -70,7 +70,7 @@ class TrainedClassifier:
         """Calibrated probability of fraud, shape (n,)."""
         return calibrated(log_odds, self.temperature)
 
-    def at_promised_fraction(self, y_true: np.ndarray, log_odds: np.ndarray) -> dict[str, float]:
+    def at_promised_fraction(self, y_true: Labels, log_odds: np.ndarray) -> dict[str, float]:
         """Metrics of another set at the share of fraud of `promised`, to compare with it."""
         share = self.promised["fraud_fraction"]
         return metrics_at_fraction(y_true, self.probability(log_odds), self.threshold, share, log_odds)

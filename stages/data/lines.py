@@ -11,6 +11,7 @@ import select
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from stages.errors import UserError
 
@@ -62,7 +63,7 @@ class Peeked(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: memoryview) -> int:
+    def readinto(self, buffer: Any) -> int:
         found = self.head[self.given : self.given + len(buffer)]
         self.given += len(found)
         found = found or self.wait_for(len(buffer))

@@ -6,7 +6,7 @@ else. Written answers (evaluate.mode: generate) have neither.
 python -m stages.evaluate
 """
 
-from typing import assert_never
+from typing import Any, assert_never
 
 from peft import PeftModel
 
@@ -46,7 +46,7 @@ def main() -> None:
     merge_unquantized(model)  # from here on there is no base model without the adapter
     predictions = {name: predict_set(name, sets[name], predictors, zero_shot[name]) for name in sets}
     for name, of_set in predictions.items():
-        report_truncated("evaluate", name, of_set["model"].truncated, len(sets[name]), prompt.truncation_side)
+        report_truncated("evaluate", name, of_set["model"].truncated or 0, len(sets[name]), prompt.truncation_side)
 
     comparisons = {name: compare_systems(sets[name], predictions[name], evaluate) for name in sets}
     kept = {name: metrics for name in sets if (metrics := keep_promise(selected, sets[name], predictions[name]))}
@@ -110,15 +110,16 @@ def keep_promise(
     selected: TrainedClassifier, examples: list[Example], predictions: dict[str, Predictions]
 ) -> dict[str, float]:
     """The model's metrics on a set at the promised share of fraud. Empty without scores or with a single class."""
-    labels = [example.label for example in examples]
-    if predictions["model"].written or len(set(labels)) < 2:
+    labels, log_odds = [example.label for example in examples], predictions["model"].log_odds
+    if log_odds is None or len(set(labels)) < 2:
         return {}
-    return selected.at_promised_fraction(labels, predictions["model"].log_odds)
+    return selected.at_promised_fraction(labels, log_odds)
 
 
 def write_tables(sets: Sets, predictions: dict[str, dict[str, Predictions]], errors_listed: int) -> None:
     """Writes predictions, worst errors and slices of all sets, and the tables behind the plots of test."""
-    sliced, errors = [], []
+    sliced: list[dict[str, Any]] = []
+    errors: list[dict[str, Any]] = []
     for name, examples in sets.items():
         sliced += slices(name, examples, predictions[name])
         errors += worst_errors(name, examples, predictions[name], errors_listed)

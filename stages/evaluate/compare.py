@@ -88,9 +88,9 @@ def slices(name: str, examples: list[Example], predictions: dict[str, Prediction
         y_true = np.array([example.label for example in examples])[keep]
         for system, output in predictions.items():
             part = output.rows(keep)
-            metrics = decision_metrics(y_true, part.y_pred)
+            metrics: dict[str, Any] = decision_metrics(y_true, part.y_pred)
             metrics |= dict.fromkeys(undefined_metrics(metrics))
-            if not part.written and 0 < y_true.sum() < len(y_true):
+            if part.log_odds is not None and 0 < y_true.sum() < len(y_true):
                 metrics |= ranking_metrics(y_true, part.log_odds)
             whole = {"set": name, "by": by, "value": value, "system": system, "rows": len(y_true)}
             yield whole | {"fraud": int(y_true.sum())} | metrics

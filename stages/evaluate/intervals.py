@@ -42,7 +42,7 @@ def weighted_metrics(predictions: Predictions, y_true: np.ndarray, weights: np.n
         }
         total = weights.sum(axis=1)
         both = (positive > 0) & (positive < total)
-        if predictions.written:
+        if predictions.log_odds is None:
             return {name: np.where(both, values, np.nan) for name, values in metrics.items()}
         metrics |= curve_metrics(predictions.log_odds, y_true, weights)
         for suffix, probability in (("", predictions.y_score), ("_before", predictions.uncalibrated)):
@@ -130,7 +130,9 @@ def rate_interval(happened: np.ndarray, units: np.ndarray, samples: int, seed: i
         bounds = binomtest(count if happened.all() else 0, count).proportion_ci(LEVEL / 100, method="wilson")
         return float(bounds.low), float(bounds.high)
     blocks = resampled_weights(np.arange(len(rows)), samples, seed)
-    return interval(np.concatenate([weights @ hits / (weights @ rows) for weights in blocks]))
+    bounds = interval(np.concatenate([weights @ hits / (weights @ rows) for weights in blocks]))
+    assert bounds is not None, "every resample has rows"
+    return bounds
 
 
 def with_intervals(metrics: dict[str, float], resamples: dict[str, np.ndarray]) -> dict[str, float]:

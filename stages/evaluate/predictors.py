@@ -58,6 +58,7 @@ class Predictions:
     @property
     def uncalibrated(self) -> np.ndarray:
         """The probability at temperature 1, float of shape (n_rows,)."""
+        assert self.log_odds is not None, "written answers have no scores"
         return calibrated(self.log_odds, 1)
 
     def metrics(self, y_true: np.ndarray) -> dict[str, float]:
@@ -75,7 +76,7 @@ class Predictions:
 
     def rows(self, keep: np.ndarray) -> "Predictions":
         """The predictions for some of the rows. keep: bool of shape (n_rows,), or row numbers."""
-        return Predictions(self.y_score[keep], self.threshold, None if self.written else self.log_odds[keep])
+        return Predictions(self.y_score[keep], self.threshold, None if self.log_odds is None else self.log_odds[keep])
 
 
 Predictor = Callable[[str, list[Example]], Predictions]  # name of a set, its rows

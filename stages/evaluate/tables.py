@@ -85,7 +85,8 @@ def reliability(y_true: np.ndarray, probability: np.ndarray) -> tuple[np.ndarray
     bins = calibration_bins(probability)
     count = np.bincount(bins)
     some = count > 0
-    return tuple(np.bincount(bins, weights=values)[some] / count[some] for values in (probability, y_true))
+    mean, share = (np.bincount(bins, weights=values)[some] / count[some] for values in (probability, y_true))
+    return mean, share
 
 
 def write_points(path: Path, columns: tuple[str, str], x: Iterable[float], y: Iterable[float]) -> None:

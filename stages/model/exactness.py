@@ -54,8 +54,8 @@ LEAK = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 2e-3}
 def choose_layout(model: nn.Module, prompt: Prompt) -> Layout:
     """The fastest layout in which each text gets the score that it gets alone, from the model as transformers ships it.
     The model remembers it. Raises ModelError where no layout is right."""
-    if chosen_layout(model) is not None:
-        return chosen_layout(model)
+    if (chosen := chosen_layout(model)) is not None:
+        return chosen
     base, was_training = underlying(model), model.training
     model.eval()
     with without_outliers(base):

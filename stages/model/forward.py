@@ -32,8 +32,9 @@ def completion_logits(model: nn.Module, batch: dict[str, torch.Tensor], shared: 
     return packed_logits(model, to_device(packed, head.device))
 
 
-def output_head(model: nn.Module) -> nn.Module:
-    return getattr(model, "module", model).get_output_embeddings()
+def output_head(model: nn.Module) -> nn.Linear:
+    inner: Any = getattr(model, "module", model)
+    return inner.get_output_embeddings()
 
 
 def to_device(packed: dict[str, Any], device: torch.device) -> dict[str, Any]:

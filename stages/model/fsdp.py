@@ -3,6 +3,8 @@
 Each layer is gathered when its turn comes. Every GPU holds the whole adapters and embeddings.
 """
 
+from typing import Any
+
 import bitsandbytes as bnb
 import torch
 from peft import PeftModel
@@ -14,6 +16,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from stages.distributed import world_size
 from stages.errors import UserError
 from stages.model.device import pick_device
+from stages.model.layout import underlying
 from stages.model.load import decoder_layers, is_to_be_sharded
 from stages.model.patches import name_bytes_float32
 from stages.params import Method
@@ -28,11 +31,11 @@ def shard_layers(model: PeftModel, method: Method) -> PeftModel:
     """
     if not is_to_be_sharded(method):
         return model
-    base, device = model.get_base_model(), pick_device()
+    base, device = underlying(model), pick_device()
     if any(isinstance(module, bnb.nn.Linear8bitLt) for module in base.modules()):  # from a folder that was saved so
         raise UserError("residency sharded: bitsandbytes' 8-bit weights can't be sharded; choose method qlora or lora")
     embeddings = (base.get_input_embeddings(), base.get_output_embeddings())
-    whole = {module.to(device).weight for module in embeddings}
+    whole: set[Any] = {module.to(device).weight for module in embeddings}
     for layer in model.modules():
         if isinstance(layer, LoraLayer):
             whole |= {*layer.lora_A.to(device).parameters(), *layer.lora_B.to(device).parameters()}
@@ -43,7 +46,7 @@ def shard_layers(model: PeftModel, method: Method) -> PeftModel:
         name_bytes_float32(layer.to(device))
         fully_shard(layer, mesh=mesh, reshard_after_forward=True, ignored_params=whole)
     fully_shard(base.base_model, mesh=mesh, reshard_after_forward=True, ignored_params=whole)
-    base.hf_device_map = {"": device}  # accelerate looks at this before it trains
+    base.hf_device_map = {"": device}  # type: ignore[assignment]  # accelerate looks at this before it trains
     return model
 
 

@@ -1,6 +1,7 @@
 """How the texts of a batch are laid out in a pass through the model, chosen once after loading (exactness.py)."""
 
 import enum
+from typing import Any
 
 from peft import PeftModel
 from torch import nn
@@ -20,8 +21,9 @@ class Layout(enum.Enum):
 
 def underlying(model: nn.Module) -> PreTrainedModel:
     """The base model below adapters and wrappers."""
-    model = getattr(model, "module", model)
-    return model.get_base_model() if isinstance(model, PeftModel) else model
+    inner: Any = getattr(model, "module", model)
+    base: Any = inner.get_base_model() if isinstance(inner, PeftModel) else inner
+    return base
 
 
 def chosen_layout(model: nn.Module) -> Layout | None:
@@ -35,4 +37,4 @@ def layout_of(model: nn.Module) -> Layout:
 
 
 def set_layout(model: nn.Module, layout: Layout) -> None:
-    underlying(model).text_layout = layout
+    underlying(model).text_layout = layout  # type: ignore[assignment]

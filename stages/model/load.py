@@ -173,10 +173,10 @@ def quantize_when_moved(model: PreTrainedModel, config: BitsAndBytesConfig) -> N
                 )
                 quantized.bias = linear.bias
                 layer.set_submodule(name, quantized)
-    model.is_loaded_in_4bit = True  # peft looks at this
+    model.is_loaded_in_4bit = True  # type: ignore[assignment]  # peft looks at this
 
 
-def decoder_layers(model: nn.Module) -> list[nn.Module]:
+def decoder_layers(model: PreTrainedModel) -> list[nn.Module]:
     """The decoder layers, first to last."""
     names = set(model._no_split_modules or [])
     return [module for module in model.modules() if type(module).__name__ in names]

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import bitsandbytes as bnb
 import peft
@@ -15,6 +16,7 @@ from transformers.pytorch_utils import Conv1D
 
 from stages.errors import UserError
 from stages.model.fsdp import is_sharded
+from stages.model.layout import underlying
 from stages.model.patches import compute_in_base_dtype
 from stages.params import Train
 
@@ -58,7 +60,7 @@ def targets(model: PreTrainedModel, names: str | list[str]) -> str | list[str]:
 
 def expert_names(model: PreTrainedModel) -> list[str]:
     """Suffixes of names that peft takes for those of experts, in this architecture."""
-    kind = _MODEL_TO_CONVERSION_PATTERN.get(model.config.model_type)
+    kind = _MODEL_TO_CONVERSION_PATTERN.get(model.config.model_type or "", "")
     return list(_MOE_TARGET_MODULE_MAPPING.get(kind, {}))
 
 
@@ -118,8 +120,9 @@ def merge_unquantized(model: peft.PeftModel) -> peft.PeftModel:
     embeddings'. The base model alone can't be used afterwards."""
     if is_sharded(model):
         return model
-    embeddings = model.get_input_embeddings().weight.data_ptr()
-    adapted = [module.get_base_layer() for module in model.modules() if isinstance(module, LoraLayer)]
+    base: Any = underlying(model)
+    embeddings = base.get_input_embeddings().weight.data_ptr()
+    adapted: list[Any] = [module.get_base_layer() for module in model.modules() if isinstance(module, LoraLayer)]
     quantized = any(isinstance(layer, bnb.nn.Linear4bit | bnb.nn.Linear8bitLt) for layer in adapted)
     if not quantized and all(layer.weight.data_ptr() != embeddings for layer in adapted):
         model.merge_adapter()

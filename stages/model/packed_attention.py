@@ -7,6 +7,7 @@ packed gets transformers' own causal attention.
 """
 
 import inspect
+from typing import Any
 
 import torch
 from torch.nn import functional
@@ -17,7 +18,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 try:  # a prototype in torch; without it, attention goes by padded rows
     from torch.nn.attention.varlen import varlen_attn
 except ImportError:
-    varlen_attn = None
+    varlen_attn = None  # type: ignore[assignment]
 
 PACKED = "packed"
 # torch before 2.12 accepts fewer key heads than query heads without this argument.
@@ -55,7 +56,7 @@ def pack(
     columns = torch.arange(ids.shape[1])
     kept = (columns >= shared) & (columns < (lengths + shared).unsqueeze(1))
     empty_rows = -len(ids) % rows_multiple
-    packed = {
+    packed: dict[str, torch.Tensor | int] = {
         "input_ids": torch.cat([ids[0, :shared], ids[kept], ids.new_zeros(filling)]).unsqueeze(0),
         "position_ids": torch.cat(
             [columns[:shared], columns.expand_as(ids)[kept], shared + torch.arange(filling)]
@@ -136,14 +137,16 @@ def packed_attention(
         raise NotPackableError(f"{type(module).__name__} asks for {', '.join(asked)}, which packed attention lacks")
     query, key, value = (tensor[0].transpose(0, 1) for tensor in (query, key, value))  # (N, H, D)
     if packed_rows is not None:
-        tensors = (tensor[packed_rows].transpose(1, 2) for tensor in (query, key, value))  # (B, H, T, D)
+        query, key, value = (tensor[packed_rows].transpose(1, 2) for tensor in (query, key, value))  # (B, H, T, D)
         mask = window_mask(packed_rows.shape[1], sliding_window, query.device)
-        out, _ = sdpa_attention_forward(module, *tensors, mask, scaling=scaling)  # (B, T, H, D)
-        return out.flatten(0, 1)[packed_back].unsqueeze(0), None
-    out = varlen_attn(
+        rows, _ = sdpa_attention_forward(module, query, key, value, mask, scaling=scaling)  # (B, T, H, D)
+        return rows.flatten(0, 1)[packed_back].unsqueeze(0), None
+    attend: Any = varlen_attn  # its arguments depend on torch's version
+    keys: Any = packed_keys
+    out = attend(
         query.contiguous(),
-        key.index_select(0, packed_keys),
-        value.index_select(0, packed_keys),
+        key.index_select(0, keys),
+        value.index_select(0, keys),
         *(packed_ends_q, packed_ends_k, packed_longest, packed_longest),
         scale=scaling,
         window_size=(-1 if sliding_window is None else sliding_window - 1, 0),

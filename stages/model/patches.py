@@ -7,6 +7,7 @@ None of this changes results beyond rounding. Other rooms set what a library off
 import contextlib
 from collections.abc import Iterator
 from types import MethodType
+from typing import Any
 
 import bitsandbytes as bnb
 import peft
@@ -64,8 +65,8 @@ def lora_forward(layer: LoraLayer, x: torch.Tensor) -> torch.Tensor:
         return y
     (name,) = layer.active_adapters
     a, b = (side[name].weight.to(y.dtype) for side in (layer.lora_A, layer.lora_B))
-    low = functional.linear(layer.lora_dropout[name](x.to(y.dtype)), a)
-    added = torch.addmm(y.flatten(0, -2), low.flatten(0, -2), b.t(), alpha=layer.scaling[name])
+    low = functional.linear(layer.lora_dropout[name](x.to(y.dtype)), a)  # type: ignore[arg-type]
+    added = torch.addmm(y.flatten(0, -2), low.flatten(0, -2), b.t(), alpha=layer.scaling[name])  # type: ignore[operator]
     return added.view_as(y)
 
 
@@ -78,7 +79,7 @@ def drop_kept_input(y: torch.Tensor) -> None:
     """
     if torch.compiler.is_compiling():  # which can't look at nodes, and would break the layer apart here
         return
-    node = y.grad_fn
+    node: Any = y.grad_fn
     if type(node).__name__ == "MatMul8bitLtBackward":
         node.tensors = (None, None, None)
     elif type(node).__name__ == "MatMul8bitFpBackward":

@@ -41,6 +41,7 @@ class LabelScores:
 
     def loss(self, labels: Sequence[bool]) -> float:
         """Mean negative log-probability of the correct label word: the loss that training minimises."""
+        assert self.log_probability is not None, "scored without vocabulary"
         return float(-self.log_probability[np.arange(len(labels)), np.asarray(labels, dtype=int)].mean())
 
 

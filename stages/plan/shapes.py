@@ -30,7 +30,7 @@ def config_of(shape: str) -> Qwen2Config:
         vocab_size=VOCABULARY[shape],
         tie_word_embeddings=shape != "qwen2-7b",
         max_position_embeddings=32768,
-        rope_theta=1e6,
+        rope_theta=1e6,  # type: ignore[call-arg]
         dtype="bfloat16",
     )
 

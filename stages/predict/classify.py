@@ -73,7 +73,7 @@ def classify(path: Path, out: Output | None, total: int | None, max_tokens_per_b
             texts = [selected.as_read(text) for text in texts]
             scores = label_scores(model, prompt, texts, max_tokens_per_batch, "")
             require_finite(scores.log_odds, sources(path, window, len(texts)))
-            if out:
+            if out and window:
                 probability = selected.probability(scores.log_odds)
                 done = write_window(out, window, probability, selected.threshold, int(scores.truncated.sum()))
                 counts.add(done)

@@ -54,7 +54,7 @@ def members(line: str) -> list[tuple[str, str, str]]:
     decoder = json.JSONDecoder()
     at = skip_space(line, line.index("{") + 1)
     while line[at] != "}":
-        key, key_end = json.decoder.scanstring(line, at + 1)
+        key, key_end = json.decoder.scanstring(line, at + 1)  # type: ignore[attr-defined]
         start = skip_space(line, skip_space(line, key_end) + 1)  # past the colon
         _, end = decoder.raw_decode(line, start)
         found.append((key, line[at:key_end], line[start:end]))
@@ -65,7 +65,8 @@ def members(line: str) -> list[tuple[str, str, str]]:
 
 
 def skip_space(line: str, at: int) -> int:
-    return SPACE.match(line, at).end()
+    match = SPACE.match(line, at)
+    return match.end() if match else at
 
 
 def count_rows(path: Path) -> int:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -32,7 +33,7 @@ def fit_baseline(train: list[Example], seed: int) -> tuple[Pipeline, dict[str, f
     )
     if min(len(set(units[labels == label])) for label in (False, True)) < 2 * FOLDS:
         pipeline.fit(texts, labels)
-        chosen = {"average_precision_cv": None}
+        chosen: dict[str, Any] = {"average_precision_cv": None}
     else:
         folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
         search = GridSearchCV(pipeline, GRID, scoring="average_precision", cv=folds, n_jobs=-1)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import assert_never
+from typing import Literal, assert_never
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def chunks_of_size(utterances: list[Utterance], characters: int) -> Iterator[lis
         yield chunk
 
 
-def is_fraud(chunk: list[Utterance], dialogue: Dialogue, rule: str) -> bool:
+def is_fraud(chunk: list[Utterance], dialogue: Dialogue, rule: Literal["any_line", "from_first_line"]) -> bool:
     """The label of a chunk by a rule.
 
     any_line: an utterance in the chunk is flagged. from_first_line: the chunk ends at or after the first flagged

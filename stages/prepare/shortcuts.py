@@ -52,7 +52,7 @@ def find_shortcuts(train: list[Example], valid: list[Example]) -> list[Shortcut]
     return sorted(found.values(), key=lambda shortcut: -shortcut.f1)[:SHOWN]
 
 
-def features(train: list[Example]) -> Iterator[tuple[str, Callable[[str], bool]]]:
+def features(train: list[Example]) -> Iterator[tuple[str, Callable[..., bool]]]:
     """Yields name and test of each feature. The values that count are those frequent in train."""
     for value in frequent(first_token(example.input) for example in train):
         yield f"first token {value}", lambda text, value=value: first_token(text) == value

@@ -6,7 +6,7 @@ its turn early or start the answer itself.
 """
 
 from dataclasses import dataclass
-from typing import assert_never
+from typing import Literal, assert_never
 
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
@@ -48,7 +48,7 @@ class Prompt:
     label_ids: dict[bool, int]
     end: list[int]
     max_length: int
-    truncation_side: str
+    truncation_side: Literal["right", "left", "middle"]
     gap: list[int]
     rendered: dict[str, str]
 
@@ -94,7 +94,7 @@ def build_prompt(
     instruction: str,
     max_length: int,
     repetitions: int = 1,
-    truncation_side: str = "right",
+    truncation_side: Literal["right", "left", "middle"] = "right",
     rendered: dict[str, str] | None = None,
 ) -> Prompt:
     """Builds the prompt for a tokenizer.
@@ -161,7 +161,7 @@ def render(tokenizer: PreTrainedTokenizerBase, instruction: str) -> dict[str, st
     if tokenizer.chat_template:
         user = {"role": "user", "content": f"{instruction}\n{PLACEHOLDER}"}
         try:
-            whole = tokenizer.apply_chat_template([user], add_generation_prompt=True, tokenize=False)
+            whole = str(tokenizer.apply_chat_template([user], add_generation_prompt=True, tokenize=False))
         except TemplateError as error:  # such as a template that tries to leave its sandbox
             raise PromptError(
                 f"the base model's chat template can't be used: {error}. Choose another base model"

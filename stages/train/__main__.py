@@ -29,7 +29,7 @@ def main() -> None:
             prune_finished(trainings, resume_checkpoints.folder)
         state = resume_checkpoints.newest()
         progress = read_json(state / PROGRESS_FILE) if state else None
-        if progress is None or not progress["finished"]:
+        if state is None or progress is None or not progress["finished"]:
             trainer = build_trainer(chosen, device, resume_checkpoints, progress["prompt"] if progress else None)
             if state:
                 print(f"train: resumes from {state}")

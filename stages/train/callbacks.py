@@ -63,8 +63,8 @@ class StopOnSignal(TrainerCallback):
         try:
             yield
         finally:
-            for number, handler in self.before.items():
-                signal.signal(number, handler)
+            for earlier, handler in self.before.items():
+                signal.signal(earlier, handler)
 
     def receive(self, number, frame):
         self.received = number

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from stages.model.forward import pinned
+from stages.model.layout import underlying
 from stages.model.load import decoder_layers
 
 
@@ -92,7 +93,8 @@ class CapturedPasses:
         """Capturing computes nothing: gradients stay unchanged."""
         graph = torch.cuda.CUDAGraph()
         # thread_local: NCCL's own thread may query its events meanwhile.
-        with torch.cuda.graph(graph, pool=self.pool.id, stream=self.stream, capture_error_mode="thread_local"):
+        pool: Any = self.pool.id
+        with torch.cuda.graph(graph, pool=pool, stream=self.stream, capture_error_mode="thread_local"):
             loss = self.loss_of(inputs)
             loss.backward()
             loss = loss.detach()
@@ -102,7 +104,7 @@ class CapturedPasses:
 def compile_layers(model: torch.nn.Module, compiled: bool) -> None:
     """Compiles the decoder layer once for all layers and lengths, which fuses its element-wise work into a few kernels;
     with `compiled` false, undoes that."""
-    for layer in decoder_layers(model):
+    for layer in decoder_layers(underlying(model)):
         if compiled:
             layer.compile(dynamic=True)
         else:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, assert_never
+from typing import Any, Literal, assert_never
 
 import torch
 from torch.utils.data import Sampler
@@ -16,7 +16,9 @@ from stages.text.prompt import Prompt
 Row = dict[str, Any]
 
 
-def training_rows(examples: list[Example], prompt: Prompt, loss: str) -> tuple[list[Row], int]:
+def training_rows(
+    examples: list[Example], prompt: Prompt, loss: Literal["label", "completion"]
+) -> tuple[list[Row], int]:
     """Each example as the model's input and the K tokens that should follow its last K positions.
 
     Args:

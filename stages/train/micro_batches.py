@@ -67,7 +67,7 @@ class MicroBatches:
         """
         earlier = [(p, None if p.grad is None else p.grad.clone()) for p in self.parameters]
         self.too_large = batch
-        loss = None
+        loss: Any = None
         while loss is None:
             with contextlib.suppress(torch.OutOfMemoryError):
                 loss = sum(self.forward_backward(part, tokens) for part in cut(batch, self.number_for(batch)))
@@ -116,7 +116,7 @@ class MicroBatches:
     def packed(self, batch: Batch, tokens: torch.Tensor | int) -> dict[str, Any]:
         """What a CUDA graph takes: the batch packed into one of few shapes, its labels, and the step's tokens."""
         varlen = has_varlen(self.head.device, self.head.dtype)
-        packed = pack(batch, self.shared, varlen, TOKENS_MULTIPLE, ROWS_MULTIPLE)
+        packed: dict[str, Any] = pack(batch, self.shared, varlen, TOKENS_MULTIPLE, ROWS_MULTIPLE)
         labels = batch["labels"][:, 1:]
         empty = packed["positions"].shape[1] - len(labels)
         packed["labels"] = functional.pad(labels, (0, 0, 0, empty), value=IGNORED)
@@ -130,6 +130,7 @@ class MicroBatches:
         """Captures the largest micro-batch first, so that all others find room in its memory."""
         self.too_large, batch = self.largest_batch(), self.too_large
         largest = max(cut(self.too_large, self.number_for(self.too_large)), key=self.packed_tokens)
+        assert self.captured is not None
         self.captured.reserve(self.packed(largest, 1))
         self.too_large = batch
 

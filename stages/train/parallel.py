@@ -6,6 +6,7 @@ CUDA graphs, or cut a batch into micro-batches, on its own.
 
 import functools
 from collections.abc import Iterable
+from typing import cast
 
 import torch
 from accelerate import Accelerator
@@ -26,7 +27,7 @@ def broadcast_trained(model: nn.Module) -> None:
 
 def all_reduce_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """Adds up over all processes, each of which has the gradients of its part of the step's loss."""
-    gradients = [parameter.grad for parameter in parameters]
+    gradients = [cast(torch.Tensor, parameter.grad) for parameter in parameters]
     flat = torch.cat([gradient.flatten() for gradient in gradients])
     torch.distributed.all_reduce(flat)
     sums = flat.split([gradient.numel() for gradient in gradients])

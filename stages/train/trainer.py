@@ -44,6 +44,8 @@ class LabelTrainer(Trainer):
         resume_checkpoints: where resume checkpoints are kept; the checkpoints of evaluations are written beside them.
     """
 
+    model: PeftModel
+
     def __init__(
         self,
         model: PeftModel,
@@ -96,7 +98,9 @@ class LabelTrainer(Trainer):
             self.train(resume_from_checkpoint=str(state) if state else None)
         if not self.finished:
             self.stop.end_process(self.state, self.resume_checkpoints.folder)
-        return self.resume_checkpoints.newest()
+        newest = self.resume_checkpoints.newest()
+        assert newest is not None, "the last step was saved"
+        return newest
 
     @property
     def finished(self) -> bool:
@@ -138,7 +142,7 @@ class LabelTrainer(Trainer):
 
     def get_train_dataloader(self) -> DataLoader:
         loader = DataLoader(
-            self.train_dataset,
+            self.train_dataset,  # type: ignore[arg-type]
             batch_sampler=self.batches,
             collate_fn=self.data_collator,
             pin_memory=self.args.dataloader_pin_memory,
@@ -151,7 +155,7 @@ class LabelTrainer(Trainer):
         plain copy to a GPU would wait for all that it has to do."""
         batches, tokens = super().get_batch_samples(epoch_iterator, num_batches, torch.device("cpu"))
         if tokens is not None and self.args.world_size > 1:
-            tokens = pinned(tokens, device).to(device, non_blocking=True)
+            tokens = pinned(tokens, device).to(device, non_blocking=True)  # type: ignore[arg-type]
             torch.distributed.all_reduce(tokens)
         return batches, tokens
 

@@ -28,6 +28,7 @@ class Validation:
         texts = [example.input for example in self.examples]
         labels = [example.label for example in self.examples]
         scores = label_scores(model, self.prompt, texts, self.max_tokens_per_batch, "valid", vocabulary=True)
+        assert scores.log_probability is not None
         if not (np.isfinite(scores.log_probability).all() and np.isfinite(scores.log_odds).all()):
             raise UserError(
                 f"a score of valid is not a finite number after step {step}: lower train.learning_rate, or set the "
@@ -43,5 +44,6 @@ class Validation:
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Label and log-odds of each example, in their order, as the last call of `metrics` found them."""
+        assert self.scores is not None, "metrics() comes first"
         for example, log_odds in zip(self.examples, self.scores.log_odds, strict=True):
             yield {"y_true": int(example.label), "log_odds": repr(float(log_odds))}

@@ -50,7 +50,7 @@ def test_what_the_code_imports_is_required(folder, files):
 def test_each_installed_package_has_the_pinned_version():
     """On a difference: `make install-dev` installs the pinned versions, `make constraints` pins newer ones."""
     direct, constraints = direct_pins(), pins(CONSTRAINTS)
-    installed = {name: version(name).partition("+")[0] for name in direct} | needed_in_turn(direct)
+    installed = needed_in_turn(direct) | {name: version(name).partition("+")[0] for name in direct}
     pinned = {name: str(pin.specifier).removeprefix("==") for name, pin in (constraints | direct).items()}
     assert {name: pinned.get(name) for name in installed} == installed
 

@@ -40,6 +40,8 @@ def test_every_recipe_is_a_function_of_its_name(name):
     assert set(FORWARD_ONLY) < set(RECIPES)
 
 
+# The peers' recipes use the older name, which their own versions of transformers know.
+@pytest.mark.filterwarnings("ignore:.gradient_checkpointing:FutureWarning")
 def test_stock_and_plain_start_from_the_same_loss(project):
     blocks = {name: measure_recipe(name, 4) for name in ("stock", "plain")}
     for block in blocks.values():

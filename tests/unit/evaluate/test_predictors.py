@@ -56,5 +56,5 @@ def test_a_text_whose_score_is_no_number_is_an_error(base_folder, prompt, train_
         else zero_shot_predictor(model, prompt, EVALUATE, valid, BEST_F1)
     )
     harmless = [Example("short", False, source="calm:1"), Example("long", False, source="calm:2")]
-    with pytest.raises(UserError, match="calm:2: the model's score is nan; expected a number"):
+    with pytest.raises(UserError, match="calm:2: the model's score is nan; expected a finite number"):
         predict("calm", harmless)

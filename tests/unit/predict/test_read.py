@@ -124,7 +124,7 @@ def test_any_row_comes_back_with_its_keys_in_order(others, plain, indent, data):
             parse_row(line.encode())
         return
     parsed = parse_row(line.encode())
-    found = json.loads(parsed.judged(True, 0.25))
+    found = json.loads(parsed.classified(True, 0.25))
     expected = row | {"label": True, "probability": 0.25}
     assert list(found) == list(expected)
     assert found == expected

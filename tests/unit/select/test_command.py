@@ -23,5 +23,5 @@ def test_a_score_of_valid_that_is_no_number_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr("stages.select.__main__.merge_unquantized", lambda model: model)
     scores = LabelScores(np.array([0.5, np.inf]), np.zeros(2, dtype=bool))
     monkeypatch.setattr("stages.select.__main__.label_scores", lambda *arguments: scores)
-    with pytest.raises(UserError, match="a:2: the model's score is inf; expected a number"):
+    with pytest.raises(UserError, match="a:2: the model's score is inf; expected a finite number"):
         score_valid(params.load(ROOT / "params.yaml"), tmp_path)
