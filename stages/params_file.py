@@ -158,6 +158,14 @@ def is_unicode(text: str) -> bool:
 
 
 def in_range(value: Any, limits: typing.Mapping, where: str, problems: list[str]) -> Any:
+    """The value, with a problem noted where it lies outside its limits.
+
+    Args:
+        value: a number.
+        limits: "low" and "high", both included; one that is missing bounds nothing.
+        where: the key, for the message.
+        problems: messages; one is added.
+    """
     low, high = limits.get("low"), limits.get("high")
     if (low is not None and not value >= low) or (high is not None and not value <= high):
         problems.append(f"{where}: found {value!r}; expected at least {low}" + (f" and at most {high}" if high else ""))

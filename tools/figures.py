@@ -106,6 +106,14 @@ class Drawing:
         self.parts: list[str] = []
 
     def text(self, x: float, y: float, words: str, css: str = "", anchor: str = "start") -> None:
+        """Writes words.
+
+        Args:
+            x, y: the anchor, pixels from the upper left corner.
+            words: the text.
+            css: classes of the style sheet.
+            anchor: which end of the words lies at x: "start", "middle" or "end".
+        """
         look = f' class="{css}"' if css else ""
         side = f' text-anchor="{anchor}"' if anchor != "start" else ""
         self.parts.append(f'<text x="{x:.1f}" y="{y:.1f}"{look}{side}>{escape(words)}</text>')
@@ -118,6 +126,13 @@ class Drawing:
         self.parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" class="{css}"/>')
 
     def bar(self, x: float, y: float, length: float, css: str) -> None:
+        """Draws a horizontal bar.
+
+        Args:
+            x, y: the upper left corner, pixels.
+            length: pixels.
+            css: classes of the style sheet.
+        """
         self.parts.append(f'<rect x="{x:.1f}" y="{y:.1f}" width="{length:.1f}" height="14" class="{css}"/>')
 
     def svg(self, height: float, title: str) -> str:
@@ -147,7 +162,12 @@ def read(path: Path) -> dict:
 
 
 def axis(low: float, high: float, left: float, right: float) -> Callable[[float], float]:
-    """Maps values from low to high to pixels from left to right."""
+    """Maps values to pixels.
+
+    Args:
+        low, high: values at the ends of the axis.
+        left, right: their pixels.
+    """
     return lambda value: left + (value - low) / (high - low) * (right - left)
 
 
@@ -295,7 +315,16 @@ def memory(language: int) -> str:
 
 
 def memory_panel(drawing: Drawing, top: float, name: str, peaks: dict[tuple[str, str], list[float]]) -> float:
-    """Draws one model size: a line a method. Returns y below the panel."""
+    """Draws one model size: a line a method.
+
+    Args:
+        drawing: what is drawn on.
+        top: y of the panel's upper edge, pixels.
+        name: the model's size, such as "1.5B".
+        peaks: peak allocated in GB at each batch, by method and checkpointing.
+
+    Returns y below the panel, pixels.
+    """
     highest = max(max(values) for values in peaks.values())
     step = 5 if highest < 30 else 20
     across = axis(0, math.log2(BATCHES[-1]), 60, WIDTH - 200)

@@ -215,7 +215,7 @@ def test_dialogues(tmp_path, counts, ending):
         b"\x00" * 9999,
         b"\r".join(GOOD),
         b"\n".join(GOOD).decode().encode("utf-16"),
-        gzip.compress(gzip.compress(GOOD[0])),
+        gzip.compress(gzip.compress(GOOD[0], mtime=0), mtime=0),
         b"PK\x03\x04" + bytes(100),
         b"PAR1" + bytes(100),
     ],
