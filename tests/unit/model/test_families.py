@@ -148,7 +148,7 @@ def test_texts_of_each_length_have_a_pass_of_their_own_where_padding_changes_sco
     alone = [label_scores(model, prompt, [text], 10_000, "alone").log_odds[0] for text in texts]
     assert together == pytest.approx(alone, abs=1e-5)
     assert "Qwen2ForCausalLM (model_type qwen2): packed into one row" in (said := capsys.readouterr().out)
-    assert "a pass for each length" in said
+    assert "one pass for each length" in said
     assert said.count("WARNING") == 1
 
 
