@@ -3,6 +3,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 SEEDS ?= 1,2,3
+REV ?= HEAD
 export NPROC ?= 1
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
@@ -64,7 +65,7 @@ types: install-dev  ## types, by mypy
 audit: install-dev  ## known holes in the packages (asks the registry), and risky code
 	python -m pip install --quiet bandit==1.9.4 pip-audit==2.10.1
 	bandit --quiet --configfile pyproject.toml --recursive stages benchmarks tools
-	pip-audit --requirement requirements.txt --requirement constraints.txt --no-deps --disable-pip
+	pip-audit --requirement requirements.txt --requirement requirements-modelscope.txt --requirement constraints.txt --no-deps --disable-pip
 
 figures: install-dev  ## draw docs/img from metrics/ and results/
 	python -m tools.figures

@@ -265,6 +265,18 @@ def test_lock_stays_where_the_code_writes_other_bytes(locked, monkeypatch):
     assert (locked / lock.LOCK).read_bytes() == before
 
 
+def test_lock_wants_a_look_at_what_the_comparison_does_not_run(locked, monkeypatch):
+    append(locked / "stages/metrics.py", "# a comment\n")
+    monkeypatch.setattr(lock, "NOT_COMPARED", ("stages/metrics.py",))
+    monkeypatch.setattr(lock, "require_same", lambda commit: None)
+    before = (locked / "dvc.lock").read_bytes()
+    with pytest.raises(lock.LockError, match=r"does not run stages/metrics\.py.*--reviewed"):
+        lock.renew(skip_same=False)
+    assert (locked / "dvc.lock").read_bytes() == before
+    lock.renew(skip_same=False, reviewed=True)
+    assert (locked / "dvc.lock").read_bytes() != before
+
+
 def test_lock_follows_folders_split_into_files_and_renamed_files(locked, capsys):
     git(locked, "mv", "stages/train/a.py", "stages/train/c.py")
     replace(locked / "dvc.yaml", "      - stages/train\n", "      - stages/train/c.py\n      - stages/train/b.py\n")

@@ -1,6 +1,6 @@
 """Renews the hashes of code in dvc.lock without a run, where the code writes the same bytes as the code that ran.
 
-python -m tools.lock [--skip-same]
+python -m tools.lock [--reviewed] [--skip-same]
 
 Only `deps` under stages/ are renewed. Anything else that changed since the run, such as data or params, needs a run.
 """
@@ -22,6 +22,11 @@ from dvc_data.hashfile.db import HashFileDB
 from tools.same import CompareError, check_out, compare_revisions, git, require_root
 
 CODE = "stages"
+NOT_COMPARED = (
+    "stages/benchmark/",
+    "stages/fetch/package.py",
+    "stages/fetch/sources.py",
+)  # `make same` runs none of it
 LOCK = "dvc.lock"
 
 
@@ -33,7 +38,7 @@ def main() -> None:
     arguments = read_arguments()
     try:
         require_root()
-        renew(arguments.skip_same)
+        renew(arguments.skip_same, arguments.reviewed)
     except (LockError, CompareError) as error:
         sys.exit(f"error: {error}")
 
@@ -43,10 +48,13 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--skip-same", action="store_true", help="compare nothing: only after `make same` passed for these changes"
     )
+    parser.add_argument(
+        "--reviewed", action="store_true", help="accept changes of files that the comparison does not run, after a look"
+    )
     return parser.parse_args()
 
 
-def renew(skip_same: bool) -> None:
+def renew(skip_same: bool, reviewed: bool = False) -> None:
     """Compares the code that dvc.lock was written by with the working tree's, then writes the latter's hashes."""
     require_no_untracked_code()
     locked = load_yaml(LOCK)["stages"]
@@ -60,6 +68,8 @@ def renew(skip_same: bool) -> None:
         if skip_same:
             print("lock: WARNING: nothing was compared (--skip-same): results may be of other code than this")
         else:
+            if not reviewed:
+                require_compared({name for stage in stages for name in changed_code(stage, locked[stage.name])})
             require_same(commit_of(locked))
         for stage in stages:
             names = changed_code(stage, locked[stage.name])
@@ -67,6 +77,16 @@ def renew(skip_same: bool) -> None:
                 write_hashes(stage)
                 print(f"lock: {stage.name}: {', '.join(names)}")
     print(f"lock: {LOCK} holds the hashes of this code; commit it")
+
+
+def require_compared(names: set[str]) -> None:
+    """Raises LockError for changed files that the comparison does not run."""
+    unrun = sorted(name for name in names if name.startswith(NOT_COMPARED))
+    if unrun:
+        raise LockError(
+            f"the comparison does not run {', '.join(unrun)}, so it can't show that their results stay: look at the "
+            "difference and pass --reviewed, or run `make repro`"
+        )
 
 
 def require_no_untracked_code() -> None:

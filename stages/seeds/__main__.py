@@ -6,6 +6,7 @@ dvc exp run --queue -S 'train.seed=1,2,3' && dvc exp run --run-all && python -m 
 import argparse
 import json
 import subprocess
+from pathlib import Path
 
 from stages import params
 from stages.artifacts import write_json
@@ -18,7 +19,7 @@ from stages.seeds.statistics import finished, same_but_for_seed, spread
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m stages.seeds", description=__doc__.splitlines()[0])
-    parser.add_argument("--out", default=METRICS / "seeds.json", help="default: metrics/seeds.json")
+    parser.add_argument("--out", type=Path, default=METRICS / "seeds.json", help="default: metrics/seeds.json")
     parser.add_argument(
         "--check", action="store_true", help="only check whether queued experiments would have all that they need"
     )
