@@ -2,12 +2,17 @@
 
 import json
 import re
+import subprocess
 import xml.etree.ElementTree as ET
 
 import pytest
 
 from tests.conftest import ROOT
 from tools import figures
+
+# After `make repro` metrics/ holds this machine's figures; pages and pictures show those of the commit.
+OWN_RUN = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", "metrics"], cwd=ROOT, check=False).returncode == 1
+pytestmark = pytest.mark.skipif(OWN_RUN, reason="metrics/ holds figures that are not committed")
 
 RESULTS = ROOT / figures.RESULTS
 SVG = "{http://www.w3.org/2000/svg}"
