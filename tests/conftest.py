@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from tqdm.std import TqdmDefaultWriteLock
-from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from transformers import PreTrainedTokenizerFast
 
 from stages import params
 from stages.fetch.publish import publish
 from stages.params import Method, Model, Train
 from stages.text.example import Example
 from stages.text.prompt import build_prompt
+from tools.tiny import train_tokenizer, write_model
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 # On some processors several threads sum in another order from run to run, and tests compare bytes.
@@ -26,11 +26,6 @@ torch.set_num_threads(1)
 # Forked processes would share this lock of progress bars, and one that is killed with it would block all later ones.
 TqdmDefaultWriteLock.mp_lock = None
 ROOT = Path(__file__).parents[1]
-SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-CHAT_TEMPLATE = (
-    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
 METHODS = {
     "lora": Method(dtype="float32"),
     "lora-int8": Method(dtype="float32", load_in_8bit=True),
@@ -48,37 +43,15 @@ def sample_texts() -> list[str]:
 
 @pytest.fixture(scope="session")
 def tokenizer(sample_texts) -> PreTrainedTokenizerFast:
-    trained = Tokenizer(models.BPE())
-    trained.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    trained.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=1500, special_tokens=SPECIAL, initial_alphabet=alphabet)
-    answers = ['{"is_fraud": true}', '{"is_fraud": false}'] * 200
-    trained.train_from_iterator(answers + sample_texts[:200], trainer)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=trained, eos_token="<|im_end|>", pad_token="<|endoftext|>", chat_template=CHAT_TEMPLATE
-    )
+    return train_tokenizer(sample_texts[:200])
 
 
 @pytest.fixture(scope="session")
 def base_folder(tmp_path_factory, tokenizer) -> Path:
     """A two-layer random Qwen2 as the fetch stage leaves it."""
-    torch.manual_seed(0)
-    config = Qwen2Config(
-        vocab_size=len(tokenizer),
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        tie_word_embeddings=True,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
     folder = tmp_path_factory.mktemp("tiny")
     made = folder / "made"
-    Qwen2ForCausalLM(config).save_pretrained(made)
-    tokenizer.save_pretrained(made)
+    write_model(made, tokenizer)
     publish(made, Model(source="folder", path="tiny"), folder / "base", folder / "staging")
     return folder / "base"
 

@@ -3,6 +3,10 @@
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 SPECIAL_TOKENS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 CHAT_TEMPLATE = (
@@ -14,14 +18,20 @@ CHAT_TEMPLATE = (
 def make_base(folder: Path, pool: Path) -> None:
     """Writes a two-layer Qwen2 in the hub's layout to `folder`; `pool` is JSON Lines with the key `input`."""
     import torch
-    from transformers import Qwen2Config, Qwen2ForCausalLM
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
     torch.set_num_threads(1)
-    torch.manual_seed(0)
     lines = pool.read_text(encoding="utf-8").splitlines()
-    tokenizer = train_tokenizer(json.loads(line)["input"] for line in lines[:200])
+    write_model(folder, train_tokenizer(json.loads(line)["input"] for line in lines[:200]))
+
+
+def write_model(folder: Path, tokenizer: "PreTrainedTokenizerFast") -> None:
+    """Writes random weights for a tokenizer, and the tokenizer, to `folder`."""
+    import torch
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    torch.manual_seed(0)
     config = Qwen2Config(
         vocab_size=len(tokenizer),
         hidden_size=64,
@@ -37,7 +47,7 @@ def make_base(folder: Path, pool: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def train_tokenizer(texts: Iterable[str]):
+def train_tokenizer(texts: Iterable[str]) -> "PreTrainedTokenizerFast":
     """A byte-level BPE of 1,500 tokens with a chat template."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast

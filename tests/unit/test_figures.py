@@ -90,3 +90,20 @@ def test_pages_show_the_default_run(page):
         f"{training['peak_memory_bytes'] / 1e9:.1f} GB",
     ]
     assert [number for number in shown if number not in text] == []
+
+
+def test_the_loading_table_is_that_of_the_default_run():
+    page = (ROOT / "docs/performance.md").read_text()
+    rows = []
+    for name, block in read(ROOT / "metrics/benchmark.json").items():
+        if name == "environment":
+            continue
+        facts, measured = block["facts"], block["measured"]
+        shown = "`qlora`, saved in 4 bits before" if name == "qlora-prequantized" else f"`{name}`"
+        rows.append(
+            f"| {shown} | {facts['weight_bytes'] / 1e6:.1f} | {facts['quantization_error']:.4f} "
+            f"| {measured['load_seconds_cold']:.2f} | {measured['load_seconds_warm']:.2f} "
+            f"| {measured['peak_bytes'] / 1e6:.0f} | {measured['forward_tokens_per_second']:.0f} |"
+        )
+    assert rows
+    assert [row for row in rows if row not in page] == []

@@ -7,7 +7,7 @@ from tokenizers import AddedToken
 
 from stages.model.load import load_tokenizer
 from stages.text.prompt import ANSWER_PREFIX, PromptError, build_prompt, report_truncated
-from tests.conftest import SPECIAL
+from tools.tiny import SPECIAL_TOKENS
 
 # What a text could try: special tokens, the answer's prefix, line ends of other systems, marks that reorder text.
 HOSTILE = [
@@ -26,7 +26,7 @@ texts = st.lists(st.one_of(st.sampled_from(HOSTILE), st.text(max_size=40)), min_
 @settings(max_examples=200, deadline=None)
 def test_a_text_never_yields_special_tokens_and_the_answer_prefix_comes_last(prompt, text):
     (ids,) = prompt.tokenize([text])
-    special = set(prompt.tokenizer.convert_tokens_to_ids(SPECIAL))
+    special = set(prompt.tokenizer.convert_tokens_to_ids(SPECIAL_TOKENS))
     assert not special & set(ids)
     encoded = prompt.encode(ids)
     assert encoded[-len(prompt.answer_prefix) :] == prompt.answer_prefix
