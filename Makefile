@@ -46,7 +46,7 @@ seeds: install  ## the same run with other seeds: mean and standard deviation, i
 	dvc exp run --run-all
 	python -m stages.seeds
 
-test: install-dev  ## the tests, but for the slow ones: about ten minutes on 2 cores
+test: install-dev  ## the tests, but for the slow ones
 	python -m pytest -m "not slow and not faults"
 
 test-slow: install-dev  ## real DVC runs, several processes, other environments, many rows: half an hour
