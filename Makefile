@@ -46,8 +46,8 @@ seeds: install  ## the same run with other seeds: mean and standard deviation, i
 	dvc exp run --run-all
 	python -m stages.seeds
 
-test: install-dev  ## the tests, but for the slow ones
-	python -m pytest -m "not slow and not faults"
+test: install-dev  ## the tests, but for the slow ones; a process for each core
+	python -m pytest -n logical --dist loadfile --no-loadscope-reorder -m "not slow and not faults"
 
 test-slow: install-dev  ## real DVC runs, several processes, other environments, many rows: half an hour
 	python -m pytest -m slow
