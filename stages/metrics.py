@@ -226,7 +226,7 @@ def fit_calibrations(
     """
     y_true, scores = np.asarray(y_true, dtype=bool), np.atleast_2d(np.asarray(log_odds, dtype=float))
     fraud, harmless = weights @ y_true, weights @ ~y_true
-    smooth = method == "platt"
+    smooth = {"platt": True, "temperature": False}[method]
     targets = np.where(
         y_true,
         (fraud[:, None] + smooth) / (fraud[:, None] + 2 * smooth).clip(1e-300),
@@ -347,8 +347,9 @@ def choose_thresholds(y_true: np.ndarray, y_score: np.ndarray, rule: ThresholdRu
     else:
         assert_never(rule.name)
     gain = np.where(ends & (tp + fp > 0), gain, -np.inf)
-    threshold = midway(score, there > 0, np.argmax(gain, axis=1))
     best = gain.max(axis=1)
+    as_good = gain >= (best - ROUNDING * np.abs(best))[:, None]
+    threshold = midway(score, there > 0, np.argmax(as_good, axis=1))
     if rule.name == "min_cost":  # every alarm may cost more than it saves
         none = best < -rule.miss_cost * tp[:, -1]
         highest = np.where(there > 0, score, -np.inf).max(axis=1)

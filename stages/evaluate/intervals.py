@@ -204,7 +204,8 @@ def curve_metrics(y_score: np.ndarray, y_true: np.ndarray, weights: np.ndarray) 
     ordered = weights[:, order[0]] if len(order) == 1 else np.take_along_axis(weights, order, axis=1)
     positive, negative = ordered * label, ordered * ~label
     tp, fp = np.cumsum(positive, axis=1), np.cumsum(negative, axis=1)
-    precision, recall = np.nan_to_num(tp / (tp + fp)), tp / tp[:, -1:]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        precision, recall = np.nan_to_num(tp / (tp + fp)), tp / tp[:, -1:]
     ends = np.diff(score, axis=1, append=-np.inf) != 0
     at_end, before = precision, tp - positive / 2
     if not ends.all():

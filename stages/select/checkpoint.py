@@ -1,7 +1,9 @@
 """Chooses a checkpoint among the evaluations of the train stage."""
 
+from typing import Literal, assert_never
 
-def chosen_row(history: list[dict[str, str]], checkpoint: str, metric: str) -> dict[str, str]:
+
+def chosen_row(history: list[dict[str, str]], checkpoint: Literal["last", "best"], metric: str) -> dict[str, str]:
     """The evaluation whose checkpoint is selected.
 
     Args:
@@ -12,5 +14,7 @@ def chosen_row(history: list[dict[str, str]], checkpoint: str, metric: str) -> d
     """
     if checkpoint == "last":
         return max(history, key=lambda row: int(row["step"]))
-    sign = {"loss": -1, "average_precision": 1, "f1": 1}[metric]
-    return max(history, key=lambda row: sign * float(row[metric]))
+    if checkpoint == "best":
+        sign = {"loss": -1, "average_precision": 1, "f1": 1}[metric]
+        return max(history, key=lambda row: sign * float(row[metric]))
+    assert_never(checkpoint)
