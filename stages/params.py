@@ -37,7 +37,8 @@ class Method:
     bnb_4bit_use_double_quant: bool = False
     residency: Literal["quantized", "dequantized", "sharded"] = "quantized"
     train: dict = field(default_factory=dict)  # replaces keys of the section `train`
-    prompt: dict = field(default_factory=dict)  # and of `prompt`
+    prompt: dict = field(default_factory=dict)  # of `prompt`
+    select: dict = field(default_factory=dict)  # and of `select`
 
     def problems(self):
         if self.load_in_4bit and self.load_in_8bit:
@@ -195,13 +196,17 @@ class Train:
 
 @dataclass(frozen=True, kw_only=True)
 class Select:
+    checkpoint: Literal["last", "best"] = "last"
     metric: Literal["loss", "average_precision", "f1"]
-    threshold: Literal["max_f1", "precision_at_least", "min_cost", "fixed"]
+    calibration: Literal["platt", "temperature"] = "platt"
+    threshold: Literal["max_f1", "max_f1_on_valid", "precision_at_least", "min_cost", "fixed"]
     min_precision: float = between(0, 1)
     cost: dict
     fraud_fraction: float | None = between(0.001, 0.999)
 
     def problems(self):
+        if self.cost is None:  # in a method that replaces other keys
+            return
         numbers = [v for v in self.cost.values() if isinstance(v, int | float) and not isinstance(v, bool)]
         if set(self.cost) != {"fp", "fn"} or len([v for v in numbers if 0 < v < MAX_WHOLE]) < 2:
             yield f"cost is {self.cost}; expected numbers above 0, a false alarm (fp) and a miss (fn): {{fp: 1, fn: 5}}"
@@ -216,6 +221,7 @@ class Evaluate:
     further_sets: dict
     without_categories: list
     bootstrap_samples: int = at_least(2)
+    equivalence_margin: float = between(0, 0.5, 0.02)
     errors_listed: int = at_least(0)
 
     def problems(self):
@@ -290,7 +296,7 @@ def load(path: Path = PARAMS_FILE) -> Params:
     sections = {name: build(cls, raw.get(name), name, problems) for name, cls in SECTIONS.items()}
     prompt_section = sections["prompt"]
     for name, method in tables["method"].items():
-        for section in ("train", "prompt"):
+        for section in ("train", "prompt", "select"):
             changes, where = getattr(method, section, {}), f"methods.{name}.{section}"
             if changes and name != raw.get("method"):  # it may contradict the section, which it is not used with
                 build(SECTIONS[section], changes, where, problems, partial=True)

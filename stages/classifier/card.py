@@ -8,6 +8,8 @@ from stages.text.prompt import ANSWER_PREFIX, LABEL_WORDS, LOST
 
 def model_card(selected: TrainedClassifier) -> str:
     base, promised, side = selected.base, selected.promised, selected.prompt.get("truncation_side", "right")
+    last = selected.select.get("checkpoint") == "last"
+    checkpoint = "the last one" if last else f"the best by {selected.select['metric']} on valid"
     return f"""---
 library_name: peft
 base_model: {base["id"]}
@@ -17,8 +19,9 @@ license: other
 # Fraud or not: an adapter for {base["id"]}
 
 Classifies a text as fraud or not. The prompt below ends with `{ANSWER_PREFIX}`. The next token is the answer,
-`{LABEL_WORDS[True]}` or `{LABEL_WORDS[False]}`. Their log-odds, divided by the temperature {selected.temperature:.4f}
-(fitted on valid), give the probability of fraud. From {selected.threshold:.4f} on a text is called fraud.
+`{LABEL_WORDS[True]}` or `{LABEL_WORDS[False]}`. Their log-odds, divided by {selected.temperature:.4f}, plus
+{selected.offset:.4f} (both fitted on valid), are the log-odds of fraud. From a probability of
+{selected.threshold:.4f} on a text is called fraud.
 
 | | |
 |---|---|
@@ -29,11 +32,17 @@ Classifies a text as fraud or not. The prompt below ends with `{ANSWER_PREFIX}`.
 | names of speakers in front of lines | {"removed first" if selected.speakers_removed else "kept"} |
 | texts are cut at | {selected.prompt["max_length"]} tokens with the prompt: a longer one loses its {LOST[side]} |
 | data set | {selected.dataset_name} |
-| checkpoint | step {selected.step}, by {selected.select["metric"]} on valid |
+| checkpoint | step {selected.step}, {checkpoint} |
 | share of fraud that the threshold is for | {promised["fraud_fraction"]:.1%} |
-| precision, recall on valid at that share | {promised["precision"]:.3f}, {promised["recall"]:.3f} |
+| precision, recall on valid at that share | {bounded(promised, "precision")}, {bounded(promised, "recall")} |
 | average precision on valid at that share | {promised["average_precision"]:.3f} |
 
-The figures on valid chose the checkpoint and the threshold. metrics/evaluate.json holds the figures on test.
+Precision and recall on valid are of thresholds that were chosen without the texts they judge. Brackets hold lower
+bounds (95 %). metrics/evaluate.json holds the figures on test.
 The answer is a score and no proof: let a person decide what follows from it.
 """
+
+
+def bounded(promised: dict[str, float], name: str) -> str:
+    """A promised metric with its lower bound."""
+    return f"{promised[name]:.3f} [{promised[f'{name}_low']:.3f}]"

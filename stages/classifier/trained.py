@@ -1,7 +1,6 @@
 """Reads and writes models/selected: the adapter with all that is needed to score texts as training did."""
 
 import dataclasses
-import math
 import shutil
 import sys
 from dataclasses import dataclass
@@ -11,10 +10,10 @@ from typing import Any
 import numpy as np
 from peft import PeftModel
 
-from stages.artifacts import read_json, replacing_folder, write_json
+from stages.artifacts import read_json, replacing_folder, write_csv, write_json
 from stages.data.speakers import remove_speakers
 from stages.distributed import is_main_process
-from stages.metrics import Labels, ThresholdRule, calibrated, metrics_at_fraction
+from stages.metrics import Calibration, CalibrationMethod, Labels, ThresholdRule, metrics_at_fraction
 from stages.model.exactness import choose_layout
 from stages.model.fsdp import shard_layers
 from stages.model.load import ModelError, load_base, load_tokenizer
@@ -26,6 +25,7 @@ from stages.paths import BASE_MODEL, SELECTED
 from stages.text.prompt import Prompt, build_prompt
 
 RECORD_FILE = "selected.json"
+VALID_FILE = "valid.csv"  # the scores of valid that calibration and threshold were chosen on
 ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json")
 
 
@@ -36,10 +36,12 @@ class TrainedClassifier:
     Attributes:
         step: the training step of its checkpoint.
         threshold: the calibrated probability from which on a text is called fraud.
-        temperature: divides the log-odds before they become that probability.
+        temperature, offset: log-odds are divided by the one, and the other is added, before they become that
+            probability. The offset is 0 in records older than 0.4.
         speakers_removed: whether names in front of lines are removed from texts.
         valid: metrics on valid.
-        promised: metrics on valid as if select.fraud_fraction of the texts were fraud.
+        promised: metrics on valid, by choices that did not see a text's unit, as if select.fraud_fraction of the texts
+            were fraud.
         select, method, prompt: the sections and the entry of params.yaml that it was made with.
         base: the identity of the base model.
         rendered: the prompt as text, `before` and `after` the user's. None in records older than 0.3.
@@ -61,6 +63,7 @@ class TrainedClassifier:
     rendered: dict[str, str] | None = None
     scoring: int = 1
     max_tokens_per_batch: int = 4096
+    offset: float = 0.0
 
     def as_read(self, text: str) -> str:
         """The text as the model was trained to read it."""
@@ -68,7 +71,7 @@ class TrainedClassifier:
 
     def probability(self, log_odds: np.ndarray) -> np.ndarray:
         """Calibrated probability of fraud, shape (n,)."""
-        return calibrated(log_odds, self.temperature)
+        return self.calibration.probability(log_odds)
 
     def at_promised_fraction(self, y_true: Labels, log_odds: np.ndarray) -> dict[str, float]:
         """Metrics of another set at the share of fraud of `promised`, to compare with it."""
@@ -76,18 +79,27 @@ class TrainedClassifier:
         return metrics_at_fraction(y_true, self.probability(log_odds), self.threshold, share, log_odds)
 
     @property
+    def calibration(self) -> Calibration:
+        return Calibration(1 / self.temperature, self.offset)
+
+    @property
     def threshold_rule(self) -> ThresholdRule:
         return ThresholdRule.from_section(self.select)
 
+    @property
+    def calibration_method(self) -> CalibrationMethod:
+        return self.select.get("calibration", "temperature")  # the one of records older than 0.4
 
-def write_classifier(folder: Path, checkpoint: Path, selected: TrainedClassifier, card: str) -> None:
-    """Copies the checkpoint's adapter and writes record and model card beside it.
+
+def write_classifier(folder: Path, checkpoint: Path, selected: TrainedClassifier, card: str, valid: np.ndarray) -> None:
+    """Copies the checkpoint's adapter and writes record, model card and the scores of valid beside it.
 
     Args:
         folder: models/selected.
         checkpoint: folder with the adapter's files.
         selected: the record.
         card: text of the model card.
+        valid: log-odds of valid, float of shape (n_rows,).
     """
     with replacing_folder(folder) as new:
         if not is_main_process():
@@ -95,6 +107,7 @@ def write_classifier(folder: Path, checkpoint: Path, selected: TrainedClassifier
         for name in ADAPTER_FILES:
             shutil.copyfile(checkpoint / name, new / name)
         write_json(new / RECORD_FILE, dataclasses.asdict(selected))
+        write_csv(new / VALID_FILE, ({"log_odds": repr(float(value))} for value in valid), ["log_odds"])
         (new / "README.md").write_text(card, encoding="utf-8")
 
 
@@ -121,10 +134,12 @@ def read_selected(folder: Path) -> TrainedClassifier:
             f"unknown keys: {', '.join(sorted(unknown)) or 'none'}): use that version, or run `dvc repro select`"
         )
     selected = TrainedClassifier(**raw)
-    if not (math.isfinite(selected.threshold) and 0 < selected.temperature < math.inf):
+    numbers = selected.threshold, selected.offset, selected.temperature
+    if not (np.isfinite(numbers).all() and selected.temperature > 0):
         raise ModelError(
-            f"{folder / RECORD_FILE}: threshold is {selected.threshold} and temperature {selected.temperature}; "
-            "expected numbers, the temperature above 0: run `dvc repro --force --single-item select`"
+            f"{folder / RECORD_FILE}: threshold is {selected.threshold}, offset {selected.offset} and temperature "
+            f"{selected.temperature}; expected numbers, the temperature above 0: run "
+            "`dvc repro --force --single-item select`"
         )
     if selected.scoring < SCORING:
         print(

@@ -1,6 +1,6 @@
 """Scores test and the further sets with the selected model, the base model without adapters, and the TF-IDF baseline.
 
-Temperature and threshold of each system are chosen on valid by the same rules, so that the systems differ in nothing
+Calibration and threshold of each system are chosen on valid by the same rules, so that the systems differ in nothing
 else. Written answers (evaluate.mode: generate) have neither.
 
 python -m stages.evaluate
@@ -12,8 +12,10 @@ from peft import PeftModel
 
 from stages import params
 from stages.artifacts import write_csv, write_json
-from stages.classifier.trained import TrainedClassifier, load_selected
+from stages.classifier.trained import VALID_FILE, TrainedClassifier, load_selected
 from stages.command import run
+from stages.errors import UserError
+from stages.evaluate.choices import System, Valid
 from stages.evaluate.compare import compare_systems, slices, worst_errors
 from stages.evaluate.messages import print_comparison, print_promise, warn_of_unused_categories
 from stages.evaluate.predictors import (
@@ -21,6 +23,7 @@ from stages.evaluate.predictors import (
     Predictor,
     baseline_predictor,
     generation_predictor,
+    read_log_odds,
     scoring_predictor,
     zero_shot_predictor,
 )
@@ -28,7 +31,7 @@ from stages.evaluate.tables import ERROR_COLUMNS, SLICE_COLUMNS, write_plots, wr
 from stages.model.device import environment, pick_device
 from stages.model.lora import merge_unquantized
 from stages.params import Evaluate
-from stages.paths import BASELINE, FURTHER, METRICS, PLOTS, PREDICTIONS, PROCESSED
+from stages.paths import BASELINE, FURTHER, METRICS, PLOTS, PREDICTIONS, PROCESSED, SELECTED
 from stages.text.example import Example, read_examples
 from stages.text.prompt import Prompt, report_truncated
 
@@ -56,13 +59,13 @@ def main() -> None:
     write_json(METRICS / "evaluate.json", {**comparisons["test"], "further": further, **promises})
     warn_of_unused_categories(evaluate.without_categories, sets.values())
     for name, comparison in comparisons.items():
-        print_comparison(name, comparison)
+        print_comparison(name, comparison, evaluate.equivalence_margin)
     for name, metrics in kept.items():
         print_promise(name, comparisons[name]["model"], metrics, selected.promised)
 
 
 def build_predictors(
-    evaluate: Evaluate, model: PeftModel, prompt: Prompt, selected: TrainedClassifier, valid: list[Example]
+    evaluate: Evaluate, model: PeftModel, prompt: Prompt, selected: TrainedClassifier, examples: list[Example]
 ) -> dict[str, Predictor]:
     """The systems to compare: model, zero_shot, baseline.
 
@@ -71,9 +74,9 @@ def build_predictors(
         model: the selected model, base and adapter.
         prompt: as in training.
         selected: its record.
-        valid: rows on which temperature and threshold of the other systems are chosen.
+        examples: rows of valid, on which calibration and threshold of the other systems are chosen.
     """
-    rule = selected.threshold_rule
+    valid = Valid.of(examples, selected.threshold_rule, selected.calibration_method, evaluate.bootstrap_samples)
     if evaluate.mode == "generate":
         predictors = {
             "model": generation_predictor(model, prompt, evaluate, adapter=True),
@@ -81,12 +84,23 @@ def build_predictors(
         }
     elif evaluate.mode == "score":
         predictors = {
-            "model": scoring_predictor(model, prompt, evaluate, selected.temperature, selected.threshold),
-            "zero_shot": zero_shot_predictor(model, prompt, evaluate, valid, rule),
+            "model": scoring_predictor(model, prompt, evaluate, selected_system(selected, valid)),
+            "zero_shot": zero_shot_predictor(model, prompt, evaluate, examples, valid),
         }
     else:
         assert_never(evaluate.mode)
-    return predictors | {"baseline": baseline_predictor(BASELINE, valid, rule)}
+    return predictors | {"baseline": baseline_predictor(BASELINE, valid)}
+
+
+def selected_system(selected: TrainedClassifier, valid: Valid) -> System:
+    """The model's scores of valid, as select wrote them, and what it chose on them."""
+    log_odds = read_log_odds(SELECTED / VALID_FILE)
+    if len(log_odds) != len(valid.y_true):
+        raise UserError(
+            f"{SELECTED / VALID_FILE} has {len(log_odds)} rows, and {PROCESSED / 'valid.jsonl'} {len(valid.y_true)}; "
+            "expected as many: run `dvc repro select`"
+        )
+    return System(valid, log_odds, selected.calibration, selected.threshold)
 
 
 def predict_set(

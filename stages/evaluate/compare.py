@@ -5,60 +5,98 @@ from typing import Any
 
 import numpy as np
 
-from stages.evaluate.intervals import bootstrap, rate_interval, with_intervals
+from stages.evaluate.intervals import (
+    FEWEST_UNITS,
+    rate_interval,
+    resample,
+    resampled_scores,
+    with_intervals,
+)
 from stages.evaluate.predictors import Predictions
 from stages.metrics import decision_metrics, ranking_metrics, undefined_metrics
 from stages.params import Evaluate
 from stages.text.example import Example
+from stages.units import effective_units
 
 LENGTH_BANDS = (50, 100, 200, 400)  # characters
-FEWEST_UNITS = 5  # a bootstrap over fewer units says nothing, so there are no intervals
 COMPARED = ("average_precision", "roc_auc", "f1", "precision", "recall")
+CHEAP = ("baseline", "probe", "combined_cheap")  # systems without training
+AHEAD = ("model", "combined")  # systems that are compared with the best cheap one
 
 
-def compare_systems(examples: list[Example], predictions: dict[str, Predictions], params: Evaluate) -> dict[str, Any]:
+def compare_systems(
+    examples: list[Example], predictions: dict[str, Predictions], params: Evaluate, best_cheap: str = "baseline"
+) -> dict[str, Any]:
     """Compares systems, by name, on all rows of a set and on parts of it.
 
     clean: rows that don't appear in train or valid. leaking: the other rows. without_categories: rows of other
     categories than those in evaluate.without_categories. A part that holds all rows or none is left out.
+
+    Args:
+        examples: the n_rows rows of the set.
+        predictions: by system, on these rows.
+        params: the section `evaluate` of params.yaml.
+        best_cheap: the best of the systems without training, by what is known without the set.
     """
     leaks = np.array([bool(example.leak) for example in examples])
     others = np.array([example.category not in params.without_categories for example in examples])
     parts = {"clean": ~leaks, "leaking": leaks, "without_categories": others}
     samples = params.bootstrap_samples
-    comparison = compare_rows(examples, predictions, samples)
+    comparison = compare_rows(examples, predictions, samples, best_cheap)
     comparison["size"]["rows_truncated"] = predictions["model"].truncated
     for name, keep in parts.items():
         if keep.any() and not keep.all():
             rows = [example for example, kept in zip(examples, keep, strict=True) if kept]
-            comparison[name] = compare_rows(rows, {s: p.rows(keep) for s, p in predictions.items()}, samples)
+            kept_predictions = {system: output.rows(keep) for system, output in predictions.items()}
+            comparison[name] = compare_rows(rows, kept_predictions, samples, best_cheap)
     return comparison
 
 
-def compare_rows(examples: list[Example], predictions: dict[str, Predictions], samples: int) -> dict[str, Any]:
+def compare_rows(
+    examples: list[Example], predictions: dict[str, Predictions], samples: int, best_cheap: str = "baseline"
+) -> dict[str, Any]:
     """Compares systems on some rows.
 
     size: rows, units and share of fraud. Under a system's name: its metrics, with intervals if there are enough units.
-    difference: model minus baseline, on the same resamples. Single-class rows have decisions only: false alarms if all
-    texts are harmless, recall if all are fraud.
+    difference: model minus baseline, on the same resamples. ahead: the systems that were trained minus the best cheap
+    one. Single-class rows have decisions only: false alarms if all texts are harmless, recall if all are fraud.
+
+    Args:
+        examples: n_rows rows.
+        predictions: by system, on these rows.
+        samples: number of resamples.
+        best_cheap: name of the best system without training.
     """
     y_true = np.array([example.label for example in examples])
     units = np.array([example.unit for example in examples])
-    size = {"rows": len(examples), "units": len(set(units.tolist())), "fraud_fraction": float(y_true.mean())}
+    size = {
+        "rows": len(examples),
+        "units": len(set(units.tolist())),
+        "effective_units": effective_units(units),
+        "fraud_fraction": float(y_true.mean()),
+    }
     always = decision_metrics(y_true, np.ones(len(y_true), dtype=bool))
     bounds = {system: rate_bounds(output, y_true, units, samples) for system, output in predictions.items()}
     if y_true.all() or not y_true.any():
         decisions = {system: output.decisions(y_true) | bounds[system] for system, output in predictions.items()}
         return {"size": size, "always_fraud": always, **decisions}
-    metrics = {system: output.metrics(y_true) | bounds[system] for system, output in predictions.items()}
-    compared = [name for name in COMPARED if name in metrics["model"] and name in metrics["baseline"]]
-    difference = {name: metrics["model"][name] - metrics["baseline"][name] for name in compared}
-    if size["units"] >= FEWEST_UNITS:
-        resamples = bootstrap(predictions, y_true, units, samples)
-        metrics = {system: with_intervals(values, resamples[system]) for system, values in metrics.items()}
-        paired = {name: resamples["model"][name] - resamples["baseline"][name] for name in compared}
-        difference = with_intervals(difference, paired)
-    return {"size": size, "always_fraud": always, **metrics, "difference": difference}
+    plain = {system: output.metrics(y_true) for system, output in predictions.items()}
+    resamples = resample(predictions, y_true, units, samples)
+    metrics = {system: with_intervals(values, resamples, system) | bounds[system] for system, values in plain.items()}
+
+    def minus(system: str, other: str) -> dict[str, float]:
+        both = [name for name in COMPARED if name in plain[system] and name in plain[other]]
+        differences = {name: plain[system][name] - plain[other][name] for name in both}
+        return with_intervals(differences, resamples, system, other)
+
+    return {
+        "size": size,
+        "always_fraud": always,
+        **metrics,
+        "difference": minus("model", "baseline"),
+        "best_cheap": {"name": best_cheap},
+        "ahead": {system: minus(system, best_cheap) for system in AHEAD if system in predictions},
+    }
 
 
 def rate_bounds(predictions: Predictions, y_true: np.ndarray, units: np.ndarray, samples: int) -> dict[str, float]:
@@ -72,10 +110,13 @@ def rate_bounds(predictions: Predictions, y_true: np.ndarray, units: np.ndarray,
         units: int of shape (n_rows,), the unit of each row.
         samples: number of resamples.
     """
-    name, rows, scale = ("recall", y_true, 1) if y_true.all() else ("false_alarms_per_1000", ~y_true, 1000)
-    if len(set(units[rows].tolist())) < FEWEST_UNITS:
+    name, keep, scale = ("recall", y_true, 1) if y_true.all() else ("false_alarms_per_1000", ~y_true, 1000)
+    if len(set(units[keep].tolist())) < FEWEST_UNITS:
         return {}
-    low, high = rate_interval(predictions.y_pred[rows], units[rows], samples)
+    rows = predictions.rows(keep)
+    _, probability, threshold = resampled_scores(rows, slice(0, samples))
+    again = np.broadcast_to(probability >= threshold, (samples, int(keep.sum())))
+    low, high = rate_interval(np.concatenate([rows.y_pred[None], again]), units[keep])
     return {f"{name}_low": scale * low, f"{name}_high": scale * high}
 
 

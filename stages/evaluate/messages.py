@@ -14,8 +14,14 @@ def warn_of_unused_categories(without_categories: list[str], sets: Iterable[list
         print(f"evaluate: WARNING: no text is of the category {category!r} in evaluate.without_categories")
 
 
-def print_comparison(name: str, comparison: dict[str, Any]) -> None:
-    """Prints the decisions of each system on a set, and whether the model or the baseline wins."""
+def print_comparison(name: str, comparison: dict[str, Any], margin: float) -> None:
+    """Prints the decisions of each system on a set, and whether the model or the baseline wins.
+
+    Args:
+        name: of the set.
+        comparison: its block of metrics/evaluate.json.
+        margin: differences in average precision below it count as none.
+    """
     for system in SYSTEMS:
         print(f"evaluate: {name}: {system}: {format_decisions(comparison[system])}")
         if unparsable := comparison[system].get("unparsable"):
@@ -24,11 +30,52 @@ def print_comparison(name: str, comparison: dict[str, Any]) -> None:
                 "be read, and count as no alarm"
             )
     difference = comparison.get("difference", {})
+    print_difference(name, "model minus baseline", difference, ("the model wins", "the baseline wins"), margin)
+    best = comparison.get("best_cheap", {}).get("name")
+    for system, ahead in comparison.get("ahead", {}).items():
+        if (system, best) != ("model", "baseline"):
+            verdicts = f"{system} wins", f"{best} wins"
+            print_difference(name, f"{system} minus {best}, the best cheap system", ahead, verdicts, margin)
+
+
+def print_difference(
+    name: str, what: str, difference: dict[str, float], verdicts: tuple[str, str], margin: float
+) -> None:
+    """Prints a difference in average precision, with its interval and what follows from it, if it has an interval.
+
+    Args:
+        name: of the set.
+        what: the two systems.
+        difference: their difference in each metric.
+        verdicts: what to say if the first, or the second, is shown to be better.
+        margin: differences below it count as none.
+    """
     if "average_precision_low" in difference:
         value, low, high = (difference[f"average_precision{end}"] for end in ("", "_low", "_high"))
-        verdict = "no difference" if low <= 0 <= high else "the model wins" if value > 0 else "the baseline wins"
         shown = f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
-        print(f"evaluate: {name}: average precision, model minus baseline: {shown}: {verdict}")
+        print(f"evaluate: {name}: average precision, {what}: {shown}: {verdict(low, high, verdicts, margin)}")
+
+
+def verdict(low: float, high: float, verdicts: tuple[str, str], margin: float) -> str:
+    """What an interval of a difference says. An interval that holds 0 shows no difference, and does not exclude one.
+
+    Args:
+        low, high: its ends.
+        verdicts: what to say if all of it lies above 0, or below.
+        margin: within -margin and +margin systems count as equal; 0 for never.
+
+    >>> verdict(-0.1, 0.08, ("a wins", "b wins"), 0.02)
+    'not shown; differences from -0.100 to +0.080 fit'
+    >>> verdict(-0.01, 0.015, ("a wins", "b wins"), 0.02)
+    'equal within the margin of 0.02'
+    >>> verdict(0.01, 0.03, ("a wins", "b wins"), 0.02)
+    'a wins'
+    """
+    if -margin < low and high < margin:
+        return f"equal within the margin of {margin:g}"
+    if low > 0 or high < 0:
+        return verdicts[0] if low > 0 else verdicts[1]
+    return f"not shown; differences from {low:+.3f} to {high:+.3f} fit"
 
 
 def print_promise(name: str, decided: dict[str, float], kept: dict[str, float], promised: dict[str, float]) -> None:
@@ -41,7 +88,8 @@ def print_promise(name: str, decided: dict[str, float], kept: dict[str, float], 
         promised: metrics on valid at that share.
     """
     precision = f"{kept['precision']:.3f}" if decided["tp"] + decided["fp"] else "undefined (no alarm)"
-    shares = f"precision {precision}, promised on valid {promised['precision']:.3f}"
+    least = f" (at least {promised['precision_low']:.3f})" if "precision_low" in promised else ""
+    shares = f"precision {precision}, promised on valid {promised['precision']:.3f}{least}"
     print(f"evaluate: {name}: {shares}, each with {kept['fraud_fraction']:.0%} fraud")
 
 

@@ -2,30 +2,20 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from peft import PeftModel
 
 from stages.artifacts import read_csv
-from stages.errors import UserError
+from stages.evaluate.choices import System, Valid, choose_on_valid
 from stages.evaluate.generate import generate_verdicts
-from stages.metrics import (
-    ThresholdRule,
-    calibrated,
-    choose_threshold,
-    decision_metrics,
-    fit_temperature,
-    probability_metrics,
-    score_metrics,
-)
+from stages.metrics import Calibration, decision_metrics, probability_metrics, score_metrics
 from stages.model.scoring import label_scores, require_finite
 from stages.params import Evaluate
 from stages.text.example import Example
 from stages.text.prompt import Prompt
-
-NO_ALARM = 2.0  # a threshold that no probability reaches
 
 
 @dataclass(frozen=True)
@@ -36,7 +26,8 @@ class Predictions:
     could not be read. threshold: a text is called fraud when its y_score is at or above it. log_odds: float of shape
     (n_rows,), the log-odds of fraud as scored, which rank the texts; None for written answers, which don't rank them.
     seconds: duration of the scoring, None if it was done elsewhere. truncated: how many texts were cut, None if
-    unknown.
+    unknown. system: what was chosen on valid; None takes the choices as given, as if they had no noise. parts: the
+    predictions whose calibrated log-odds a combination adds up.
     """
 
     y_score: np.ndarray
@@ -44,6 +35,8 @@ class Predictions:
     log_odds: np.ndarray | None = None
     seconds: float | None = None
     truncated: int | None = None
+    system: System | None = None
+    parts: tuple["Predictions", ...] = ()
 
     @property
     def y_pred(self) -> np.ndarray:
@@ -57,12 +50,11 @@ class Predictions:
 
     @property
     def uncalibrated(self) -> np.ndarray:
-        """The probability at temperature 1, float of shape (n_rows,)."""
-        assert self.log_odds is not None, "written answers have no scores"
-        return calibrated(self.log_odds, 1)
+        """The probability by the scores themselves, float of shape (n_rows,)."""
+        return Calibration().probability(scores_of(self))
 
     def metrics(self, y_true: np.ndarray) -> dict[str, float]:
-        """All metrics. Those named *_before are without the temperature."""
+        """All metrics. Those named *_before are without the calibration."""
         speed = {"samples_per_second": len(y_true) / self.seconds} if self.seconds else {}
         if self.written:
             return {**self.decisions(y_true), **speed}
@@ -76,23 +68,28 @@ class Predictions:
 
     def rows(self, keep: np.ndarray) -> "Predictions":
         """The predictions for some of the rows. keep: bool of shape (n_rows,), or row numbers."""
-        return Predictions(self.y_score[keep], self.threshold, None if self.log_odds is None else self.log_odds[keep])
+        log_odds = None if self.log_odds is None else self.log_odds[keep]
+        parts = tuple(part.rows(keep) for part in self.parts)
+        return Predictions(self.y_score[keep], self.threshold, log_odds, system=self.system, parts=parts)
+
+
+def scores_of(predictions: Predictions) -> np.ndarray:
+    """The log-odds of a system that scores, float of shape (n_rows,)."""
+    assert predictions.log_odds is not None, "written answers have no scores"
+    return predictions.log_odds
 
 
 Predictor = Callable[[str, list[Example]], Predictions]  # name of a set, its rows
 
 
-def scoring_predictor(
-    model: PeftModel, prompt: Prompt, params: Evaluate, temperature: float, threshold: float
-) -> Predictor:
+def scoring_predictor(model: PeftModel, prompt: Prompt, params: Evaluate, system: System) -> Predictor:
     """Scores texts by one forward pass each.
 
     Args:
         model: base model with adapter.
         prompt: as in training.
         params: the section `evaluate` of params.yaml.
-        temperature: divides the log-odds to calibrate them.
-        threshold: of the calibrated probability.
+        system: its calibration and threshold.
     """
 
     def predict(name: str, examples: list[Example]) -> Predictions:
@@ -100,29 +97,28 @@ def scoring_predictor(
         scores = label_scores(model, prompt, [row.input for row in examples], params.max_tokens_per_batch, name)
         seconds = time.perf_counter() - start
         require_finite(scores.log_odds, [f"{name}: {row.source}" for row in examples])
-        return scored(scores.log_odds, temperature, threshold, seconds, int(scores.truncated.sum()))
+        return scored(system, scores.log_odds, seconds, int(scores.truncated.sum()))
 
     return predict
 
 
 def zero_shot_predictor(
-    model: PeftModel, prompt: Prompt, params: Evaluate, valid: list[Example], rule: ThresholdRule
+    model: PeftModel, prompt: Prompt, params: Evaluate, examples: list[Example], valid: Valid
 ) -> Predictor:
-    """Scores texts by the base model without the adapter. Temperature and threshold are chosen on valid.
+    """Scores texts by the base model without the adapter. Calibration and threshold are chosen on valid.
 
     Args:
         model: base model with adapter.
         prompt: as in training.
         params: the section `evaluate` of params.yaml.
-        valid: the rows of valid.
-        rule: how the model's threshold was chosen.
+        examples: the rows of valid.
+        valid: their labels, and how to choose.
     """
-    texts = [row.input for row in valid]
+    texts = [row.input for row in examples]
     with model.disable_adapter():
         scores = label_scores(model, prompt, texts, params.max_tokens_per_batch, "valid, zero-shot")
-    require_finite(scores.log_odds, [f"valid, zero-shot: {row.source}" for row in valid])
-    temperature, threshold = calibrate_on_valid(valid, scores.log_odds, rule)
-    score = scoring_predictor(model, prompt, params, temperature, threshold)
+    require_finite(scores.log_odds, [f"valid, zero-shot: {row.source}" for row in examples])
+    score = scoring_predictor(model, prompt, params, choose_on_valid(valid, scores.log_odds))
 
     def predict(name: str, examples: list[Example]) -> Predictions:
         with model.disable_adapter():
@@ -158,40 +154,34 @@ def generation_predictor(model: PeftModel, prompt: Prompt, params: Evaluate, ada
     return predict
 
 
-def baseline_predictor(folder: Path, valid: list[Example], rule: ThresholdRule) -> Predictor:
+def baseline_predictor(folder: Path, valid: Valid) -> Predictor:
     """The TF-IDF baseline, by the log-odds that stage prepare wrote to `folder` for each set."""
+    system = choose_on_valid(valid, read_log_odds(folder / "valid.csv"))
+    return lambda name, examples: scored(system, read_log_odds(folder / f"{name}.csv"))
 
-    def read(name: str) -> np.ndarray:
-        return np.array([float(row["log_odds"]) for row in read_csv(folder / f"{name}.csv")])
 
-    temperature, threshold = calibrate_on_valid(valid, read("valid"), rule)
-    return lambda name, examples: scored(read(name), temperature, threshold)
+def read_log_odds(path: Path) -> np.ndarray:
+    """The column log_odds of a CSV file, float of shape (n_rows,)."""
+    return np.array([float(row["log_odds"]) for row in read_csv(path)])
 
 
 def scored(
-    log_odds: np.ndarray,
-    temperature: float,
-    threshold: float,
-    seconds: float | None = None,
-    truncated: int | None = None,
+    system: System, log_odds: np.ndarray, seconds: float | None = None, truncated: int | None = None
 ) -> Predictions:
     """The predictions that follow from scores.
 
     Args:
+        system: its calibration and threshold.
         log_odds: of fraud, float of shape (n_rows,).
-        temperature: divides the log-odds to calibrate them.
-        threshold: of the calibrated probability.
         seconds: duration of the scoring.
         truncated: how many texts were cut.
     """
-    return Predictions(calibrated(log_odds, temperature), threshold, log_odds, seconds, truncated)
+    probability = system.calibration.probability(log_odds)
+    return Predictions(probability, system.threshold, log_odds, seconds, truncated, system)
 
 
-def calibrate_on_valid(valid: list[Example], log_odds: np.ndarray, rule: ThresholdRule) -> tuple[float, float]:
-    """Temperature and threshold of a system. If no threshold keeps the rule's promise, the system raises no alarm."""
-    y_true = np.array([row.label for row in valid])
-    temperature = fit_temperature(y_true, log_odds)
-    try:
-        return temperature, choose_threshold(y_true, calibrated(log_odds, temperature), rule)
-    except UserError:
-        return temperature, NO_ALARM
+def combined(system: System, parts: tuple[Predictions, ...]) -> Predictions:
+    """The predictions of a combination (`combine_on_valid`) from those of its parts, in the same order."""
+    pairs = zip(system.parts, parts, strict=True)
+    log_odds = np.sum([each.calibration.log_odds(scores_of(part)) for each, part in pairs], axis=0)
+    return replace(scored(system, log_odds), parts=parts)

@@ -11,7 +11,7 @@ from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
 from sklearn.pipeline import Pipeline, make_pipeline
 
 from stages.artifacts import write_csv
-from stages.metrics import BEST_F1, calibrated, choose_threshold, score_metrics
+from stages.metrics import BEST_F1, Calibration, choose_threshold, score_metrics
 from stages.text.example import Example
 
 FOLDS = 3
@@ -52,7 +52,7 @@ def log_odds(baseline: Pipeline, examples: Sequence[Example]) -> np.ndarray:
 def baseline_metrics(baseline: Pipeline, examples: Sequence[Example]) -> dict[str, float]:
     """Metrics on some rows, at the threshold that has the highest F1 there."""
     labels = [example.label for example in examples]
-    probability = calibrated(log_odds(baseline, examples), 1)
+    probability = Calibration().probability(log_odds(baseline, examples))
     return score_metrics(labels, probability, choose_threshold(labels, probability, BEST_F1))
 
 

@@ -1,4 +1,4 @@
-"""Chooses a checkpoint, a temperature and a threshold on valid, and writes the model that is evaluated and used.
+"""Chooses a checkpoint, a calibration and a threshold on valid, and writes the model that is evaluated and used.
 
 The checkpoint is loaded as evaluate and predict load it (with adapters merged into unquantized weights), and scores
 valid anew. So the threshold fits exactly the scores that they compute.
@@ -16,39 +16,37 @@ from stages.artifacts import read_csv, read_json, write_json
 from stages.classifier.card import model_card
 from stages.classifier.trained import TrainedClassifier, load_classifier, write_classifier
 from stages.command import run
-from stages.metrics import (
-    ThresholdRule,
-    calibrated,
-    choose_threshold,
-    fit_temperature,
-    metrics_at_fraction,
-    score_metrics,
-)
+from stages.metrics import Calibration, ThresholdRule, choose_threshold, fit_calibration, score_metrics
 from stages.model.lora import merge_unquantized
 from stages.model.provenance import read_identity, require_whole_base
 from stages.model.scoring import SCORING, label_scores, require_finite
 from stages.params import Params
 from stages.paths import BASE_MODEL, CHECKPOINTS, METRICS, PLOTS, PROCESSED, PROMPT_FILE, SELECTED
-from stages.select.checkpoint import best_row
-from stages.text.example import read_examples
+from stages.select.checkpoint import chosen_row
+from stages.select.promise import promise
+from stages.text.example import Example, read_examples
 
 
 def main() -> None:
     chosen = params.load()
-    best = best_row(read_csv(PLOTS / "valid.csv"), chosen.select.metric)
-    step = int(best["step"])
+    row = chosen_row(read_csv(PLOTS / "valid.csv"), chosen.select.checkpoint, chosen.select.metric)
+    step = int(row["step"])
     checkpoint = CHECKPOINTS / f"checkpoint-{step}"
-    y_true, log_odds = score_valid(chosen, checkpoint)
-    temperature = fit_temperature(y_true, log_odds)
-    probability = calibrated(log_odds, temperature)
+    examples, log_odds = score_valid(chosen, checkpoint)
+    y_true, units = np.array([each.label for each in examples]), np.array([each.unit for each in examples])
+    calibration = fit_calibration(y_true, log_odds, chosen.select.calibration)
+    warn_of_chance(calibration)
+    probability = calibration.probability(log_odds)
     select = dataclasses.asdict(chosen.select)
-    threshold = choose_threshold(y_true, probability, ThresholdRule.from_section(select))
-    valid = {"loss": float(best["loss"]), **score_metrics(y_true, probability, threshold, log_odds)}
-    promised = metrics_at_fraction(y_true, probability, threshold, chosen.select.fraud_fraction, log_odds)
+    rule = ThresholdRule.from_section(select)
+    threshold = choose_threshold(y_true, probability, rule)
+    valid = {"loss": float(row["loss"]), **score_metrics(y_true, probability, threshold, log_odds)}
+    promised = promise(y_true, units, log_odds, rule, chosen.select.calibration)
     selected = TrainedClassifier(
         step=step,
         threshold=threshold,
-        temperature=temperature,
+        temperature=calibration.temperature,
+        offset=calibration.offset,
         speakers_removed=chosen.removes_speakers,
         valid=valid,
         promised=promised,
@@ -62,14 +60,26 @@ def main() -> None:
         scoring=SCORING,
         max_tokens_per_batch=chosen.evaluate.max_tokens_per_batch,
     )
-    write_classifier(SELECTED, checkpoint, selected, model_card(selected))
-    report = {"step": step, "threshold": threshold, "temperature": temperature, "valid": valid, "promised": promised}
-    write_json(METRICS / "select.json", report)
-    print(f"select: checkpoint-{step}, threshold {threshold:.4f}, valid F1 {valid['f1']:.3f}")
+    write_classifier(SELECTED, checkpoint, selected, model_card(selected), log_odds)
+    keys = ("step", "threshold", "temperature", "offset", "valid", "promised")
+    write_json(METRICS / "select.json", {key: getattr(selected, key) for key in keys})
+    print(
+        f"select: checkpoint-{step}, threshold {threshold:.4f}, F1 {promised['f1']:.3f} on folds of valid that the "
+        f"threshold was not chosen on (at least {promised['f1_low']:.3f})"
+    )
 
 
-def score_valid(chosen: Params, checkpoint: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Labels (bool) and log-odds of valid, both of shape (N,), from the weights that evaluate and predict will use."""
+def warn_of_chance(calibration: Calibration) -> None:
+    """Prints a warning if the scores rank valid no better than chance, so that no slope fits them."""
+    if calibration.at_bound:
+        print(
+            "select: WARNING: the scores of valid rank its texts no better than chance, so the calibration has the "
+            "least slope allowed and nearly equal probabilities: train longer, or look at metrics/plots/valid.csv"
+        )
+
+
+def score_valid(chosen: Params, checkpoint: Path) -> tuple[list[Example], np.ndarray]:
+    """The rows of valid and their log-odds, shape (n_rows,), from the weights that evaluate and predict will use."""
     require_whole_base(BASE_MODEL)
     rendered = read_json(CHECKPOINTS / PROMPT_FILE)
     model, prompt = load_classifier(checkpoint, chosen.method, dataclasses.asdict(chosen.prompt), rendered, BASE_MODEL)
@@ -78,7 +88,7 @@ def score_valid(chosen: Params, checkpoint: Path) -> tuple[np.ndarray, np.ndarra
     texts = [example.input for example in examples]
     scores = label_scores(model, prompt, texts, chosen.evaluate.max_tokens_per_batch, "valid")
     require_finite(scores.log_odds, [example.source for example in examples])
-    return np.array([example.label for example in examples]), scores.log_odds
+    return examples, scores.log_odds
 
 
 if __name__ == "__main__":

@@ -8,10 +8,10 @@ from ruamel.yaml import YAML
 
 from stages import params
 from stages.fetch.sources import SOURCES
-from stages.metrics import ThresholdRule, choose_threshold
+from stages.metrics import ThresholdRule, choose_threshold, fit_calibration
 from stages.params import ParamsError
 from stages.prepare.chunks import Dialogue, Utterance, is_fraud
-from stages.select.checkpoint import best_row
+from stages.select.checkpoint import chosen_row
 from stages.text.example import Example
 from stages.train.arguments import PROFILES, checkpoints_activations
 from stages.train.dataset import training_rows
@@ -37,7 +37,10 @@ def test_the_article_changes_train_and_prompt_and_nothing_else(changed):
     )
     assert article.train.loss == "completion"
     assert "is_fraud" in article.prompt.instruction
-    assert (article.select, article.evaluate, article.prepare) == (ours.select, ours.evaluate, ours.prepare)
+    assert (article.evaluate, article.prepare) == (ours.evaluate, ours.prepare)
+    chosen = article.select
+    assert (chosen.checkpoint, chosen.metric, chosen.threshold) == ("best", "loss", "max_f1_on_valid")
+    assert (chosen.calibration, chosen.cost) == ("temperature", ours.select.cost)
 
 
 def test_all_problems_are_reported_at_once_with_the_nearest_name(changed):
@@ -224,7 +227,7 @@ def test_params_are_frozen():
 # What code branches on, and what is passed on to transformers, torch or bitsandbytes as it is.
 BRANCHED = {
     "residency", "source", "conflicting_labels", "speakers", "chunk_label", "train_sampling_strategy", "profile",
-    "loss", "metric", "threshold", "mode", "truncation_side",
+    "loss", "metric", "threshold", "mode", "truncation_side", "checkpoint", "calibration",
 }  # fmt: skip
 PASSED_ON = {"dtype", "bnb_4bit_quant_type", "lr_scheduler_type", "optim"}
 CLASSES = (params.Method, params.Model, params.Dataset, *params.SECTIONS.values())
@@ -277,7 +280,9 @@ def branches(prompt) -> dict:
         "threshold": threshold,
         "speakers": speakers,
         "chunk_label": lambda rule: is_fraud(spoken.utterances, spoken, rule),
-        "metric": lambda metric: best_row(history, metric),
+        "metric": lambda metric: chosen_row(history, "best", metric),
+        "checkpoint": lambda checkpoint: chosen_row(history, checkpoint, "f1"),
+        "calibration": lambda method: fit_calibration([True, False], [1.0, -1.0], method),
         "loss": lambda loss: training_rows([example], prompt, loss),
         "truncation_side": lambda side: dataclasses.replace(prompt, truncation_side=side).truncate([0] * 1000),
         "profile": lambda profile: checkpoints_activations(dataclasses.replace(shipped.train, profile=profile)),
@@ -285,7 +290,18 @@ def branches(prompt) -> dict:
 
 
 @pytest.mark.parametrize(
-    "choice", ["threshold", "speakers", "chunk_label", "metric", "loss", "profile", "truncation_side"]
+    "choice",
+    [
+        "threshold",
+        "speakers",
+        "chunk_label",
+        "metric",
+        "checkpoint",
+        "calibration",
+        "loss",
+        "profile",
+        "truncation_side",
+    ],
 )
 def test_a_value_without_a_branch_is_never_taken_for_another(prompt, choice):
     call = branches(prompt)[choice]

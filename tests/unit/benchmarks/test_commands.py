@@ -10,6 +10,7 @@ from tests.conftest import ROOT
 pytestmark = pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")  # imported before
 
 COMMANDS = [
+    "coverage",
     "fsdp_memory",
     "loss_curves",
     "memory_limits",

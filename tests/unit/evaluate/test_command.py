@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from stages import params
-from stages.evaluate.compare import FEWEST_UNITS, compare_systems
+from stages.evaluate.compare import compare_systems
+from stages.evaluate.intervals import FEWEST_UNITS
 from stages.evaluate.messages import format_decisions, print_comparison
 from stages.evaluate.predictors import Predictions
 from tests.conftest import ROOT
@@ -26,7 +27,7 @@ def test_a_set_of_harmless_texts_alone_has_a_rate_of_false_alarms(capsys):
     assert 0 <= model["false_alarms_per_1000_low"] < 75 < model["false_alarms_per_1000_high"] < 300
     assert whole["always_fraud"]["false_alarms_per_1000"] == 1000
     assert model["precision"] == 0  # as before, by convention
-    print_comparison("ads", whole)
+    print_comparison("ads", whole, 0.02)
     printed = capsys.readouterr().out
     bounds = f"[{model['false_alarms_per_1000_low']:.1f}, {model['false_alarms_per_1000_high']:.1f}]"
     expected = (
@@ -68,7 +69,7 @@ def test_unparsable_answers_are_warned_of(labels, capsys):
     systems |= {"model": Predictions(np.array([np.nan] * 30 + [0.0] * 10), 0.5)}
     whole = compare_systems(examples, systems, EVALUATE)
     assert whole["model"]["unparsable"] == 30
-    print_comparison("calm", whole)
+    print_comparison("calm", whole, 0.02)
     said = capsys.readouterr().out
     assert "evaluate: WARNING: calm: model: 30 of 40 answers could not be read, and count as no alarm\n" in said
     assert said.count("WARNING") == 1

@@ -8,10 +8,10 @@ from sklearn.metrics import average_precision_score
 from stages import params
 from stages.evaluate.compare import compare_systems, slices
 from stages.evaluate.intervals import weighted_metrics
-from stages.evaluate.predictors import Predictions, scored
+from stages.evaluate.predictors import Predictions
 from stages.text.example import Example
 from tests.conftest import ROOT
-from tests.unit.evaluate.systems import make_system, set_of
+from tests.unit.evaluate.systems import fixed, make_system, set_of
 
 EVALUATE = replace(
     params.load(ROOT / "params.yaml").evaluate, bootstrap_samples=200, without_categories=["k0"], further_sets={}
@@ -43,7 +43,7 @@ def test_the_report_of_a_set_has_its_clean_part_and_the_difference():
 
 
 def test_a_single_class_set_has_no_ranking_metrics():
-    system = scored(np.array([1.0, -1.0]), 1, 0.5)
+    system = fixed(np.array([1.0, -1.0]))
     whole = compare_systems(
         [Example("a", True, unit=0), Example("b", True, unit=1)], {"model": system, "baseline": system}, EVALUATE
     )
@@ -51,7 +51,7 @@ def test_a_single_class_set_has_no_ranking_metrics():
     assert "average_precision" not in whole["model"]
 
 
-def test_few_units_have_no_intervals_and_a_resample_of_one_class_does_not_count():
+def test_fewer_than_five_units_have_no_intervals_and_a_resample_of_one_class_does_not_count():
     rng = np.random.default_rng(4)
     y_true = rng.random(60) < 0.5
     systems = {"model": make_system(rng, y_true, 1.5), "baseline": make_system(rng, y_true, 0.2)}

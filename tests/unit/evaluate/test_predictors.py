@@ -8,8 +8,9 @@ import torch
 
 from stages import params
 from stages.errors import UserError
-from stages.evaluate.predictors import Predictions, calibrate_on_valid, scoring_predictor, zero_shot_predictor
-from stages.metrics import BEST_F1, ThresholdRule
+from stages.evaluate.choices import Valid, choose_on_valid
+from stages.evaluate.predictors import Predictions, scoring_predictor, zero_shot_predictor
+from stages.metrics import ThresholdRule
 from stages.model.load import load_base
 from stages.model.lora import attach_adapter
 from stages.model.scoring import LabelScores
@@ -34,9 +35,9 @@ def test_unparsable_answers_are_counted_separately():
 
 def test_a_baseline_that_can_not_reach_the_precision_raises_no_alarm():
     rule = ThresholdRule("precision_at_least", min_precision=0.9)
-    valid = [Example("a", False), Example("b", True)]
-    assert calibrate_on_valid(valid, np.array([1.0, -1.0]), rule)[1] > 1
-    assert 0 < calibrate_on_valid(valid, np.array([-1.0, 1.0]), rule)[1] < 1
+    valid = Valid.of([Example("a", False), Example("b", True)], rule, "platt", 10)
+    assert choose_on_valid(valid, np.array([1.0, -1.0])).threshold > 1
+    assert 0 < choose_on_valid(valid, np.array([-1.0, 1.0])).threshold < 1
 
 
 @pytest.mark.parametrize("adapter", [True, False])
@@ -49,11 +50,12 @@ def test_a_text_whose_score_is_no_number_is_an_error(base_folder, prompt, train_
 
     monkeypatch.setattr("stages.evaluate.predictors.label_scores", overflow)
     model = attach_adapter(load_base(METHODS["lora"], base_folder, torch.device("cpu")), train_params)
-    valid = [Example("a", False), Example("b", True)]
+    examples = [Example("a", False), Example("b", True)]
+    valid = Valid.of(examples, ThresholdRule("max_f1"), "platt", 10)
     predict = (
-        scoring_predictor(model, prompt, EVALUATE, 1.0, 0.5)
+        scoring_predictor(model, prompt, EVALUATE, choose_on_valid(valid, np.array([-1.0, 1.0])))
         if adapter
-        else zero_shot_predictor(model, prompt, EVALUATE, valid, BEST_F1)
+        else zero_shot_predictor(model, prompt, EVALUATE, examples, valid)
     )
     harmless = [Example("short", False, source="calm:1"), Example("long", False, source="calm:2")]
     with pytest.raises(UserError, match="calm:2: the model's score is nan; expected a finite number"):

@@ -6,16 +6,16 @@ from sklearn.metrics import precision_recall_curve
 from stages.artifacts import read_csv
 from stages.evaluate.compare import slices
 from stages.evaluate.intervals import weighted_metrics
-from stages.evaluate.predictors import scored
 from stages.evaluate.tables import write_plots
 from stages.metrics import metrics_at_fraction
 from stages.text.example import Example
+from tests.unit.evaluate.systems import fixed
 
 
 def test_a_low_temperature_keeps_the_order_of_scores(tmp_path):
     log_odds = np.array([50.0, 60.0, 70.0, 80.0])
     y_true = np.array([False, True, False, True])
-    system = scored(log_odds, 0.2, 0.5)
+    system = fixed(log_odds, 0.5, 5)
     assert len(set(system.y_score)) == 1  # expit is 1.0 for all
     assert system.metrics(y_true)["roc_auc"] == 0.75
     assert weighted_metrics(system, y_true, np.ones((1, 4)))["roc_auc"][0] == 0.75

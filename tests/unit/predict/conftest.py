@@ -55,7 +55,8 @@ def folder(tmp_path_factory, base_folder, sample_texts) -> Path:
     )
     scores = label_scores(model, prompt, sample_texts[:64], 4096, "")
     middle = float(np.median(selected.probability(scores.log_odds)))
-    write_classifier(folder / "models/selected", folder / "checkpoint", replace(selected, threshold=middle), "")
+    selected = replace(selected, threshold=middle)
+    write_classifier(folder / "models/selected", folder / "checkpoint", selected, "", scores.log_odds)
     return folder
 
 

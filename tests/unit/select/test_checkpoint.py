@@ -2,7 +2,7 @@
 
 import pytest
 
-from stages.select.checkpoint import best_row
+from stages.select.checkpoint import chosen_row
 
 COLUMNS = ("step", "loss", "average_precision", "f1")
 HISTORY = [
@@ -13,4 +13,8 @@ HISTORY = [
 
 @pytest.mark.parametrize(("metric", "step"), [("loss", "20"), ("average_precision", "30"), ("f1", "20")])
 def test_the_best_value_on_valid_wins_and_the_earliest_of_equals(metric, step):
-    assert best_row(HISTORY, metric)["step"] == step
+    assert chosen_row(HISTORY, "best", metric)["step"] == step
+
+
+def test_the_last_evaluation_is_taken_without_a_choice():
+    assert chosen_row(HISTORY, "last", "f1")["step"] == "40"
