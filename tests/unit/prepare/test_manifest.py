@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from stages import params
 from stages.data.lines import DataError
 from stages.errors import UserError
 from stages.prepare.__main__ import main as prepare_main
@@ -180,6 +181,11 @@ def test_splits_of_ones_own_take_neither_manifest_nor_fold(project, key, value):
     project({"a.jsonl": encode(ROWS).decode()}, {"datasets/sample": entry, f"prepare/{key}": value})
     with pytest.raises(DataError, match=f"prepare.{key} is {value}, but datasets.sample has splits of its own"):
         prepare_main()
+
+
+def test_params_name_a_manifest_that_dvc_would_not_see(changed):
+    with pytest.raises(UserError, match="prepare: manifest: found 'data/m'; expected a file in data/raw"):
+        params.load(changed({"prepare/manifest": "data/m"}))
 
 
 @pytest.mark.parametrize(
