@@ -46,6 +46,14 @@ seeds: install  ## the same run with other seeds: mean and standard deviation, i
 	dvc exp run --run-all
 	python -m stages.seeds
 
+folds: install  ## the model out of fold over the whole pool (five trainings), in data/folds and metrics/folds.json
+	python -m stages.repro prepare
+	python -m stages.collect --check
+	dvc exp run --queue --set-param 'prepare.fold=0,1,2,3,4'
+	dvc exp run --run-all
+	python -m stages.collect
+	python -m stages.repro --single-item folds
+
 test: install-dev  ## the tests, but for the slow ones; a process for each core
 	python -m pytest -n logical --dist loadfile --no-loadscope-reorder -m "not slow and not faults"
 
@@ -78,4 +86,4 @@ lock: install-dev  ## renew the code's hashes in dvc.lock, where this code write
 
 check: lint types test  ## lint, format, types, tests
 
-.PHONY: help install install-dev constraints repro repair mend seeds test test-slow test-faults lint types audit figures same lock check
+.PHONY: help install install-dev constraints repro repair mend seeds folds test test-slow test-faults lint types audit figures same lock check

@@ -125,14 +125,15 @@ def ranking_metrics(y_true: Labels, y_score: np.ndarray) -> dict[str, float]:
 
 
 def score_metrics(
-    y_true: Labels, y_score: np.ndarray, threshold: float, log_odds: np.ndarray | None = None
+    y_true: Labels, y_score: np.ndarray, threshold: float | np.ndarray, log_odds: np.ndarray | None = None
 ) -> dict[str, float]:
     """Decision metrics at the threshold, ranking metrics, probability metrics, and the threshold itself.
 
     Args:
         y_true: bool of shape (n_samples,).
         y_score: probabilities of fraud, shape (n_samples,).
-        threshold: a text is called fraud when its probability is at or above it.
+        threshold: a text is called fraud when its probability is at or above it. One for each text, shape (n_samples,),
+            is possible, too; the mean is reported.
         log_odds: the log-odds behind the probabilities, shape (n_samples,). Texts are ranked by them, because near 1
             different log-odds round to the same probability. None ranks by y_score.
     """
@@ -142,7 +143,7 @@ def score_metrics(
         **ranking_metrics(y_true, order),
         **recall_at_precision(y_true, order),
         **probability_metrics(y_true, y_score),
-        "threshold": float(threshold),
+        "threshold": float(np.mean(threshold)),
     }
 
 

@@ -130,8 +130,12 @@ class Prepare:
     max_rows_per_unit: int | None = at_least(1)
     shortcut_warning: float = between(0, 1)
     seed: int = between(0, MAX_SEED)
+    manifest: str | None = None
+    fold: int | None = between(0, 4, None)
 
     def problems(self):
+        if self.manifest is not None:
+            yield from (f"manifest: {problem}" for problem in unseen_path(self.manifest))
         if self.valid_fraction + self.test_fraction > 0.95:
             yield "valid_fraction and test_fraction leave less than 0.05 for train"
         for share in (self.valid_fraction, self.test_fraction):

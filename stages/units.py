@@ -9,7 +9,7 @@ MOST_LEFT_OUT = 400  # of more units, random groups are left out
 
 
 def effective_units(units: np.ndarray) -> float:
-    """The number of equally large units that average as much noise away: (sum n)^2 / sum n^2.
+    """The number of equally large units that average as much noise away: (sum n)^2 / sum n^2 (Kish 1965).
 
     >>> effective_units(np.array([1, 1, 2, 2])), effective_units(np.array([1, 1, 1, 2]))
     (2.0, 1.6)

@@ -93,7 +93,7 @@ def compare_rows(
         "size": size,
         "always_fraud": always,
         **metrics,
-        "difference": minus("model", "baseline"),
+        **({"difference": minus("model", "baseline")} if "model" in predictions else {}),
         "best_cheap": {"name": best_cheap},
         "ahead": {system: minus(system, best_cheap) for system in AHEAD if system in predictions},
     }

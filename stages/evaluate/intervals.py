@@ -116,14 +116,14 @@ def collect(predictions: dict[str, Predictions], y_true: np.ndarray, blocks: Ite
 
 
 def resampled_scores(predictions: Predictions, part: slice | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Scores to rank by and probabilities, both (1 or n_block, n_rows), and thresholds, (1 or n_block, 1).
+    """Scores to rank by and probabilities, both (1 or n_block, n_rows), and thresholds, (1 or n_block, 1 or n_rows).
 
     part: which resamples of valid; None is valid as it is.
     """
     system = predictions.system
     if part is None or system is None:
         order = predictions.y_score if predictions.log_odds is None else predictions.log_odds
-        return order[None], predictions.y_score[None], np.array([[predictions.threshold]])
+        return order[None], predictions.y_score[None], np.atleast_2d(predictions.threshold)
     raw, picks = raw_scores(predictions, part), system.picks
     probability = expit(raw * picks.slope[part, None] + picks.offset[part, None])
     return raw, probability, picks.threshold[part, None]

@@ -23,7 +23,8 @@ class Predictions:
     """The output of one system on a set, with rows in order.
 
     y_score: float of shape (n_rows,), the calibrated probability of fraud. A written answer is 1 or 0, and NaN if it
-    could not be read. threshold: a text is called fraud when its y_score is at or above it. log_odds: float of shape
+    could not be read. threshold: a text is called fraud when its y_score is at or above it; of shape (n_rows,) where
+    rows have thresholds of their own, as out of fold. log_odds: float of shape
     (n_rows,), the log-odds of fraud as scored, which rank the texts; None for written answers, which don't rank them.
     seconds: duration of the scoring, None if it was done elsewhere. truncated: how many texts were cut, None if
     unknown. system: what was chosen on valid; None takes the choices as given, as if they had no noise. parts: the
@@ -31,7 +32,7 @@ class Predictions:
     """
 
     y_score: np.ndarray
-    threshold: float
+    threshold: float | np.ndarray
     log_odds: np.ndarray | None = None
     seconds: float | None = None
     truncated: int | None = None
@@ -70,7 +71,8 @@ class Predictions:
         """The predictions for some of the rows. keep: bool of shape (n_rows,), or row numbers."""
         log_odds = None if self.log_odds is None else self.log_odds[keep]
         parts = tuple(part.rows(keep) for part in self.parts)
-        return Predictions(self.y_score[keep], self.threshold, log_odds, system=self.system, parts=parts)
+        threshold = self.threshold[keep] if isinstance(self.threshold, np.ndarray) else self.threshold
+        return Predictions(self.y_score[keep], threshold, log_odds, system=self.system, parts=parts)
 
 
 def scores_of(predictions: Predictions) -> np.ndarray:

@@ -36,6 +36,7 @@ def write_predictions(path: Path, examples: list[Example], predictions: dict[str
             score = output.y_score[index]
             row |= {
                 f"{system}_score": "" if np.isnan(score) else repr(float(score)),
+                f"{system}_log_odds": "" if output.log_odds is None else repr(float(output.log_odds[index])),
                 f"{system}_pred": int(output.y_pred[index]),
             }
         rows.append(row)

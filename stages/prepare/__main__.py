@@ -25,10 +25,11 @@ from stages.prepare.describe import (
 )
 from stages.prepare.leaks import COLUMNS, Leak, Sets, find_leaks
 from stages.prepare.messages import print_summary
+from stages.prepare.out_of_fold import in_order, write_out_of_fold
 from stages.prepare.read import limit_rejected, together, write_rejected
 from stages.prepare.shortcuts import Shortcut, find_shortcuts
 from stages.prepare.sources import read_sources, texts_as_read, texts_as_trained
-from stages.prepare.split import drop_rows, limit_train, split_pool
+from stages.prepare.split import drop_rows, limit_train, split_sources
 from stages.text.example import write_examples
 
 
@@ -40,7 +41,8 @@ def main() -> None:
     limit_rejected(raw, chosen.prepare.max_rejected_fraction)
 
     texts, further_texts = (texts_as_trained(part, chosen.removes_speakers) for part in (own, further))
-    splits, dropped = drop_rows(split_pool(texts["pool"], chosen.prepare) if "pool" in texts else texts, chosen)
+    given, from_manifest = split_sources(texts, chosen)
+    splits, dropped = drop_rows(given, chosen)
     shortcuts = find_shortcuts(splits["train"], splits["valid"])
     shortcuts_as_read = find_shortcuts(*(texts_as_read(own, splits[name]) for name in ("train", "valid")))
     marked, leaks = find_leaks(splits | further_texts, chosen.prepare)
@@ -48,17 +50,20 @@ def main() -> None:
     sets, not_trained_on = limit_train(marked, chosen.prepare)
 
     write_sets(sets, leaks, shortcuts)
+    no_folds = write_out_of_fold(BASELINE / "folds.csv", in_order(texts, marked), chosen.prepare)
     for name in set(sets) - {"train"}:
         write_log_odds(BASELINE / f"{name}.csv", log_odds(baseline, sets[name]))
     leakage = describe_leaks(sets, leaks)
-    summary = describe_inputs(raw, chosen) | {"dropped": dropped | not_trained_on}
+    summary = describe_inputs(raw, chosen) | {"dropped": dropped | not_trained_on} | from_manifest
     summary |= nest_further(describe(sets, BASE_MODEL / "tokenizer.json", chosen.prompt_section.max_length))
     summary["leakage"] = count_leaks(leakage) | nest_further(leakage)
     summary["shortcuts"] = describe_shortcuts(shortcuts, sets["valid"])
     summary["shortcuts_as_read"] = describe_shortcuts(shortcuts_as_read, sets["valid"])
     summary["baseline"] = tuned | baseline_metrics(baseline, sets["valid"])
     write_json(METRICS / "data.json", summary)
-    print_summary(summary, raw, chosen)
+    print_summary(summary, sets, raw, chosen)
+    if no_folds:
+        print(f"prepare: no out-of-fold scores of the baseline: {no_folds}")
 
 
 def write_sets(sets: Sets, leaks: list[Leak], shortcuts: list[Shortcut]) -> None:

@@ -15,8 +15,10 @@ from stages.prepare.read import Rows
 from stages.prepare.shortcuts import Shortcut
 from stages.prepare.similar import normalize
 from stages.text.example import Example
+from stages.units import effective_units
 
 LENGTH_BINS = 40
+LARGE_UNIT = 0.05  # of all rows
 SPLITS = ("train", "valid", "test")
 
 
@@ -46,6 +48,7 @@ def describe_set(examples: list[Example], tokenizer: Tokenizer, max_length: int)
         "fraud_fraction": fraud / len(examples),
         "groups": len({example.group for example in examples if example.group}),
         "units": len({example.unit for example in examples}),
+        "effective_units": effective_units(np.array([example.unit for example in examples])),
         "duplicates": len(texts) - len(set(map(normalize, texts))),
         "conflicting_labels": count_conflicting(examples),
         "characters_mean": float(np.mean([len(text) for text in texts])),
@@ -57,6 +60,17 @@ def describe_set(examples: list[Example], tokenizer: Tokenizer, max_length: int)
             "over_max_length": int((tokens > max_length).sum()),
         },
     }
+
+
+def large_units(sets: Sets) -> list[tuple[str, int, float]]:
+    """Units with more than LARGE_UNIT of the rows of train, valid and test: source of the first row, rows, share."""
+    units: dict[int, list[Example]] = defaultdict(list)
+    for name in SPLITS:
+        for example in sets[name]:
+            units[example.unit].append(example)
+    total = sum(map(len, units.values()))
+    found = [(rows[0].source, len(rows), len(rows) / total) for rows in units.values()]
+    return sorted((unit for unit in found if unit[2] > LARGE_UNIT), key=lambda unit: -unit[1])
 
 
 def count_conflicting(examples: list[Example]) -> int:

@@ -5,15 +5,29 @@ from typing import Any
 
 from stages.params import Params
 from stages.paths import PROCESSED
-from stages.prepare.describe import SPLITS
+from stages.prepare.describe import SPLITS, large_units
+from stages.prepare.leaks import Sets
 from stages.prepare.read import Rows
 
+FEWEST_EFFECTIVE_UNITS = 20  # an interval over fewer says little
+FEWEST_ROWS = 50
+FEWEST_OF_A_CLASS = 10
 
-def print_summary(summary: dict[str, Any], raw: Rows, chosen: Params) -> None:
-    """Prints the content of metrics/data.json in sentences, with warnings."""
+
+def print_summary(summary: dict[str, Any], sets: Sets, raw: Rows, chosen: Params) -> None:
+    """Prints the content of metrics/data.json in sentences, with warnings.
+
+    Args:
+        summary: the content of metrics/data.json.
+        sets: rows by set.
+        raw: the rows of the files.
+        chosen: all params.
+    """
     warn_of_long_texts(summary, chosen.prompt_section.max_length)
     for name in SPLITS:
         print(f"prepare: {name} {summary[name]['rows']} rows, {summary[name]['fraud_fraction']:.1%} fraud")
+    print_manifest(summary)
+    warn_of_units(summary, sets)
     print_rejected(raw, chosen.prepare.max_rejected_fraction)
     warn_of_leaks(summary)
     warn_of_shortcut(summary["shortcuts"], chosen.prepare.shortcut_warning)
@@ -29,6 +43,43 @@ def warn_of_long_texts(summary: dict[str, Any], max_length: int) -> None:
             print(
                 f"prepare: WARNING: {share} have more tokens than prompt.max_length = {max_length}, even without the "
                 "prompt, and will be cut: raise it, or choose what is cut by prompt.truncation_side"
+            )
+
+
+def print_manifest(summary: dict[str, Any]) -> None:
+    """Prints how many rows the manifest knows, and warns of rows that left their split."""
+    counts = summary.get("manifest")
+    if counts is None:
+        return
+    print(f"prepare: manifest: {counts['known']} rows known, {counts['new']} new, {counts['gone']} gone")
+    if counts["changed_split"]:
+        print(
+            f"prepare: WARNING: {counts['changed_split']} rows changed their split, because new rows join them with "
+            "rows of another one: all went to the first of train, valid and test that held one of them"
+        )
+
+
+def warn_of_units(summary: dict[str, Any], sets: Sets) -> None:
+    """Prints units that hold much of the data, and splits that are too small to say much."""
+    for source, rows, share in large_units(sets):
+        print(
+            f"prepare: WARNING: {rows} rows ({share:.1%}) are one unit, joined by groups or similar texts; its first "
+            f"row is {source}: figures depend on which split it is in. Texts that many groups share, such as a "
+            "disclaimer, join them: remove these, or give finer groups"
+        )
+    for name in SPLITS:
+        part = summary[name]
+        rarer = min(part["fraud"], part["rows"] - part["fraud"])
+        if part["effective_units"] < FEWEST_EFFECTIVE_UNITS:
+            print(
+                f"prepare: WARNING: {name} has {part['rows']} rows in {part['units']} units, which say as much as "
+                f"{part['effective_units']:.1f} of equal size; expected {FEWEST_EFFECTIVE_UNITS} or more: its figures "
+                "are uncertain"
+            )
+        if part["rows"] < FEWEST_ROWS or rarer < FEWEST_OF_A_CLASS:
+            print(
+                f"prepare: WARNING: {name} has {part['rows']} rows, {rarer} of the rarer class; expected {FEWEST_ROWS} "
+                f"and {FEWEST_OF_A_CLASS} or more: its figures are uncertain"
             )
 
 

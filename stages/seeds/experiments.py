@@ -29,9 +29,9 @@ def require_queue(chosen: Params) -> None:
 
 
 def raw_files(chosen: Params) -> Iterator[str]:
-    """The paths of the data set and of the further sets that lie in data/raw."""
+    """The paths of the data set, of its manifest and of the further sets that lie in data/raw."""
     dataset = chosen.dataset
-    paths = [*dataset.pools, dataset.dialogues, dataset.train, dataset.valid, dataset.test]
+    paths = [*dataset.pools, dataset.dialogues, dataset.train, dataset.valid, dataset.test, chosen.prepare.manifest]
     for path in filter(None, [*paths, *chosen.evaluate.further_sets.values()]):
         if Path(path).parts[:2] == ("data", "raw"):
             yield Path(path).as_posix()

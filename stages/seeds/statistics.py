@@ -11,19 +11,23 @@ BLOCKS = ("model", "zero_shot", "baseline", "difference")
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: `params` is params.yaml, or what DVC tracks of it, and `metrics` is metrics/evaluate.json."""
+    """A finished run.
+
+    params: params.yaml, or what DVC tracks of it. metrics: metrics/evaluate.json. revision: its commit.
+    """
 
     params: dict[str, Any]
     metrics: dict[str, Any]
+    revision: str = ""
 
     @property
     def seed(self) -> int:
         return self.params["train"]["seed"]
 
-    @property
-    def rest(self) -> dict[str, Any]:
+    def without(self, section: str, key: str) -> dict[str, Any]:
+        """The params, but for one."""
         rest = copy.deepcopy(self.params)
-        del rest["train"]["seed"]
+        del rest[section][key]
         return rest
 
 
@@ -41,13 +45,26 @@ def finished(shown: list[dict[str, Any]]) -> Iterator[Run]:
             metrics = data.get("metrics", {}).get("metrics/evaluate.json", {}).get("data")
             params = data.get("params", {}).get("params.yaml", {}).get("data")
             if metrics and params:
-                yield Run(params, metrics)
+                yield Run(params, metrics, revision.get("rev", ""))
 
 
 def same_but_for_seed(runs: list[Run], params: dict[str, Any]) -> list[Run]:
     """The runs that differ from these params only in the seed, one per seed, sorted by seed."""
-    alike = {run.seed: run for run in reversed(runs) if run.rest == Run(params, {}).rest}
+    alike = same_but_for(runs, params, "train", "seed")
     return [alike[seed] for seed in sorted(alike)]
+
+
+def same_but_for(runs: list[Run], params: dict[str, Any], section: str, key: str) -> dict[Any, Run]:
+    """The runs that differ from these params in one key alone, by its value; of several the one listed first.
+
+    Args:
+        runs: finished ones, the newest first.
+        params: as `dvc exp show` lists them.
+        section: of params.yaml.
+        key: in the section.
+    """
+    rest = Run(params, {}).without(section, key)
+    return {run.params[section][key]: run for run in reversed(runs) if run.without(section, key) == rest}
 
 
 def spread(runs: list[Run]) -> dict[str, Any]:

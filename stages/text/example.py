@@ -15,7 +15,8 @@ class Example:
     group: the case that it belongs to; rows of one case are never in two splits. category: free text. source:
     "file:line" of the row that it was read from. unit: a number that dependent rows share, those of one group or with
     similar texts. leak: how a row of valid, test or a further set appears in train (or, except for valid, in valid):
-    verbatim, near, contained or case; empty if it does not.
+    verbatim, near, contained or case; empty if it does not. fold: the fifth of the pool that it belongs to, from 0; -1
+    in splits of a user's own and in further sets.
     """
 
     input: str
@@ -25,6 +26,7 @@ class Example:
     source: str = ""
     unit: int = -1
     leak: str = ""
+    fold: int = -1
 
 
 def write_examples(path: Path, examples: Iterable[Example]) -> None:

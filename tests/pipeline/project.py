@@ -11,7 +11,7 @@ from tests.conftest import ROOT
 # Stands in for a stage: writes each output from the bytes of the data that it depends on and from its params, but not
 # from its code, as a stage does whose code changed in a comment only.
 STAND_IN = """
-import hashlib, pathlib, sys
+import hashlib, json, pathlib, sys
 import yaml
 from stages.params import read_yaml
 
@@ -34,7 +34,8 @@ for dep in sorted(d for d in stages[name]["deps"] if not d.startswith("stages"))
     path = pathlib.Path(dep)
     for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
         digest.update(file.read_bytes() if file.is_file() else b"")
-digest.update(repr([value(key) for key in stages[name].get("params", [])]).encode())
+values = [value(key) for key in stages[name].get("params", [])]
+digest.update(json.dumps(values, sort_keys=True).encode())  # params.yaml may be rewritten in another order
 inside = {d for stage in stages.values() for d in stage["deps"]}
 for out in paths(stages[name].get("outs", [])) + paths(stages[name].get("metrics", [])):
     files = [d for d in inside if d.startswith(out + "/")] or ([out] if "." in out else [out + "/file"])

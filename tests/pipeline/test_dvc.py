@@ -41,13 +41,13 @@ def test_git_ignores_raw_data_and_not_what_points_to_it(name):
     assert not ignored("data/raw/.gitignore")
 
 
-AFTER_TRAIN = {"train", "select", "evaluate"}
+AFTER_TRAIN = {"train", "select", "evaluate", "folds"}
 # A file and what is appended to it, or a key of params.yaml and its value; and the stages that then run. No row needs
 # another one to have come before it.
 KNOBS = {
     "a comment in params.yaml": ("params.yaml", "\n# a comment\n", set()),
     "learning rate": ("train.learning_rate", 5e-05, AFTER_TRAIN),
-    "selection metric": ("select.metric", "loss", {"select", "evaluate"}),
+    "selection metric": ("select.metric", "loss", {"select", "evaluate", "folds"}),
     "evaluation batch": ("evaluate.max_tokens_per_batch", 1000, {"select", "evaluate"}),
     "split fraction": ("prepare.test_fraction", 0.25, {"prepare"} | AFTER_TRAIN),
     "further sets": ("evaluate.further_sets", {"a": "data/raw/a.jsonl"}, {"prepare"} | AFTER_TRAIN),
@@ -68,8 +68,11 @@ KNOBS = {
     "the code of benchmark": ("stages/benchmark/weights.py", "# a comment\n", {"benchmark"}),
     "the code of train": ("stages/train/trainer.py", "# a comment\n", {"train"}),
     "the code of select": ("stages/select/checkpoint.py", "# a comment\n", {"select"}),
-    "the code of evaluate": ("stages/evaluate/compare.py", "# a comment\n", {"evaluate"}),
+    "the code of evaluate": ("stages/evaluate/compare.py", "# a comment\n", {"evaluate", "folds"}),
     "the code of predict": ("stages/predict/read.py", "# a comment\n", set()),
+    "the code of folds": ("stages/folds/scores.py", "# a comment\n", {"folds"}),
+    "the code of collect": ("stages/collect/experiments.py", "# a comment\n", set()),
+    "the model's out-of-fold scores": ("data/folds/README.md", "\n", {"folds"}),
     "the model card": ("stages/classifier/card.py", "# a comment\n", {"select"}),
     "how a command starts": ("stages/command.py", "# a comment\n", set()),
     "the memory formula": ("stages/plan/memory.py", "# a comment\n", set()),

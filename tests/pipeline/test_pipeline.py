@@ -1,4 +1,4 @@
-"""The six real stages under a real `dvc repro`, on a tiny model."""
+"""The seven real stages under a real `dvc repro`, on a tiny model."""
 
 import json
 import re
@@ -44,9 +44,9 @@ def stages_in(printed: str) -> list[str]:
     return re.findall(r"Running stage '(\w+)'", printed)
 
 
-def test_all_six_stages_run_and_write_what_others_build_on(reproduced):
+def test_all_seven_stages_run_and_write_what_others_build_on(reproduced):
     project, printed = reproduced
-    assert set(stages_in(printed)) == {"fetch", "prepare", "benchmark", "train", "select", "evaluate"}
+    assert set(stages_in(printed)) == {"fetch", "prepare", "benchmark", "train", "select", "evaluate", "folds"}
     metrics = {
         name: read_json(project / f"metrics/{name}.json")
         for name in ("data", "benchmark", "train", "select", "evaluate")

@@ -1,12 +1,14 @@
 """Tables and plots."""
 
 import numpy as np
+from scipy.special import expit
 from sklearn.metrics import precision_recall_curve
 
 from stages.artifacts import read_csv
 from stages.evaluate.compare import slices
 from stages.evaluate.intervals import weighted_metrics
-from stages.evaluate.tables import write_plots
+from stages.evaluate.predictors import Predictions
+from stages.evaluate.tables import write_plots, write_predictions
 from stages.metrics import metrics_at_fraction
 from stages.text.example import Example
 from tests.unit.evaluate.systems import fixed
@@ -26,3 +28,14 @@ def test_a_low_temperature_keeps_the_order_of_scores(tmp_path):
     assert [(row["roc_auc"], row["average_precision"]) for row in sliced] == [(0.75, precision)]
     write_plots(tmp_path, rows, {"model": system})
     assert len(read_csv(tmp_path / "precision_recall/model.csv")) == len(precision_recall_curve(y_true, log_odds)[0])
+
+
+def test_the_table_of_predictions_holds_scores_before_and_after_calibration(tmp_path):
+    rows = [Example("a", True, source="f:1"), Example("b", False, source="f:2")]
+    written = Predictions(np.array([1.0, np.nan]), 0.5)
+    systems = {"model": fixed(np.array([1.5, -0.1]), 0.5, 1 / 2), "zero_shot": written}
+    write_predictions(tmp_path / "test.csv", rows, systems)
+    one, other = read_csv(tmp_path / "test.csv")
+    assert (one["source"], one["y_true"], one["model_log_odds"], one["model_pred"]) == ("f:1", "1", "1.5", "1")
+    assert float(one["model_score"]) == expit(0.75)
+    assert (other["model_log_odds"], other["zero_shot_log_odds"], other["zero_shot_score"]) == ("-0.1", "", "")

@@ -33,6 +33,16 @@ def test_raw_data_that_experiments_would_not_have_are_named(project, entry, path
     require_queue(chosen(**entry))
 
 
+def test_a_manifest_that_experiments_would_not_have_is_named(project):
+    (project / "data/raw/mine.manifest").write_text("text,group,split,fold\n")
+    entry = chosen(pool="data/sample/pool.jsonl")
+    entry = dataclasses.replace(entry, prepare=dataclasses.replace(entry.prepare, manifest="data/raw/mine.manifest"))
+    with pytest.raises(UserError, match="data/raw/mine.manifest: neither git nor DVC knows of it"):
+        require_queue(entry)
+    git(project, "add", "data/raw/mine.manifest")
+    require_queue(entry)
+
+
 def test_raw_data_that_git_or_a_folder_above_holds_are_no_problem(project):
     require_queue(chosen(pool="data/sample/pool.jsonl"))
     git(project, "add", "data/raw/mine.jsonl")

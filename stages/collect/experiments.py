@@ -1,0 +1,72 @@
+"""Reads the scores of a fold from the experiment in which the fold was test."""
+
+import csv
+import json
+import subprocess
+from dataclasses import dataclass
+from typing import Any
+
+import dvc.api
+import numpy as np
+from dvc.exceptions import DvcException
+
+from stages.errors import UserError
+from stages.out_of_fold import Score
+from stages.paths import PREDICTIONS, PROCESSED, SELECTED
+from stages.seeds.statistics import Run
+from stages.text.example import Example
+
+
+@dataclass(frozen=True)
+class Fold:
+    """A fold's rows and scores, and where they were made.
+
+    test: its rows. scores: by source. chosen: step and calibration of the model. environment: device and versions.
+    date: of the experiment, YYYY-MM-DD.
+    """
+
+    test: list[Example]
+    scores: dict[str, Score]
+    chosen: dict[str, float]
+    environment: dict[str, Any]
+    date: str
+
+
+def read_fold(number: int, run: Run) -> Fold:
+    """The fold that was test in an experiment. Raises UserError if the experiment's files can't be read."""
+    try:
+        test, table, record = (
+            dvc.api.read(path.as_posix(), rev=run.revision)
+            for path in (PROCESSED / "test.jsonl", PREDICTIONS / "test.csv", SELECTED / "selected.json")
+        )
+    except (DvcException, OSError) as error:
+        raise UserError(
+            f"the experiment {run.revision[:7]} of prepare.fold {number} can't be read ({error}): run it again with "
+            f"`dvc exp run --queue -S prepare.fold={number}` and `dvc exp run --run-all`"
+        ) from None
+    selected = json.loads(record)
+    rows = list(csv.DictReader(table.splitlines()))
+    log_odds = np.array([float(row["model_log_odds"]) for row in rows])
+    calibrated = log_odds / selected["temperature"] + selected.get("offset", 0.0)
+    pairs = zip(log_odds.tolist(), calibrated.tolist(), strict=True)
+    chosen = {key: selected[key] for key in ("step", "temperature", "offset", "threshold") if key in selected}
+    shown = ["git", "show", "--no-patch", "--format=%cs", run.revision]
+    return Fold(
+        test=[Example(**json.loads(line)) for line in test.split("\n") if line],
+        scores=dict(zip((row["source"] for row in rows), pairs, strict=True)),
+        chosen=chosen,
+        environment=run.metrics["environment"],
+        date=subprocess.run(shown, capture_output=True, text=True, check=True).stdout.strip(),
+    )
+
+
+def require_rows(pool: list[Example], scored: list[Example]) -> None:
+    """Raises UserError unless each row of the pool was scored with the same text, label and fold."""
+    found = {example.source: (example.input, example.label, example.fold) for example in scored}
+    other = [e.source for e in pool if found.get(e.source) != (e.input, e.label, e.fold)]
+    if other:
+        raise UserError(
+            f"{len(other)} of {len(pool)} rows of data/processed, the first {other[0]}, are not in the experiments, or "
+            "with another text, label or fold; expected the same rows: run `make folds` after `dvc repro prepare`. "
+            "prepare.balance draws other rows in each fold, so it must not hold valid or test"
+        )
