@@ -83,7 +83,7 @@ def predict(systems: dict[str, System], drawn: Drawn) -> dict[str, Predictions]:
 
 def truths(predictions: dict[str, Predictions], y_true: np.ndarray) -> dict[str, float]:
     """The metrics on many rows, by system and metric, and their differences to the baseline."""
-    found = {}
+    found: dict[str, float] = {}
     for system, output in predictions.items():
         of_system = ranking_metrics(y_true, np.asarray(output.log_odds)) | decision_metrics(y_true, output.y_pred)
         found |= {f"{system} {metric}": of_system[metric] for metric in METRICS}

@@ -276,7 +276,13 @@ def newton(
 
 
 def smooth_loss(x: np.ndarray, targets: np.ndarray, weights: np.ndarray, line: np.ndarray) -> np.ndarray:
-    """Summed log loss of shape (samples,); the arguments as in newton, line of shape (samples, 2)."""
+    """Summed log loss, shape (samples,).
+
+    Args:
+        x: the feature, shape (1, n_rows) or (samples, n_rows).
+        targets, weights: shape (samples, n_rows).
+        line: slope and intercept, shape (samples, 2).
+    """
     z = x * line[:, :1] + line[:, 1:]
     return (weights * (np.logaddexp(0, z) - targets * z)).sum(axis=1)
 
@@ -284,7 +290,14 @@ def smooth_loss(x: np.ndarray, targets: np.ndarray, weights: np.ndarray, line: n
 def newton_step(
     x: np.ndarray, targets: np.ndarray, weights: np.ndarray, line: np.ndarray, free: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Loss (samples,), Newton step (samples, 2) and decrement (samples,); the arguments as in newton."""
+    """Loss (samples,), Newton step (samples, 2) and decrement (samples,).
+
+    Args:
+        x: the feature, shape (1, n_rows) or (samples, n_rows).
+        targets, weights: shape (samples, n_rows).
+        line: slope and intercept, shape (samples, 2).
+        free: bool of shape (2,): whether slope and intercept are fitted.
+    """
     p = expit(x * line[:, :1] + line[:, 1:])
     error, curvature = weights * (p - targets), weights * p * (1 - p)
     bent = curvature * x
