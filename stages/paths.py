@@ -10,6 +10,7 @@ SELECTED = Path("models/selected")
 PROCESSED = Path("data/processed")
 FURTHER = PROCESSED / "further"
 BASELINE = PROCESSED / "baseline"
+PROBE = Path("data/probe")
 PREDICTIONS = Path("data/predictions")
 METRICS = Path("metrics")
 PLOTS = METRICS / "plots"

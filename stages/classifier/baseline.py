@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import load, save
+from safetensors.numpy import load
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from stages.artifacts import replacing
+from stages.artifacts import replacing, write_numbers
 from stages.errors import UserError
 
 WEIGHTS_FILE = "weights.safetensors"
@@ -62,7 +62,7 @@ def write_baseline(folder: Path, baseline: Baseline) -> None:
         "weight": baseline.weight,
         "intercept": np.array([baseline.intercept]),
     }
-    (folder / WEIGHTS_FILE).write_bytes(save(numbers))
+    write_numbers(folder / WEIGHTS_FILE, numbers)
     with replacing(folder / VOCABULARY_FILE) as file:
         json.dump(baseline.vocabulary, file)
 

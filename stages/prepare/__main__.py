@@ -11,9 +11,10 @@ import numpy as np
 
 from stages import params
 from stages.artifacts import write_csv, write_json
+from stages.classifier.baseline import write_baseline
 from stages.command import run
 from stages.paths import BASE_MODEL, BASELINE, FURTHER, METRICS, PLOTS, PROCESSED
-from stages.prepare.baseline import baseline_metrics, fit_baseline, log_odds, write_baseline_folder
+from stages.prepare.baseline import baseline_metrics, fit_baseline, log_odds, write_log_odds
 from stages.prepare.describe import (
     SPLITS,
     count_leaks,
@@ -53,7 +54,9 @@ def main() -> None:
     out_of_fold = dict(zip(map(id, marked["train"]), fitted.out_of_fold, strict=True))
     scores = {name: log_odds(fitted.baseline, rows) for name, rows in sets.items() if name != "train"}
     scores["train"] = np.array([out_of_fold[id(example)] for example in sets["train"]])
-    write_baseline_folder(BASELINE, fitted.baseline, scores)
+    for name, values in scores.items():
+        write_log_odds(BASELINE / f"{name}.csv", values)
+    write_baseline(BASELINE, fitted.baseline)
     leakage = describe_leaks(sets, leaks)
     summary = describe_inputs(raw, chosen) | {"dropped": dropped | not_trained_on}
     summary |= nest_further(describe(sets, BASE_MODEL / "tokenizer.json", chosen.prompt_section.max_length))

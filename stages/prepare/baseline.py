@@ -18,8 +18,8 @@ from sklearn.metrics import average_precision_score
 from sklearn.naive_bayes import ComplementNB
 from sklearn.svm import LinearSVC
 
-from stages.artifacts import replacing_folder, write_csv
-from stages.classifier.baseline import Baseline, make_vectorizer, write_baseline
+from stages.artifacts import write_csv
+from stages.classifier.baseline import Baseline, make_vectorizer
 from stages.cross_validation import Folds, grouped_folds, labels_and_units, search_rows
 from stages.metrics import BEST_F1, Calibration, choose_threshold, fit_calibration, score_metrics
 from stages.text.example import Example
@@ -196,14 +196,6 @@ def baseline_metrics(baseline: Baseline, examples: Sequence[Example]) -> dict[st
     labels = [example.label for example in examples]
     probability = Calibration().probability(log_odds(baseline, examples))
     return score_metrics(labels, probability, choose_threshold(labels, probability, BEST_F1))
-
-
-def write_baseline_folder(folder: Path, baseline: Baseline, log_odds_of: dict[str, np.ndarray]) -> None:
-    """Writes the baseline and NAME.csv with the log-odds of each set. Those of train are out of fold."""
-    with replacing_folder(folder) as new:
-        write_baseline(new, baseline)
-        for name, values in log_odds_of.items():
-            write_log_odds(new / f"{name}.csv", values)
 
 
 def write_log_odds(path: Path, values: np.ndarray) -> None:

@@ -30,7 +30,9 @@ def print_baseline(chosen: dict[str, Any]) -> None:
         print(f"prepare: TF-IDF baseline: {name}, average precision {found:.3f} in cross-validation on train")
         if chosen["at_edge_of_grid"]:
             key = "alpha" if chosen["C"] is None else "C"
-            print(f"prepare: the baseline's {key} {chosen[key]:g} is at the edge of its grid: a wider one may do better")
+            print(
+                f"prepare: the baseline's {key} {chosen[key]:g} is at the edge of its grid: a wider one may do better"
+            )
     print(f"prepare: TF-IDF baseline on valid: F1 {chosen['f1']:.3f}")
 
 
