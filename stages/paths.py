@@ -5,7 +5,7 @@ from pathlib import Path
 BASE_MODEL = Path("models/base")
 CHECKPOINTS = Path("models/checkpoints")
 VALID_SCORES = "valid_scores.csv"  # in each checkpoint
-PROMPT_FILE = "prompt.json"  # beside the checkpoints: the prompt as text, as training used it
+PROMPT_FILE = "prompt.json"  # the prompt as text, as training used it (beside the checkpoints) or the probe
 SELECTED = Path("models/selected")
 PROCESSED = Path("data/processed")
 FURTHER = PROCESSED / "further"

@@ -1,4 +1,4 @@
-"""The fitted baseline: TF-IDF of character n-grams and a weight for each. Its files hold numbers and text, no pickle."""
+"""The fitted baseline: TF-IDF of character n-grams and a weight for each. Its files hold no pickle."""
 
 import json
 from collections.abc import Sequence

@@ -1,7 +1,8 @@
 """Hidden states of a text, averaged over its tokens, from the same passes as a score: one forward a text."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -104,7 +105,7 @@ def window_states(
 
 def width(model: nn.Module) -> int:
     """The size of a hidden state."""
-    return underlying(model).get_input_embeddings().weight.shape[1]
+    return underlying(model).config.get_text_config().hidden_size
 
 
 def mean_states(
@@ -138,8 +139,13 @@ def outputs_of(model: nn.Module, layers: list[int]) -> Iterator[list[list[torch.
     kept: list[list[torch.Tensor]] = [[] for _ in layers]
     all_layers = decoder_layers(underlying(model))
 
-    def keep_in(outputs: list[torch.Tensor]):
-        return lambda _, __, output: outputs.append(output[0] if isinstance(output, tuple) else output)
+    def keep_in(outputs: list[torch.Tensor]) -> Callable[..., None]:
+        def keep(layer: nn.Module, inputs: tuple, output: Any) -> None:
+            while isinstance(output, tuple) or output.dim() > 3:  # several outputs, or several streams (Gemma 3n)
+                output = output[0]
+            outputs.append(output)
+
+        return keep
 
     hooks = [
         all_layers[number - 1].register_forward_hook(keep_in(outputs))

@@ -21,7 +21,7 @@ from stages.model.load import load_base, load_tokenizer
 from stages.model.provenance import require_whole_base
 from stages.model.scoring import require_finite
 from stages.params import Params
-from stages.paths import BASE_MODEL, FURTHER, METRICS, PROBE, PROCESSED
+from stages.paths import BASE_MODEL, FURTHER, METRICS, PROBE, PROCESSED, PROMPT_FILE
 from stages.probe.fit import fit_probe
 from stages.text.example import Example, read_examples
 from stages.text.prompt import build_prompt
@@ -49,6 +49,7 @@ def main() -> None:
         for name, values in scores.items():
             write_csv(folder / f"{name}.csv", ({"log_odds": repr(float(value))} for value in values), ["log_odds"])
         write_probe(folder, fitted.probe)
+        write_json(folder / PROMPT_FILE, prompt.rendered)
     measured = {"seconds": time.perf_counter() - start, "rows": sum(map(len, sets.values()))}
     write_json(
         METRICS / "probe.json", fitted.chosen | {"measured": measured, "environment": environment(pick_device())}
