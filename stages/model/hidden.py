@@ -25,10 +25,17 @@ KEPT_LAYERS = 12
 
 def layers_to_keep(model: nn.Module) -> list[int]:
     """Numbers of decoder layers, from 1. The last one is always among them."""
-    count = len(decoder_layers(underlying(model)))
+    count = len(outer_layers(model))
     if count <= MOST_LAYERS:
         return list(range(1, count + 1))
     return [round((number + 1) * count / KEPT_LAYERS) for number in range(KEPT_LAYERS)]
+
+
+def outer_layers(model: nn.Module) -> list[nn.Module]:
+    """The decoder layers, first to last. Some architectures name a layer's mixer as one, too, which is left out."""
+    layers = decoder_layers(underlying(model))
+    inner = {id(part) for layer in layers for part in layer.modules() if part is not layer}
+    return [layer for layer in layers if id(layer) not in inner]
 
 
 def text_states(
@@ -137,7 +144,7 @@ def mean_states(
 def outputs_of(model: nn.Module, layers: list[int]) -> Iterator[list[list[torch.Tensor]]]:
     """Yields, for each layer, a list that takes its output (rows, tokens, H) in each pass within the block."""
     kept: list[list[torch.Tensor]] = [[] for _ in layers]
-    all_layers = decoder_layers(underlying(model))
+    all_layers = outer_layers(model)
 
     def keep_in(outputs: list[torch.Tensor]) -> Callable[..., None]:
         def keep(layer: nn.Module, inputs: tuple, output: Any) -> None:

@@ -17,6 +17,7 @@ from stages.evaluate.__main__ import main as evaluate
 from stages.predict.classify import classify
 from stages.predict.output import open_output
 from stages.select.__main__ import main as select
+from stages.text.example import read_examples
 from tests.unit.classifier.conftest import write_params
 
 
@@ -100,7 +101,7 @@ def test_a_batch_of_other_texts_changes_no_score_of_the_baseline(evaluated, monk
     monkeypatch.chdir(evaluated)
     select_system(evaluated, "baseline")
     scorer = load_scorer()
-    texts = [row["input"] for row in map(json.loads, Path("data/processed/test.jsonl").open(encoding="utf-8"))]
+    texts = [example.input for example in read_examples(Path("data/processed/test.jsonl"))]
     whole = scorer.score(texts).log_odds
     assert whole.tolist() == [scorer.score([text]).log_odds[0] for text in texts]
     assert not scorer.score([]).log_odds.size

@@ -7,7 +7,7 @@ import torch
 from stages.errors import UserError
 from stages.model import hidden as hidden_module
 from stages.model.exactness import use_layout
-from stages.model.hidden import layers_to_keep, text_states
+from stages.model.hidden import layers_to_keep, outer_layers, text_states
 from stages.model.layout import Layout, underlying
 from stages.model.load import decoder_layers, load_base
 from stages.model.lora import attach_adapter
@@ -28,7 +28,7 @@ def by_transformers(model, prompt, texts):
         outputs: list = []
         hooks = [
             layer.register_forward_hook(lambda *call, outputs=outputs: outputs.append(call[-1]))
-            for layer in decoder_layers(model)
+            for layer in outer_layers(model)
         ]
         with torch.no_grad():
             model(input_ids=torch.tensor([row]))
@@ -113,7 +113,7 @@ def test_a_batch_that_does_not_fit_is_computed_in_halves(base_folder, prompt, sa
 def test_of_a_deep_model_twelve_layers_are_kept(base_folder, monkeypatch):
     model = load_base(METHODS["lora"], base_folder, CPU)
     assert layers_to_keep(model) == [1, 2]
-    monkeypatch.setattr(hidden_module, "decoder_layers", lambda base: [None] * 28)
+    monkeypatch.setattr(hidden_module, "outer_layers", lambda base: [None] * 28)
     kept = layers_to_keep(model)
     assert len(kept) == len(set(kept)) == 12
     assert kept[-1] == 28
