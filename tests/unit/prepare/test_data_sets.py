@@ -38,7 +38,7 @@ class TestSample:
         chosen = params.load(ROOT / "params.yaml")
         splits = split_pool(self.pool.examples, chosen.prepare)
         splits, _ = find_leaks(splits, chosen.prepare)
-        baseline, _ = fit_baseline(splits["train"], 0)
+        baseline = fit_baseline(splits["train"], 0).baseline
         on_valid, on_test = (log_odds(baseline, splits[name]) for name in ("valid", "test"))
         threshold = choose_threshold([e.label for e in splits["valid"]], on_valid, BEST_F1)
         assert 0.60 < decision_metrics([e.label for e in splits["test"]], on_test >= threshold)["f1"] < 0.85
