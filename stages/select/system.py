@@ -48,4 +48,5 @@ def choose_system(name: str, systems: dict[str, SystemScores], y_true: np.ndarra
         y_true: bool of shape (n_rows,).
     """
     found = {each: float(average_precision_score(y_true, scores.log_odds)) for each, scores in systems.items()}
-    return max(found, key=found.__getitem__) if name == "best" else name, found
+    names = {each: each for each in found} | {"best": max(found, key=found.__getitem__)}
+    return names[name], found
