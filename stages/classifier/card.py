@@ -8,6 +8,7 @@ from stages.text.prompt import ANSWER_PREFIX, LABEL_WORDS, LOST
 
 def model_card(selected: TrainedClassifier) -> str:
     base, promised, side = selected.base, selected.promised, selected.prompt.get("truncation_side", "right")
+    whose = "Their log-odds" if selected.system == "model" else "The log-odds of the system in use (below)"
     last = selected.select.get("checkpoint") == "last"
     checkpoint = "the last one" if last else f"the best by {selected.select['metric']} on valid"
     return f"""---
@@ -19,7 +20,7 @@ license: other
 # Fraud or not: an adapter for {base["id"]}
 
 Classifies a text as fraud or not. The prompt below ends with `{ANSWER_PREFIX}`. The next token is the answer,
-`{LABEL_WORDS[True]}` or `{LABEL_WORDS[False]}`. Their log-odds, divided by {selected.temperature:.4f}, plus
+`{LABEL_WORDS[True]}` or `{LABEL_WORDS[False]}`. {whose}, divided by {selected.temperature:.4f}, plus
 {selected.offset:.4f} (both fitted on valid), are the log-odds of fraud. From a probability of
 {selected.threshold:.4f} on a text is called fraud.
 
