@@ -16,7 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+import numpy as np
 from safetensors import SafetensorError
+from safetensors.numpy import save
 
 from stages.distributed import is_main_process, wait_for_all
 from stages.errors import UserError
@@ -113,6 +115,19 @@ def reject_unreadable(values: Mapping[str, Any], where: str) -> None:
             raise ValueError(f"{where}: {key} is {value}; expected a finite number")
         elif not isinstance(value, str | int | float | bool | None):
             raise ValueError(f"{where}: {key} is a {type(value).__name__}; expected a number, a text or a mapping")
+
+
+def write_numbers(path: Path, numbers: dict[str, np.ndarray]) -> None:
+    """Writes named arrays as safetensors, a format without pickle. With several processes, only the first writes."""
+    if not is_main_process():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    written = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        written.write_bytes(save(numbers))
+        os.replace(written, path)
+    finally:
+        written.unlink(missing_ok=True)
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from stages.metrics import Labels, fit_calibration
 
 FIFTHS = 5  # folds of a pool
 SCORE_COLUMNS = ["source", "log_odds", "calibrated"]
+SPLIT_COLUMNS = ["source", *(f"fold_{fold}" for fold in range(FIFTHS))]
 Score = tuple[float, float]  # log-odds of fraud: as scored, and calibrated on the valid of that fold
 
 

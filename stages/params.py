@@ -207,6 +207,7 @@ class Select:
     min_precision: float = between(0, 1)
     cost: dict
     fraud_fraction: float | None = between(0.001, 0.999)
+    system: Literal["model", "baseline", "probe", "combined", "combined_cheap", "best"] = "model"
 
     def problems(self):
         if self.cost is None:  # in a method that replaces other keys

@@ -5,11 +5,12 @@ from pathlib import Path
 BASE_MODEL = Path("models/base")
 CHECKPOINTS = Path("models/checkpoints")
 VALID_SCORES = "valid_scores.csv"  # in each checkpoint
-PROMPT_FILE = "prompt.json"  # beside the checkpoints: the prompt as text, as training used it
+PROMPT_FILE = "prompt.json"  # the prompt as text, as training used it (beside the checkpoints) or the probe
 SELECTED = Path("models/selected")
 PROCESSED = Path("data/processed")
 FURTHER = PROCESSED / "further"
 BASELINE = PROCESSED / "baseline"
+FOLD_SPLITS = PROCESSED / "folds.csv"  # the split of each row of a pool when each fold is test
 PROBE = Path("data/probe")
 FOLD_SCORES = Path("data/folds")  # out-of-fold scores of the model, an input that `make folds` writes
 PREDICTIONS = Path("data/predictions")

@@ -8,6 +8,7 @@ from stages.text.prompt import ANSWER_PREFIX, LABEL_WORDS, LOST
 
 def model_card(selected: TrainedClassifier) -> str:
     base, promised, side = selected.base, selected.promised, selected.prompt.get("truncation_side", "right")
+    whose = "Their log-odds" if selected.system == "model" else "The log-odds of the system in use (below)"
     last = selected.select.get("checkpoint") == "last"
     checkpoint = "the last one" if last else f"the best by {selected.select['metric']} on valid"
     return f"""---
@@ -19,7 +20,7 @@ license: other
 # Fraud or not: an adapter for {base["id"]}
 
 Classifies a text as fraud or not. The prompt below ends with `{ANSWER_PREFIX}`. The next token is the answer,
-`{LABEL_WORDS[True]}` or `{LABEL_WORDS[False]}`. Their log-odds, divided by {selected.temperature:.4f}, plus
+`{LABEL_WORDS[True]}` or `{LABEL_WORDS[False]}`. {whose}, divided by {selected.temperature:.4f}, plus
 {selected.offset:.4f} (both fitted on valid), are the log-odds of fraud. From a probability of
 {selected.threshold:.4f} on a text is called fraud.
 
@@ -32,6 +33,7 @@ Classifies a text as fraud or not. The prompt below ends with `{ANSWER_PREFIX}`.
 | names of speakers in front of lines | {"removed first" if selected.speakers_removed else "kept"} |
 | texts are cut at | {selected.prompt["max_length"]} tokens with the prompt: a longer one loses its {LOST[side]} |
 | data set | {selected.dataset_name} |
+| system in use | {selected.system}{sum_of(selected)} |
 | checkpoint | step {selected.step}, {checkpoint} |
 | share of fraud that the threshold is for | {promised["fraud_fraction"]:.1%} |
 | precision, recall on valid at that share | {bounded(promised, "precision")}, {bounded(promised, "recall")} |
@@ -41,6 +43,12 @@ Precision and recall on valid are of thresholds that were chosen without the tex
 bounds (95 %). metrics/evaluate.json holds the figures on test.
 The answer is a score and no proof: let a person decide what follows from it.
 """
+
+
+def sum_of(selected: TrainedClassifier) -> str:
+    """What a combination adds up, and how."""
+    lines = (f"{part['slope']:.4f} × {name} {part['offset']:+.4f}" for name, part in selected.parts.items())
+    return f": the log-odds are {' + '.join(lines)}, and are then calibrated" if selected.parts else ""
 
 
 def bounded(promised: dict[str, float], name: str) -> str:

@@ -11,6 +11,8 @@ import numpy as np
 from peft import PeftModel
 
 from stages.artifacts import read_json, replacing_folder, write_csv, write_json
+from stages.classifier import baseline, probe
+from stages.classifier.systems import PARTS, add_up
 from stages.data.speakers import remove_speakers
 from stages.distributed import is_main_process
 from stages.metrics import Calibration, CalibrationMethod, Labels, ThresholdRule, metrics_at_fraction
@@ -21,11 +23,12 @@ from stages.model.lora import load_adapter
 from stages.model.provenance import require_same_base, require_whole_base
 from stages.model.scoring import SCORING
 from stages.params import Method
-from stages.paths import BASE_MODEL, SELECTED
+from stages.paths import BASE_MODEL, BASELINE, PROBE, PROMPT_FILE, SELECTED
 from stages.text.prompt import Prompt, build_prompt
 
 RECORD_FILE = "selected.json"
 VALID_FILE = "valid.csv"  # the scores of valid that calibration and threshold were chosen on
+PART_FILES = {"baseline": (BASELINE, baseline.FILES), "probe": (PROBE, (probe.PROBE_FILE, PROMPT_FILE))}
 ADAPTER_FILES = ("adapter_model.safetensors", "adapter_config.json")
 
 
@@ -46,6 +49,8 @@ class TrainedClassifier:
         base: the identity of the base model.
         rendered: the prompt as text, `before` and `after` the user's. None in records older than 0.3.
         scoring, max_tokens_per_batch: how valid was scored, so that other texts are scored alike.
+        system: which system classifies texts. threshold, temperature, offset, valid and promised are its own.
+        parts: of a combination, slope and offset of each part's calibration.
     """
 
     step: int
@@ -64,10 +69,18 @@ class TrainedClassifier:
     scoring: int = 1
     max_tokens_per_batch: int = 4096
     offset: float = 0.0
+    system: str = "model"
+    parts: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
 
     def as_read(self, text: str) -> str:
         """The text as the model was trained to read it."""
         return remove_speakers(text) if self.speakers_removed else text
+
+    def log_odds(self, scores: dict[str, np.ndarray]) -> np.ndarray:
+        """The system's log-odds before calibration, shape (n,). scores: log-odds of each of its parts, shape (n,)."""
+        if not self.parts:
+            return scores[self.system]
+        return add_up(scores, {name: Calibration(**part) for name, part in self.parts.items()})
 
     def probability(self, log_odds: np.ndarray) -> np.ndarray:
         """Calibrated probability of fraud, shape (n,)."""
@@ -92,20 +105,27 @@ class TrainedClassifier:
 
 
 def write_classifier(folder: Path, checkpoint: Path, selected: TrainedClassifier, card: str, valid: np.ndarray) -> None:
-    """Copies the checkpoint's adapter and writes record, model card and the scores of valid beside it.
+    """Copies the checkpoint's adapter, and what else the system needs; writes record, model card and scores of valid.
+
+    The adapter is there with any system, because evaluate compares the model with it.
 
     Args:
         folder: models/selected.
         checkpoint: folder with the adapter's files.
         selected: the record.
         card: text of the model card.
-        valid: log-odds of valid, float of shape (n_rows,).
+        valid: log-odds of valid by the model, float of shape (n_rows,).
     """
     with replacing_folder(folder) as new:
         if not is_main_process():
             return
         for name in ADAPTER_FILES:
             shutil.copyfile(checkpoint / name, new / name)
+        for part in set(PARTS[selected.system]) & set(PART_FILES):
+            source, names = PART_FILES[part]
+            (new / part).mkdir()
+            for name in names:
+                shutil.copyfile(source / name, new / part / name)
         write_json(new / RECORD_FILE, dataclasses.asdict(selected))
         write_csv(new / VALID_FILE, ({"log_odds": repr(float(value))} for value in valid), ["log_odds"])
         (new / "README.md").write_text(card, encoding="utf-8")
@@ -134,6 +154,11 @@ def read_selected(folder: Path) -> TrainedClassifier:
             f"unknown keys: {', '.join(sorted(unknown)) or 'none'}): use that version, or run `dvc repro select`"
         )
     selected = TrainedClassifier(**raw)
+    if selected.system not in PARTS:
+        raise ModelError(
+            f"{folder / RECORD_FILE}: system is {selected.system!r}; expected one of {', '.join(PARTS)}: run "
+            "`dvc repro --force --single-item select`"
+        )
     numbers = selected.threshold, selected.offset, selected.temperature
     if not (np.isfinite(numbers).all() and selected.temperature > 0):
         raise ModelError(

@@ -1,4 +1,4 @@
-"""Scores test and the further sets with the selected model, the base model without adapters, and the TF-IDF baseline.
+"""Scores test and the further sets with each system: the model, the base model, cheap systems and combinations.
 
 Calibration and threshold of each system are chosen on valid by the same rules, so that the systems differ in nothing
 else. Written answers (evaluate.mode: generate) have neither.
@@ -8,6 +8,7 @@ python -m stages.evaluate
 
 from typing import Any, assert_never
 
+import numpy as np
 from peft import PeftModel
 
 from stages import params
@@ -15,27 +16,29 @@ from stages.artifacts import write_csv, write_json
 from stages.classifier.trained import VALID_FILE, TrainedClassifier, load_selected
 from stages.command import run
 from stages.errors import UserError
-from stages.evaluate.choices import System, Valid
+from stages.evaluate.choices import System, Valid, choose_on_valid
 from stages.evaluate.compare import compare_systems, slices, worst_errors
 from stages.evaluate.messages import print_comparison, print_promise, warn_of_unused_categories
 from stages.evaluate.predictors import (
     Predictions,
     Predictor,
-    baseline_predictor,
     generation_predictor,
     read_log_odds,
     scoring_predictor,
+    stored_predictor,
     zero_shot_predictor,
 )
+from stages.evaluate.systems import best_cheap_system, combined_systems, with_combinations
 from stages.evaluate.tables import ERROR_COLUMNS, SLICE_COLUMNS, write_plots, write_predictions
 from stages.model.device import environment, pick_device
 from stages.model.lora import merge_unquantized
 from stages.params import Evaluate
-from stages.paths import BASELINE, FURTHER, METRICS, PLOTS, PREDICTIONS, PROCESSED, SELECTED
+from stages.paths import BASELINE, FURTHER, METRICS, PLOTS, PREDICTIONS, PROBE, PROCESSED, SELECTED
 from stages.text.example import Example, read_examples
 from stages.text.prompt import Prompt, report_truncated
 
 Sets = dict[str, list[Example]]
+STORED = {"baseline": BASELINE, "probe": PROBE}  # systems whose stages write the log-odds of each set
 
 
 def main() -> None:
@@ -48,10 +51,14 @@ def main() -> None:
     zero_shot = {name: predictors["zero_shot"](name, examples) for name, examples in sets.items()}
     merge_unquantized(model)  # from here on there is no base model without the adapter
     predictions = {name: predict_set(name, sets[name], predictors, zero_shot[name]) for name in sets}
+    combinations = combined_systems(predictions["test"])
+    predictions = {name: with_combinations(of_set, combinations) for name, of_set in predictions.items()}
     for name, of_set in predictions.items():
         report_truncated("evaluate", name, of_set["model"].truncated or 0, len(sets[name]), prompt.truncation_side)
 
-    comparisons = {name: compare_systems(sets[name], predictions[name], evaluate) for name in sets}
+    train, scores = read_examples(PROCESSED / "train.jsonl"), read_stored("train")
+    best_cheap = best_cheap_system(train, scores, selected.calibration_method)
+    comparisons = {name: compare_systems(sets[name], predictions[name], evaluate, best_cheap) for name in sets}
     kept = {name: metrics for name in sets if (metrics := keep_promise(selected, sets[name], predictions[name]))}
     write_tables(sets, predictions, evaluate.errors_listed)
     further = {name: comparison for name, comparison in comparisons.items() if name != "test"}
@@ -61,13 +68,13 @@ def main() -> None:
     for name, comparison in comparisons.items():
         print_comparison(name, comparison, evaluate.equivalence_margin)
     for name, metrics in kept.items():
-        print_promise(name, comparisons[name]["model"], metrics, selected.promised)
+        print_promise(name, comparisons[name][selected.system], metrics, selected.promised)
 
 
 def build_predictors(
     evaluate: Evaluate, model: PeftModel, prompt: Prompt, selected: TrainedClassifier, examples: list[Example]
 ) -> dict[str, Predictor]:
-    """The systems to compare: model, zero_shot, baseline.
+    """The systems to compare that score texts by themselves: model, zero_shot, baseline, probe.
 
     Args:
         evaluate: the section `evaluate` of params.yaml.
@@ -89,7 +96,7 @@ def build_predictors(
         }
     else:
         assert_never(evaluate.mode)
-    return predictors | {"baseline": baseline_predictor(BASELINE, valid)}
+    return predictors | {name: stored_predictor(folder, valid) for name, folder in STORED.items()}
 
 
 def selected_system(selected: TrainedClassifier, valid: Valid) -> System:
@@ -100,7 +107,14 @@ def selected_system(selected: TrainedClassifier, valid: Valid) -> System:
             f"{SELECTED / VALID_FILE} has {len(log_odds)} rows, and {PROCESSED / 'valid.jsonl'} {len(valid.y_true)}; "
             "expected as many: run `dvc repro select`"
         )
+    if selected.system != "model":
+        return choose_on_valid(valid, log_odds)
     return System(valid, log_odds, selected.calibration, selected.threshold)
+
+
+def read_stored(name: str) -> dict[str, np.ndarray]:
+    """The log-odds of a set by the systems that other stages scored, each float of shape (n_rows,)."""
+    return {system: read_log_odds(folder / f"{name}.csv") for system, folder in STORED.items()}
 
 
 def predict_set(
@@ -123,11 +137,14 @@ def predict_set(
 def keep_promise(
     selected: TrainedClassifier, examples: list[Example], predictions: dict[str, Predictions]
 ) -> dict[str, float]:
-    """The model's metrics on a set at the promised share of fraud. Empty without scores or with a single class."""
-    labels, log_odds = [example.label for example in examples], predictions["model"].log_odds
-    if log_odds is None or len(set(labels)) < 2:
+    """The selected system's metrics on a set at the promised share of fraud.
+
+    Empty without scores or with a single class.
+    """
+    labels, output = [example.label for example in examples], predictions.get(selected.system)
+    if output is None or output.log_odds is None or len(set(labels)) < 2:
         return {}
-    return selected.at_promised_fraction(labels, log_odds)
+    return selected.at_promised_fraction(labels, output.log_odds)
 
 
 def write_tables(sets: Sets, predictions: dict[str, dict[str, Predictions]], errors_listed: int) -> None:

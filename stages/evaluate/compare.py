@@ -20,8 +20,6 @@ from stages.units import effective_units
 
 LENGTH_BANDS = (50, 100, 200, 400)  # characters
 COMPARED = ("average_precision", "roc_auc", "f1", "precision", "recall")
-CHEAP = ("baseline", "probe", "combined_cheap")  # systems without training
-AHEAD = ("model", "combined")  # systems that are compared with the best cheap one
 
 
 def compare_systems(
@@ -58,8 +56,8 @@ def compare_rows(
     """Compares systems on some rows.
 
     size: rows, units and share of fraud. Under a system's name: its metrics, with intervals if there are enough units.
-    difference: model minus baseline, on the same resamples. ahead: the systems that were trained minus the best cheap
-    one. Single-class rows have decisions only: false alarms if all texts are harmless, recall if all are fraud.
+    difference: model minus baseline, on the same resamples. ahead: each system minus the best cheap one. Single-class
+    rows have decisions only: false alarms if all texts are harmless, recall if all are fraud.
 
     Args:
         examples: n_rows rows.
@@ -95,7 +93,7 @@ def compare_rows(
         **metrics,
         **({"difference": minus("model", "baseline")} if "model" in predictions else {}),
         "best_cheap": {"name": best_cheap},
-        "ahead": {system: minus(system, best_cheap) for system in AHEAD if system in predictions},
+        "ahead": {system: minus(system, best_cheap) for system in predictions if system != best_cheap},
     }
 
 

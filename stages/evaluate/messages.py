@@ -3,9 +3,11 @@
 from collections.abc import Iterable
 from typing import Any
 
+from stages.evaluate.systems import LADDER
 from stages.text.example import Example
 
-SYSTEMS = ("model", "zero_shot", "baseline", "always_fraud")
+VERDICTS = ("model", "combined")  # systems with training, of which a sentence says whether it pays
+COLUMNS = ("system", "average precision", "F1", "precision", "recall", "less best cheap")
 
 
 def warn_of_unused_categories(without_categories: list[str], sets: Iterable[list[Example]]) -> None:
@@ -15,15 +17,21 @@ def warn_of_unused_categories(without_categories: list[str], sets: Iterable[list
 
 
 def print_comparison(name: str, comparison: dict[str, Any], margin: float) -> None:
-    """Prints the decisions of each system on a set, and whether the model or the baseline wins.
+    """Prints the systems on a set as a ladder, and whether those with training win.
+
+    A set of one class has no ladder, and a line for each system's decisions.
 
     Args:
         name: of the set.
         comparison: its block of metrics/evaluate.json.
         margin: differences in average precision below it count as none.
     """
-    for system in SYSTEMS:
-        print(f"evaluate: {name}: {system}: {format_decisions(comparison[system])}")
+    systems = [system for system in LADDER if system in comparison]
+    if "difference" in comparison:
+        print_ladder(name, comparison, systems)
+    for system in systems:
+        if "difference" not in comparison:
+            print(f"evaluate: {name}: {system}: {format_decisions(comparison[system])}")
         if unparsable := comparison[system].get("unparsable"):
             print(
                 f"evaluate: WARNING: {name}: {system}: {unparsable} of {comparison['size']['rows']} answers could not "
@@ -33,9 +41,32 @@ def print_comparison(name: str, comparison: dict[str, Any], margin: float) -> No
     print_difference(name, "model minus baseline", difference, ("the model wins", "the baseline wins"), margin)
     best = comparison.get("best_cheap", {}).get("name")
     for system, ahead in comparison.get("ahead", {}).items():
-        if (system, best) != ("model", "baseline"):
+        if system in VERDICTS and (system, best) != ("model", "baseline"):
             verdicts = f"{system} wins", f"{best} wins"
             print_difference(name, f"{system} minus {best}, the best cheap system", ahead, verdicts, margin)
+
+
+def print_ladder(name: str, comparison: dict[str, Any], systems: list[str]) -> None:
+    """Prints a table with a row for each system, from the cheapest to the dearest."""
+    best = comparison["best_cheap"]["name"]
+    rows = [COLUMNS]
+    for system in systems:
+        block, less = comparison[system], comparison["ahead"].get(system, {})
+        precision = f"{block['precision']:.3f}" if block["tp"] + block["fp"] else "no alarm"
+        rows.append(
+            (
+                system,
+                format_interval(block, "average_precision", 3) if "average_precision" in block else "",
+                f"{block['f1']:.3f}",
+                precision,
+                f"{block['recall']:.3f}",
+                f"{less['average_precision']:+.3f}" if "average_precision" in less else "best" * (system == best),
+            )
+        )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        print(f"evaluate: {name}: {'  '.join(cells)}".rstrip())
 
 
 def print_difference(

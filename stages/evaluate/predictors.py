@@ -156,8 +156,8 @@ def generation_predictor(model: PeftModel, prompt: Prompt, params: Evaluate, ada
     return predict
 
 
-def baseline_predictor(folder: Path, valid: Valid) -> Predictor:
-    """The TF-IDF baseline, by the log-odds that stage prepare wrote to `folder` for each set."""
+def stored_predictor(folder: Path, valid: Valid) -> Predictor:
+    """Baseline or probe, by the log-odds that their stage wrote to `folder` for each set."""
     system = choose_on_valid(valid, read_log_odds(folder / "valid.csv"))
     return lambda name, examples: scored(system, read_log_odds(folder / f"{name}.csv"))
 

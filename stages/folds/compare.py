@@ -10,16 +10,15 @@ from typing import Any
 import numpy as np
 from scipy.special import expit
 
+from stages.classifier.systems import CHEAP, COMBINATIONS
 from stages.errors import UserError
 from stages.evaluate.choices import NO_ALARM
-from stages.evaluate.compare import CHEAP, compare_rows
+from stages.evaluate.compare import compare_rows
 from stages.evaluate.predictors import Predictions
 from stages.metrics import ThresholdRule, choose_threshold, ranking_metrics
 from stages.out_of_fold import calibrated_by
 from stages.params import Params
 from stages.text.example import Example
-
-COMBINED = {"combined": ("model", "baseline"), "combined_cheap": ("probe", "baseline")}
 
 
 def compare_out_of_fold(
@@ -52,7 +51,7 @@ def with_sums(scores: Mapping[str, np.ndarray], y_true: np.ndarray, fold: np.nda
         fold: int of shape (n_rows,).
     """
     found = dict(scores)
-    for name, (one, other) in COMBINED.items():
+    for name, (one, other) in COMBINATIONS.items():
         if one in scores and other in scores:
             found[name] = recalibrated(scores[one] + scores[other], y_true, fold)
     return found

@@ -3,11 +3,10 @@
 Each layer is gathered when its turn comes. Every GPU holds the whole adapters and embeddings.
 """
 
-from typing import Any
+from typing import Any, TypeVar
 
 import bitsandbytes as bnb
 import torch
-from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
@@ -21,8 +20,10 @@ from stages.model.load import decoder_layers, is_to_be_sharded
 from stages.model.patches import name_bytes_float32
 from stages.params import Method
 
+Model = TypeVar("Model", bound=nn.Module)  # the base model, with or without adapters
 
-def shard_layers(model: PeftModel, method: Method) -> PeftModel:
+
+def shard_layers(model: Model, method: Method) -> Model:
     """Shards the decoder layers, where `method` says so and there are several processes.
 
     From then on all processes must make the same number of passes, since each gathers its layers from all. Layers are

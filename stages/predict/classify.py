@@ -8,14 +8,13 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from stages.classifier.trained import load_selected
+from stages.classifier.scorer import load_scorer
 from stages.code import ROOT, imported_files
 from stages.data.lines import DataError, input_name
 from stages.distributed import broadcast, rank, world_size
 from stages.model.device import environment, pick_device
-from stages.model.lora import merge_unquantized
 from stages.model.provenance import files_sha256
-from stages.model.scoring import WINDOW, label_scores, require_finite
+from stages.model.scoring import WINDOW, require_finite
 from stages.paths import SELECTED
 from stages.predict.output import Output, WindowRecord, writing
 from stages.predict.read import Row, digest, empty, parse_window, windows
@@ -60,8 +59,8 @@ def classify(path: Path, out: Output | None, total: int | None, max_tokens_per_b
         total: number of rows, None if not known yet.
         max_tokens_per_batch: most padded tokens in a batch. None takes the number with which the threshold was chosen.
     """
-    model, prompt, selected = load_selected()
-    merge_unquantized(model)
+    scorer = load_scorer()
+    selected = scorer.selected
     max_tokens_per_batch = max_tokens_per_batch or selected.max_tokens_per_batch
     made_with = settings(max_tokens_per_batch)
     if out:
@@ -70,8 +69,7 @@ def classify(path: Path, out: Output | None, total: int | None, max_tokens_per_b
     with tqdm(total=total, desc="predict", unit="text", disable=rank() > 0) as progress:
         new = new_windows(path, out, counts, progress) if out else iter(())
         for window, texts in for_all(new):
-            texts = [selected.as_read(text) for text in texts]
-            scores = label_scores(model, prompt, texts, max_tokens_per_batch, "")
+            scores = scorer.score(texts, max_tokens_per_batch)
             require_finite(scores.log_odds, sources(path, window, len(texts)))
             if out and window:
                 probability = selected.probability(scores.log_odds)
@@ -80,7 +78,9 @@ def classify(path: Path, out: Output | None, total: int | None, max_tokens_per_b
                 progress.update(done.rows)
     if out:
         finish(path, out, counts, total)
-        report_truncated("predict", input_name(path), counts.cut, counts.rows, prompt.truncation_side)
+        report_truncated(
+            "predict", input_name(path), counts.cut, counts.rows, selected.prompt.get("truncation_side", "right")
+        )
 
 
 def finish(path: Path, out: Output, counts: Counts, total: int | None) -> None:
@@ -130,7 +130,7 @@ def sources(path: Path, window: Window | None, rows: int) -> list[str]:
 def settings(max_tokens_per_batch: int) -> dict[str, str]:
     """All that a score depends on except its text. A run resumes an earlier one only if none of it changed."""
     return {
-        "selected model": files_sha256(sorted(file for file in SELECTED.iterdir() if file.is_file())),
+        "selected model": files_sha256(sorted(file for file in SELECTED.rglob("*") if file.is_file())),
         "code": files_sha256([ROOT / file for file in imported_files("stages.predict.__main__")]),
         "--max-tokens-per-batch": str(max_tokens_per_batch),
         "window": str(WINDOW),

@@ -1,16 +1,19 @@
 """Reads the selected data set, rejects bad rows, splits it, and reports how far its figures can be trusted.
 
-The report covers what leaks from train, which single feature gives the label away, and what a linear baseline reaches.
+The report covers what leaks from train, which single feature gives the label away, and what a cheap baseline reaches.
 
 python -m stages.prepare
 """
 
 import dataclasses
 
+import numpy as np
+
 from stages import params
 from stages.artifacts import write_csv, write_json
+from stages.classifier.baseline import write_baseline
 from stages.command import run
-from stages.paths import BASE_MODEL, BASELINE, FURTHER, METRICS, PLOTS, PROCESSED
+from stages.paths import BASE_MODEL, BASELINE, FOLD_SPLITS, FURTHER, METRICS, PLOTS, PROCESSED
 from stages.prepare.baseline import baseline_metrics, fit_baseline, log_odds, write_log_odds
 from stages.prepare.describe import (
     SPLITS,
@@ -46,20 +49,24 @@ def main() -> None:
     shortcuts = find_shortcuts(splits["train"], splits["valid"])
     shortcuts_as_read = find_shortcuts(*(texts_as_read(own, splits[name]) for name in ("train", "valid")))
     marked, leaks = find_leaks(splits | further_texts, chosen.prepare)
-    baseline, tuned = fit_baseline(marked["train"], chosen.prepare.seed)  # on all of train, also if the model gets less
+    fitted = fit_baseline(marked["train"], chosen.prepare.seed)  # on all of train, also if the model gets less
     sets, not_trained_on = limit_train(marked, chosen.prepare)
 
     write_sets(sets, leaks, shortcuts)
-    no_folds = write_out_of_fold(BASELINE / "folds.csv", in_order(texts, marked), chosen.prepare)
-    for name in set(sets) - {"train"}:
-        write_log_odds(BASELINE / f"{name}.csv", log_odds(baseline, sets[name]))
+    no_folds = write_out_of_fold(FOLD_SPLITS, BASELINE / "folds.csv", in_order(texts, marked), chosen.prepare)
+    out_of_fold = dict(zip(map(id, marked["train"]), fitted.out_of_fold, strict=True))
+    scores = {name: log_odds(fitted.baseline, rows) for name, rows in sets.items() if name != "train"}
+    scores["train"] = np.array([out_of_fold[id(example)] for example in sets["train"]])
+    for name, values in scores.items():
+        write_log_odds(BASELINE / f"{name}.csv", values)
+    write_baseline(BASELINE, fitted.baseline)
     leakage = describe_leaks(sets, leaks)
     summary = describe_inputs(raw, chosen) | {"dropped": dropped | not_trained_on} | from_manifest
     summary |= nest_further(describe(sets, BASE_MODEL / "tokenizer.json", chosen.prompt_section.max_length))
     summary["leakage"] = count_leaks(leakage) | nest_further(leakage)
     summary["shortcuts"] = describe_shortcuts(shortcuts, sets["valid"])
     summary["shortcuts_as_read"] = describe_shortcuts(shortcuts_as_read, sets["valid"])
-    summary["baseline"] = tuned | baseline_metrics(baseline, sets["valid"])
+    summary["baseline"] = fitted.chosen | baseline_metrics(fitted.baseline, sets["valid"])
     write_json(METRICS / "data.json", summary)
     print_summary(summary, sets, raw, chosen)
     if no_folds:

@@ -31,7 +31,23 @@ def print_summary(summary: dict[str, Any], sets: Sets, raw: Rows, chosen: Params
     print_rejected(raw, chosen.prepare.max_rejected_fraction)
     warn_of_leaks(summary)
     warn_of_shortcut(summary["shortcuts"], chosen.prepare.shortcut_warning)
-    print(f"prepare: TF-IDF baseline on valid: F1 {summary['baseline']['f1']:.3f}")
+    print_baseline(summary["baseline"])
+
+
+def print_baseline(chosen: dict[str, Any]) -> None:
+    """Prints which baseline was chosen, and whether a wider grid might hold a better one."""
+    name = f"{chosen['family']} of {chosen['ngram_min']}- to {chosen['ngram_max']}-grams"
+    found = chosen["average_precision_cv"]
+    if found is None:
+        print(f"prepare: TF-IDF baseline: {name}, not chosen: train has too few units for folds")
+    else:
+        print(f"prepare: TF-IDF baseline: {name}, average precision {found:.3f} in cross-validation on train")
+        if chosen["at_edge_of_grid"]:
+            key = "alpha" if chosen["C"] is None else "C"
+            print(
+                f"prepare: the baseline's {key} {chosen[key]:g} is at the edge of its grid: a wider one may do better"
+            )
+    print(f"prepare: TF-IDF baseline on valid: F1 {chosen['f1']:.3f}")
 
 
 def warn_of_long_texts(summary: dict[str, Any], max_length: int) -> None:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from stages.artifacts import write_csv
 from stages.data.lines import DataError
-from stages.out_of_fold import FIFTHS, Score, calibrated_by, write_scores
+from stages.out_of_fold import FIFTHS, SPLIT_COLUMNS, Score, calibrated_by, write_scores
 from stages.params import Prepare
 from stages.prepare.baseline import fit_baseline, log_odds
 from stages.prepare.deal import renumbered
@@ -15,11 +16,17 @@ from stages.prepare.split import Splits, require_both_classes, split_by_fold
 from stages.text.example import Example
 
 
-def write_out_of_fold(path: Path, pool: list[Example], params: Prepare) -> str:
+def write_out_of_fold(splits_path: Path, path: Path, pool: list[Example], params: Prepare) -> str:
     """Scores the rows of a pool out of fold. Returns the reason why there are none, empty if there are.
 
     Each fold is test once, as in a run with prepare.fold set to it: valid is dealt from the other folds, the baseline
     is fitted on their rest, and its scores are calibrated on valid.
+
+    Args:
+        splits_path: the file for the split of each row in each fold's run, for other systems.
+        path: the file for the scores.
+        pool: its rows, with their folds.
+        params: the section `prepare` of params.yaml.
     """
     if params.fold is not None:
         return f"this run holds out fold {params.fold} alone"
@@ -28,22 +35,27 @@ def write_out_of_fold(path: Path, pool: list[Example], params: Prepare) -> str:
     units = renumbered(np.array([example.unit for example in pool]))
     pool = [replace(example, unit=int(unit)) for example, unit in zip(pool, units, strict=True)]
     scores: dict[str, Score] = {}
+    names: dict[str, dict[str, str]] = {example.source: {"source": example.source} for example in pool}
     try:
         for fold in range(FIFTHS):
             splits = split_by_fold(pool, units, fold, params)
             require_both_classes({name: splits[name] for name in ("train", "valid")})
+            for name, rows in splits.items():
+                for example in rows:
+                    names[example.source][f"fold_{fold}"] = name
             sources = [example.source for example in splits["test"]]
             scores |= dict(zip(sources, score_fold(splits, params.seed), strict=True))
     except DataError as error:
         return f"fold {fold}: {error}"
     sources = [example.source for example in pool]
     write_scores(path, sources, (scores[source] for source in sources))
+    write_csv(splits_path, names.values(), SPLIT_COLUMNS)
     return ""
 
 
 def score_fold(splits: Splits, seed: int) -> list[Score]:
     """Log-odds of each row of test: as scored, and calibrated on valid."""
-    baseline, _ = fit_baseline(splits["train"], seed)
+    baseline = fit_baseline(splits["train"], seed).baseline
     labels = [example.label for example in splits["valid"]]
     raw = log_odds(baseline, splits["test"])
     calibrated = calibrated_by(labels, log_odds(baseline, splits["valid"]), raw)

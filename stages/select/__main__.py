@@ -1,4 +1,4 @@
-"""Chooses a checkpoint, a calibration and a threshold on valid, and writes the model that is evaluated and used.
+"""Chooses a checkpoint, a system, a calibration and a threshold on valid, and writes what is evaluated and used.
 
 The checkpoint is loaded as evaluate and predict load it (with adapters merged into unquantized weights), and scores
 valid anew. So the threshold fits exactly the scores that they compute.
@@ -21,9 +21,10 @@ from stages.model.lora import merge_unquantized
 from stages.model.provenance import read_identity, require_whole_base
 from stages.model.scoring import SCORING, label_scores, require_finite
 from stages.params import Params
-from stages.paths import BASE_MODEL, CHECKPOINTS, METRICS, PLOTS, PROCESSED, PROMPT_FILE, SELECTED
+from stages.paths import BASE_MODEL, BASELINE, CHECKPOINTS, METRICS, PLOTS, PROBE, PROCESSED, PROMPT_FILE, SELECTED
 from stages.select.checkpoint import chosen_row
 from stages.select.promise import promise
+from stages.select.system import choose_system, scores_of_systems
 from stages.text.example import Example, read_examples
 
 
@@ -32,8 +33,12 @@ def main() -> None:
     row = chosen_row(read_csv(PLOTS / "valid.csv"), chosen.select.checkpoint, chosen.select.metric)
     step = int(row["step"])
     checkpoint = CHECKPOINTS / f"checkpoint-{step}"
-    examples, log_odds = score_valid(chosen, checkpoint)
+    examples, of_model = score_valid(chosen, checkpoint)
     y_true, units = np.array([each.label for each in examples]), np.array([each.unit for each in examples])
+    scores = {"model": of_model, "baseline": read_log_odds(BASELINE), "probe": read_log_odds(PROBE)}
+    systems = scores_of_systems(scores, y_true, chosen.select.calibration)
+    system, found = choose_system(chosen.select.system, systems, y_true)
+    log_odds, parts = systems[system]
     calibration = fit_calibration(y_true, log_odds, chosen.select.calibration)
     warn_of_chance(calibration)
     probability = calibration.probability(log_odds)
@@ -59,14 +64,21 @@ def main() -> None:
         rendered=read_json(CHECKPOINTS / PROMPT_FILE),
         scoring=SCORING,
         max_tokens_per_batch=chosen.evaluate.max_tokens_per_batch,
+        system=system,
+        parts={name: dataclasses.asdict(part) for name, part in parts.items()},
     )
-    write_classifier(SELECTED, checkpoint, selected, model_card(selected), log_odds)
-    keys = ("step", "threshold", "temperature", "offset", "valid", "promised")
-    write_json(METRICS / "select.json", {key: getattr(selected, key) for key in keys})
+    write_classifier(SELECTED, checkpoint, selected, model_card(selected), of_model)
+    keys = ("system", "step", "threshold", "temperature", "offset", "valid", "promised")
+    write_json(METRICS / "select.json", {key: getattr(selected, key) for key in keys} | {"average_precision": found})
     print(
-        f"select: checkpoint-{step}, threshold {threshold:.4f}, F1 {promised['f1']:.3f} on folds of valid that the "
-        f"threshold was not chosen on (at least {promised['f1_low']:.3f})"
+        f"select: {system}, checkpoint-{step}, threshold {threshold:.4f}, F1 {promised['f1']:.3f} on folds of valid "
+        f"that the threshold was not chosen on (at least {promised['f1_low']:.3f})"
     )
+
+
+def read_log_odds(folder: Path) -> np.ndarray:
+    """The log-odds of valid that a stage wrote to its folder, float of shape (n_rows,)."""
+    return np.array([float(row["log_odds"]) for row in read_csv(folder / "valid.csv")])
 
 
 def warn_of_chance(calibration: Calibration) -> None:

@@ -42,31 +42,36 @@ def test_git_ignores_raw_data_and_not_what_points_to_it(name):
 
 
 AFTER_TRAIN = {"train", "select", "evaluate", "folds"}
+AFTER_PROBE = {"probe", "select", "evaluate", "folds"}
+AFTER_PREPARE = AFTER_TRAIN | AFTER_PROBE
 # A file and what is appended to it, or a key of params.yaml and its value; and the stages that then run. No row needs
 # another one to have come before it.
 KNOBS = {
     "a comment in params.yaml": ("params.yaml", "\n# a comment\n", set()),
     "learning rate": ("train.learning_rate", 5e-05, AFTER_TRAIN),
     "selection metric": ("select.metric", "loss", {"select", "evaluate", "folds"}),
-    "evaluation batch": ("evaluate.max_tokens_per_batch", 1000, {"select", "evaluate"}),
-    "split fraction": ("prepare.test_fraction", 0.25, {"prepare"} | AFTER_TRAIN),
-    "further sets": ("evaluate.further_sets", {"a": "data/raw/a.jsonl"}, {"prepare"} | AFTER_TRAIN),
-    "speakers": ("prepare.speakers", "remove", {"prepare"} | AFTER_TRAIN),
-    "method": ("method", "lora", AFTER_TRAIN),
+    "evaluation batch": ("evaluate.max_tokens_per_batch", 1000, AFTER_PROBE),
+    "split fraction": ("prepare.test_fraction", 0.3, {"prepare"} | AFTER_PREPARE),
+    "further sets": ("evaluate.further_sets", {"a": "data/raw/a.jsonl"}, {"prepare"} | AFTER_PREPARE),
+    "speakers": ("prepare.speakers", "remove", {"prepare"} | AFTER_PREPARE),
+    "method": ("method", "lora", AFTER_PREPARE),
     "another method's block": ("methods.lora-int8.dtype", "float32", {"benchmark"}),
-    "the method's block": ("methods.${method}.dtype", "float32", {"benchmark"} | AFTER_TRAIN),
+    "the method's block": ("methods.${method}.dtype", "float32", {"benchmark"} | AFTER_PREPARE),
     "another model's block": ("models.qwen2.5-7b.license", "mit", set()),
     "another model": ("model", "qwen2-1.5b", set(STAGES)),
     "the model's block": ("models.${model}.license", "other", set(STAGES)),
     "another data set's block": ("datasets.anti_fraud_cases.pool", "data/raw/other.jsonl", set()),
-    "the prompt": ("prompt.instruction", "?", AFTER_TRAIN),
-    "the longest text": ("prompt.max_length", 256, {"prepare"} | AFTER_TRAIN),
+    "the prompt": ("prompt.instruction", "?", AFTER_PREPARE),
+    "the longest text": ("prompt.max_length", 256, {"prepare"} | AFTER_PREPARE),
     "the benchmark": ("benchmark.repeats", 1, {"benchmark"}),
-    "the sample's texts": ("data/sample/pool.jsonl", "\n", {"prepare"} | AFTER_TRAIN),
+    "the sample's texts": ("data/sample/pool.jsonl", "\n", {"prepare"} | AFTER_PREPARE),
     "the code of fetch": ("stages/fetch/sources.py", "# a comment\n", {"fetch"}),
+    "what a probe is": ("stages/classifier/probe.py", "# a comment\n", AFTER_PROBE),
     "the code of prepare": ("stages/prepare/split.py", "# a comment\n", {"prepare"}),
     "the code of benchmark": ("stages/benchmark/weights.py", "# a comment\n", {"benchmark"}),
     "the code of train": ("stages/train/trainer.py", "# a comment\n", {"train"}),
+    "the code of probe": ("stages/probe/fit.py", "# a comment\n", {"probe"}),
+    "the system in use": ("select.system", "best", {"select", "evaluate", "folds"}),
     "the code of select": ("stages/select/checkpoint.py", "# a comment\n", {"select"}),
     "the code of evaluate": ("stages/evaluate/compare.py", "# a comment\n", {"evaluate", "folds"}),
     "the code of predict": ("stages/predict/read.py", "# a comment\n", set()),
@@ -80,9 +85,9 @@ KNOBS = {
     "a maintainer's tool": ("tools/deps.py", "# a comment\n", set()),
     "a page": ("docs/use.md", "\n", set()),
     "reading files of texts": ("stages/data/jsonl.py", "# a comment\n", {"prepare"}),
-    "the code of text": ("stages/text/prompt.py", "# a comment\n", {"fetch"} | AFTER_TRAIN),
-    "the code of model": ("stages/model/load.py", "# a comment\n", {"benchmark"} | AFTER_TRAIN),
-    "the code of metrics": ("stages/metrics.py", "# a comment\n", {"prepare"} | AFTER_TRAIN),
+    "the code of text": ("stages/text/prompt.py", "# a comment\n", {"fetch"} | AFTER_PREPARE),
+    "the code of model": ("stages/model/load.py", "# a comment\n", {"benchmark"} | AFTER_PREPARE),
+    "the code of metrics": ("stages/metrics.py", "# a comment\n", {"prepare"} | AFTER_PREPARE),
     "the code of params": ("stages/params.py", "# a comment\n", set(STAGES)),
     "the tests and the README": ("README.md", "\n", set()),
 }

@@ -44,9 +44,9 @@ def stages_in(printed: str) -> list[str]:
     return re.findall(r"Running stage '(\w+)'", printed)
 
 
-def test_all_seven_stages_run_and_write_what_others_build_on(reproduced):
+def test_all_eight_stages_run_and_write_what_others_build_on(reproduced):
     project, printed = reproduced
-    assert set(stages_in(printed)) == {"fetch", "prepare", "benchmark", "train", "select", "evaluate", "folds"}
+    assert set(stages_in(printed)) == {"fetch", "prepare", "benchmark", "probe", "train", "select", "evaluate", "folds"}
     metrics = {
         name: read_json(project / f"metrics/{name}.json")
         for name in ("data", "benchmark", "train", "select", "evaluate")
@@ -66,7 +66,7 @@ def test_all_seven_stages_run_and_write_what_others_build_on(reproduced):
     assert metrics["benchmark"]["environment"]["torch"]
     assert isinstance(metrics["select"]["step"], int)
     assert 0 < metrics["select"]["threshold"] < 1
-    for system in ("model", "zero_shot", "baseline"):
+    for system in ("model", "zero_shot", "baseline", "probe", "combined", "combined_cheap"):
         block = metrics["evaluate"][system]
         names = {
             "tn",
@@ -201,7 +201,7 @@ def test_select_evaluate_and_predict_give_a_row_the_same_score(reproduced):
 def test_an_experiment_is_compared_with_the_committed_run(reproduced, tmp_path):
     project = Path(shutil.copytree(reproduced[0], tmp_path / "project", symlinks=True))
     printed = run(project, "dvc", "exp", "run", "-S", "method=lora", "-S", "train.learning_rate=0.00005")
-    assert set(stages_in(printed)) == {"train", "select", "evaluate"}
+    assert set(stages_in(printed)) == {"probe", "train", "select", "evaluate"}
     assert "learning_rate: 5e-05" in (project / "params.yaml").read_text(encoding="utf-8")
     difference = json.loads(run(project, "dvc", "metrics", "diff", "--json"))["metrics/evaluate.json"]
     assert {"old", "new", "diff"} <= difference["model.average_precision"].keys()

@@ -48,8 +48,9 @@ def two(project, tmp_path_factory):
     """A copy in which two processes have worked; `project` itself was worked on by one."""
     folder = tmp_path_factory.mktemp("two") / "copy"
     shutil.copytree(project, folder)
+    run(folder, *TWO, "stages.probe")
     run(folder, *TWO, "stages.train")
-    for stage in ("train", "select", "evaluate"):
+    for stage in ("probe", "train", "select", "evaluate"):
         run(project, "python", "-m", f"stages.{stage}")
     shutil.copytree(project / "models/selected", folder / "models/selected")  # rounding parts the two adapters a little
     run(folder, *TWO, "stages.evaluate")
@@ -84,6 +85,16 @@ def test_each_text_is_scored_once_and_the_metrics_are_those_of_one_process(proje
     models = [read_json(folder / "metrics/evaluate.json")["model"] for folder in (project, two)]
     assert models[1]["average_precision"] == pytest.approx(models[0]["average_precision"], abs=1e-6)
     assert (models[1]["tp"], models[1]["fp"]) == (models[0]["tp"], models[0]["fp"])
+
+
+def test_the_probe_is_that_of_one_process(project, two):
+    for name in ("train", "valid", "test"):
+        one, other = (
+            [float(row["log_odds"]) for row in read_csv(folder / f"data/probe/{name}.csv")] for folder in (project, two)
+        )
+        assert other == pytest.approx(one, abs=1e-2)
+    chosen = [read_json(folder / "metrics/probe.json") for folder in (project, two)]
+    assert [each["layer"] for each in chosen] == [chosen[0]["layer"]] * 2
 
 
 def test_two_processes_classify_new_texts_as_one_does(project, two):

@@ -2,16 +2,19 @@ import ast
 import dataclasses
 import typing
 
+import numpy as np
 import pytest
 import yaml
 from ruamel.yaml import YAML
 
 from stages import params
+from stages.classifier.systems import PARTS
 from stages.fetch.sources import SOURCES
 from stages.metrics import ThresholdRule, choose_threshold, fit_calibration
 from stages.params import ParamsError
 from stages.prepare.chunks import Dialogue, Utterance, is_fraud
 from stages.select.checkpoint import chosen_row
+from stages.select.system import SystemScores, choose_system
 from stages.text.example import Example
 from stages.train.arguments import PROFILES, checkpoints_activations
 from stages.train.dataset import training_rows
@@ -227,7 +230,7 @@ def test_params_are_frozen():
 # What code branches on, and what is passed on to transformers, torch or bitsandbytes as it is.
 BRANCHED = {
     "residency", "source", "conflicting_labels", "speakers", "chunk_label", "train_sampling_strategy", "profile",
-    "loss", "metric", "threshold", "mode", "truncation_side", "checkpoint", "calibration",
+    "loss", "metric", "threshold", "mode", "truncation_side", "checkpoint", "calibration", "system",
 }  # fmt: skip
 PASSED_ON = {"dtype", "bnb_4bit_quant_type", "lr_scheduler_type", "optim"}
 CLASSES = (params.Method, params.Model, params.Dataset, *params.SECTIONS.values())
@@ -266,6 +269,7 @@ def branches(prompt) -> dict:
     shipped = params.load(SHIPPED)
     spoken = Dialogue([Utterance("text", True, 1)], first_flagged=1)
     history = [{"step": "1", "loss": "1", "average_precision": "1", "f1": "1"}]
+    systems = {name: SystemScores(np.array([1.0, 0.0]), {}) for name in PARTS}
     example = Example("text", True, None, None, "file:1")
 
     def threshold(rule: str) -> float:
@@ -282,6 +286,7 @@ def branches(prompt) -> dict:
         "chunk_label": lambda rule: is_fraud(spoken.utterances, spoken, rule),
         "metric": lambda metric: chosen_row(history, "best", metric),
         "checkpoint": lambda checkpoint: chosen_row(history, checkpoint, "f1"),
+        "system": lambda system: choose_system(system, systems, np.array([True, False])),
         "calibration": lambda method: fit_calibration([True, False], [1.0, -1.0], method),
         "loss": lambda loss: training_rows([example], prompt, loss),
         "truncation_side": lambda side: dataclasses.replace(prompt, truncation_side=side).truncate([0] * 1000),
@@ -298,6 +303,7 @@ def branches(prompt) -> dict:
         "metric",
         "checkpoint",
         "calibration",
+        "system",
         "loss",
         "profile",
         "truncation_side",

@@ -44,8 +44,11 @@ def test_each_row_has_a_fold_and_the_scores_are_those_of_a_run_with_that_fold(pr
         assert len(processed("valid")) == pytest.approx(30, abs=4)
         ours = read_csv(Path("data/processed/baseline/test.csv"))
         assert [row["log_odds"] for row in ours] == [scores[e.source]["log_odds"] for e in test]
-        slope = np.array([float(scores[e.source]["calibrated"]) / float(scores[e.source]["log_odds"]) for e in test])
-        assert np.ptp(slope) < 1e-9  # one calibration for the fold
+        raw, calibrated = (np.array([float(scores[e.source][key]) for e in test]) for key in ("log_odds", "calibrated"))
+        assert np.ptp(calibrated - np.polyval(np.polyfit(raw, calibrated, 1), raw)) < 1e-9  # one line for the fold
+        split = {row["source"]: row[f"fold_{held}"] for row in read_csv(Path("data/processed/folds.csv"))}
+        again = {e.source: name for name in ("train", "valid", "test") for e in processed(name)}
+        assert split == again
 
 
 def test_a_pool_too_small_for_folds_has_none_and_says_so(project, capsys):

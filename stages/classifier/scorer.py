@@ -1,0 +1,96 @@
+"""The selected system as one scorer of texts, for predict and for Python. It loads only what the system needs."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from stages.artifacts import read_json
+from stages.classifier.baseline import read_baseline
+from stages.classifier.probe import read_probe
+from stages.classifier.systems import PARTS
+from stages.classifier.trained import TrainedClassifier, load_selected, read_selected
+from stages.model.fsdp import shard_layers
+from stages.model.hidden import text_states, width
+from stages.model.load import load_base, load_tokenizer
+from stages.model.lora import merge_unquantized
+from stages.model.provenance import require_same_base, require_whole_base
+from stages.model.scoring import label_scores
+from stages.params import Method
+from stages.paths import BASE_MODEL, PROMPT_FILE, SELECTED
+from stages.text.prompt import build_prompt
+
+
+@dataclass(frozen=True)
+class Scores:
+    """log_odds: float64 of shape (N,), before calibration. truncated: bool of shape (N,), which texts were cut."""
+
+    log_odds: np.ndarray
+    truncated: np.ndarray
+
+
+Part = Callable[[Sequence[str], int, str], Scores]  # texts, tokens in a batch, title of the progress bar
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """The selected system. `selected` is its record, which turns log-odds into probabilities and a verdict."""
+
+    selected: TrainedClassifier
+    parts: dict[str, Part]
+
+    def score(self, texts: Sequence[str], max_tokens_per_batch: int | None = None, title: str = "") -> Scores:
+        """Scores N texts, which are read as in training. With several processes, all get all scores.
+
+        Args:
+            texts: N texts, in the order of their file.
+            max_tokens_per_batch: maximum of padded tokens in a batch; None takes the one that the threshold fits.
+            title: title of the progress bar; empty for no bar.
+        """
+        texts = [self.selected.as_read(text) for text in texts]
+        budget = max_tokens_per_batch or self.selected.max_tokens_per_batch
+        found = {name: part(texts, budget, title) for name, part in self.parts.items()}
+        log_odds = self.selected.log_odds({name: scores.log_odds for name, scores in found.items()})
+        return Scores(log_odds, np.any([scores.truncated for scores in found.values()], axis=0))
+
+
+def load_scorer(folder: Path = SELECTED, base_folder: Path = BASE_MODEL) -> Scorer:
+    """Loads the selected system. The base model is loaded only if the system has the model or the probe in it."""
+    selected = read_selected(folder)
+    loaders = {"model": load_model_part, "baseline": load_baseline_part, "probe": load_probe_part}
+    return Scorer(selected, {name: loaders[name](folder, base_folder) for name in PARTS[selected.system]})
+
+
+def load_model_part(folder: Path, base_folder: Path) -> Part:
+    model, prompt, _ = load_selected(folder, base_folder)
+    merge_unquantized(model)
+
+    def score(texts: Sequence[str], budget: int, title: str) -> Scores:
+        scores = label_scores(model, prompt, texts, budget, title)
+        return Scores(scores.log_odds, scores.truncated)
+
+    return score
+
+
+def load_baseline_part(folder: Path, base_folder: Path) -> Part:
+    baseline = read_baseline(folder / "baseline")
+    return lambda texts, budget, title: Scores(baseline.log_odds(texts), np.zeros(len(texts), dtype=bool))
+
+
+def load_probe_part(folder: Path, base_folder: Path) -> Part:
+    selected = read_selected(folder)
+    require_whole_base(base_folder)
+    require_same_base(selected.base, base_folder)
+    method = Method(**selected.method)
+    model = shard_layers(load_base(method, base_folder), method)
+    prompt = build_prompt(
+        load_tokenizer(base_folder), **selected.prompt, rendered=read_json(folder / "probe" / PROMPT_FILE)
+    )
+    probe = read_probe(folder / "probe", width(model))
+
+    def score(texts: Sequence[str], budget: int, title: str) -> Scores:
+        states, truncated = text_states(model, prompt, texts, [probe.layer], budget, title)
+        return Scores(probe.log_odds(states[:, 0]), truncated)
+
+    return score

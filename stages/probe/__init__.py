@@ -1,0 +1,1 @@
+"""Stage probe: a logistic regression on hidden states of the frozen base model."""
