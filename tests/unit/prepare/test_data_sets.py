@@ -17,34 +17,35 @@ from tests.conftest import ROOT
 from tests.unit.prepare.tables import PREPARE
 
 
+SAMPLE = {name: read_labelled(ROOT / f"data/sample/{name}.jsonl") for name in ("pool", "pool-2")}
+EXAMPLES = [example for rows in SAMPLE.values() for example in rows.examples]
+
+
 class TestSample:
     """The data set that the project ships holds what its README says."""
 
-    files = {name: read_labelled(ROOT / f"data/sample/{name}.jsonl") for name in ("pool", "pool-2")}
-    examples = [example for rows in files.values() for example in rows.examples]
-
     def test_every_row_is_good_and_no_two_are_alike(self):
-        assert not any(rows.rejected for rows in self.files.values())
-        assert {name: rows.total for name, rows in self.files.items()} == {"pool": 640, "pool-2": 1584}
-        assert len({re.sub(r"\W", "", e.input) for e in self.examples}) == len(self.examples)
+        assert not any(rows.rejected for rows in SAMPLE.values())
+        assert {name: rows.total for name, rows in SAMPLE.items()} == {"pool": 640, "pool-2": 1584}
+        assert len({re.sub(r"\W", "", e.input) for e in EXAMPLES}) == len(EXAMPLES)
 
     def test_classes_cases_kinds_and_lengths(self):
-        fraud = [e for e in self.examples if e.label]
-        assert len(fraud) == len(self.examples) / 2
-        assert len({e.group for e in self.examples}) == 1112
+        fraud = [e for e in EXAMPLES if e.label]
+        assert len(fraud) == len(EXAMPLES) / 2
+        assert len({e.group for e in EXAMPLES}) == 1112
         assert len({e.category for e in fraud}) == 32
-        assert {e.category for e in self.examples if not e.label} == {"对照", "日常"}
-        assert all(25 <= len(e.input) <= 1487 for e in self.examples)
-        assert sum(len(e.input) >= 500 for e in self.examples) == 163
-        assert not re.search(r"https?:|www\.|1[3-9]\d{9}|\d{16,19}", "\n".join(e.input for e in self.examples))
+        assert {e.category for e in EXAMPLES if not e.label} == {"对照", "日常"}
+        assert all(25 <= len(e.input) <= 1487 for e in EXAMPLES)
+        assert sum(len(e.input) >= 500 for e in EXAMPLES) == 163
+        assert not re.search(r"https?:|www\.|1[3-9]\d{9}|\d{16,19}", "\n".join(e.input for e in EXAMPLES))
 
     def test_its_cases_are_its_units_so_none_is_large(self):
-        units = unit_numbers(self.examples, find_similar_rows(self.examples, PREPARE))
+        units = unit_numbers(EXAMPLES, find_similar_rows(EXAMPLES, PREPARE))
         assert len(set(units)) == 1112
         assert max(Counter(units).values()) == 3
 
     def test_key_words_alone_do_not_separate_the_first_file(self):
-        splits = split_pool(self.files["pool"].examples, params.load(ROOT / "params.yaml").prepare)
+        splits = split_pool(SAMPLE["pool"].examples, params.load(ROOT / "params.yaml").prepare)
         splits, _ = find_leaks(splits, PREPARE)
         baseline = fit_baseline(splits["train"], 0).baseline
         on_valid, on_test = (log_odds(baseline, splits[name]) for name in ("valid", "test"))
