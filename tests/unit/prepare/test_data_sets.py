@@ -16,7 +16,6 @@ from stages.prepare.split import split_pool
 from tests.conftest import ROOT
 from tests.unit.prepare.tables import PREPARE
 
-
 SAMPLE = {name: read_labelled(ROOT / f"data/sample/{name}.jsonl") for name in ("pool", "pool-2")}
 EXAMPLES = [example for rows in SAMPLE.values() for example in rows.examples]
 
