@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from stages import params
 from tests.conftest import ROOT
 
-PREPARE = replace(params.load(ROOT / "params.yaml").prepare, seed=1)
+PREPARE = replace(params.load(ROOT / "params.yaml").prepare, seed=1, test_fraction=0.2)
 ONE_SIZE = replace(PREPARE, chunk_characters=[10_000])
 HEADER = "case,speaker,content,is_fraud\n"
 JSON_ROW = '{"case": 1, "speaker": "A", "content": "%s", "is_fraud": 1}\n'
