@@ -36,8 +36,8 @@ MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 # Each feature, and what its value says of a text. In the order of the report.
 FEATURES = {
     "length": "{:.0f} characters",
-    "vocabulary": "{:.0%} of their pairs of neighbouring characters in common with train",
-    "script": "{:.0%} ASCII letters",
+    "vocabulary": "{:.1%} of their pairs of neighbouring characters in common with train",
+    "script": "{:.1%} ASCII letters",
     "score": "a probability of fraud of {:.3f}",
 }
 ONE_SIDED = {"vocabulary"}  # texts that are more familiar than valid's are no reason for a warning
