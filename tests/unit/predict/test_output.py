@@ -134,7 +134,7 @@ def test_a_mounted_file_is_overwritten_in_place(tmp_path, monkeypatch):
     out.resume({})
     monkeypatch.setattr(os, "replace", busy)
     window = Window("0", [parse_row(b'{"input": "x"}')], [1])
-    write_window(out, window, np.array([0.5]), 0.5, 0)
+    write_window(out, window, np.array([0.5]), 0.5, 0, {})
     inode = target.stat().st_ino
     out.finish()
     out.close()
