@@ -133,8 +133,10 @@ def raw_scores(predictions: Predictions, part: slice) -> np.ndarray:
     """Scores before calibration, (1, n_rows); of a combination in each resample of valid, (n_block, n_rows)."""
     if not predictions.parts:
         return scores_of(predictions)[None]
-    parts = [(raw_scores(each, part), each.system.picks) for each in predictions.parts if each.system]
-    return sum_of_parts(parts, part)
+    assert predictions.system is not None, "a combination is chosen on valid"
+    picks = [each.picks for each in predictions.system.parts]
+    scores = [raw_scores(each, part) for each in predictions.parts]
+    return sum_of_parts(list(zip(scores, picks, strict=True)), part)
 
 
 def weighted_metrics(
