@@ -46,13 +46,13 @@ seeds: install  ## the same run with other seeds: mean and standard deviation, i
 	dvc exp run --run-all
 	python -m stages.seeds
 
-test: install-dev  ## the tests, but for the slow ones; a process for each core
+test: install-dev  ## the tests, but for the slow ones: a process for each core, 5 minutes on 2 cores
 	python -m pytest -n logical --dist loadfile --no-loadscope-reorder -m "not slow and not faults"
 
 test-slow: install-dev  ## real DVC runs, several processes, other environments, many rows: half an hour
 	python -m pytest -m slow
 
-test-faults: install-dev  ## kills, full disks, torn states and hostile files: about an hour on 2 cores
+test-faults: install-dev  ## kills, full disks, torn states and hostile files: 45 minutes
 	python -m pytest -m faults
 
 lint: install-dev  ## lint and format
