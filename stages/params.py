@@ -173,7 +173,7 @@ class Train:
     ]
     profile: Profile
     gradient_checkpointing: bool
-    loss: Literal["label", "completion"]
+    loss: Literal["label", "binary", "completion"]
     eval_steps: float = at_least(0.001)
     eval_max_tokens_per_batch: int = at_least(1)
     early_stopping_patience: int = at_least(1)

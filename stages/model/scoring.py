@@ -40,8 +40,10 @@ class LabelScores:
     log_probability: np.ndarray | None = None
 
     def loss(self, labels: Sequence[bool]) -> float:
-        """Mean negative log-probability of the correct label word: the loss that training minimises."""
-        assert self.log_probability is not None, "scored without vocabulary"
+        """Mean negative log-probability of the correct label word, the loss that training minimises: among the whole
+        vocabulary where it was scored, else among the two label words."""
+        if self.log_probability is None:
+            return float(np.logaddexp(0, np.where(labels, -self.log_odds, self.log_odds)).mean())
         return float(-self.log_probability[np.arange(len(labels)), np.asarray(labels, dtype=int)].mean())
 
 

@@ -17,15 +17,15 @@ Row = dict[str, Any]
 
 
 def training_rows(
-    examples: list[Example], prompt: Prompt, loss: Literal["label", "completion"]
+    examples: list[Example], prompt: Prompt, loss: Literal["label", "binary", "completion"]
 ) -> tuple[list[Row], int]:
     """Each example as the model's input and the K tokens that should follow its last K positions.
 
     Args:
         examples: what to learn.
         prompt: the prompt around each text.
-        loss: `label`, where the input ends with the answer prefix and K = 1; `completion`, where the whole answer is
-            learned, its prefix first.
+        loss: `label`, where the input ends with the answer prefix and K = 1; `binary`, the same with 0 or 1 instead of
+            the label word's token; `completion`, where the whole answer is learned, its prefix first.
 
     Returns the rows, and how many texts were truncated. Raises UserError where an answer cannot be ended.
     """
@@ -39,6 +39,8 @@ def training_rows(
     for example, ids in zip(examples, texts, strict=True):
         if loss == "label":
             row = {"input_ids": prompt.encode(ids), "labels": [prompt.label_ids[example.label]]}
+        elif loss == "binary":
+            row = {"input_ids": prompt.encode(ids), "labels": [int(example.label)]}
         elif loss != "completion":
             assert_never(loss)
         else:

@@ -12,12 +12,13 @@ from torch.nn import functional
 
 from stages.distributed import is_main_process
 from stages.errors import UserError
-from stages.model.forward import completion_logits, packed_logits
+from stages.model.forward import completion_logits, label_rows, packed_logits
 from stages.model.fsdp import is_sharded
 from stages.model.layout import Layout, layout_of
 from stages.model.packed_attention import has_varlen, pack
 from stages.params import Train
 from stages.text.batching import IGNORED
+from stages.text.prompt import Prompt
 from stages.train.arguments import PROFILES, checkpointing_options, checkpoints_activations
 from stages.train.cuda_graphs import CapturedPasses, compile_layers
 from stages.train.dataset import Row, TrainingBatches
@@ -34,7 +35,7 @@ class MicroBatches:
     Args:
         model: the base model with adapters, whose layout is chosen.
         params: the section train: profile, dropout, epochs.
-        shared: tokens of the shared prompt prefix.
+        prompt: the prompt around each text.
         batches: the batches to come.
         collate: makes a batch of rows.
     """
@@ -43,13 +44,16 @@ class MicroBatches:
         self,
         model: PeftModel,
         params: Train,
-        shared: int,
+        prompt: Prompt,
         batches: TrainingBatches,
         collate: Callable[[list[Row]], Batch],
     ):
-        self.model, self.params, self.shared, self.batches, self.collate = model, params, shared, batches, collate
+        self.model, self.params, self.batches, self.collate = model, params, batches, collate
+        self.shared = len(prompt.prefix)  # tokens of the shared prompt prefix
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.head = model.get_output_embeddings().weight
+        words = torch.tensor([prompt.label_ids[False], prompt.label_ids[True]], device=self.head.device)
+        self.words = words if params.loss == "binary" else None
         self.sharded = is_sharded(model)  # processes pass through the model together
         self.profile = PROFILES[params.profile]
         self.least = 1  # micro-batches to cut a batch into, as memory that ran out has shown
@@ -105,13 +109,22 @@ class MicroBatches:
     def loss(self, batch: Batch, tokens: torch.Tensor | int | None = None) -> torch.Tensor:
         """Of a plain pass. tokens: None for those of the batch."""
         labels = batch["labels"][:, 1:].to(self.head.device)
-        logits = completion_logits(self.model, batch, self.shared)  # (B, K, vocabulary)
+        logits = self.logits(lambda: completion_logits(self.model, batch, self.shared))
         return answer_loss(logits, labels, labels.ne(IGNORED).sum() if tokens is None else tokens)
 
     def packed_loss(self, packed: dict[str, Any]) -> torch.Tensor:
         """The same of what `packed` gives, on the GPU, in operations that a CUDA graph can hold."""
         inputs = {name: value for name, value in packed.items() if name not in ("labels", "tokens")}
-        return answer_loss(packed_logits(self.model, inputs), packed["labels"], packed["tokens"])
+        logits = self.logits(lambda: packed_logits(self.model, inputs))
+        return answer_loss(logits, packed["labels"], packed["tokens"])
+
+    def logits(self, forward: Callable[[], torch.Tensor]) -> torch.Tensor:
+        """Logits (B, K, vocabulary), or (B, K, 2) of the label words alone, as scores are computed."""
+        if self.words is None:
+            return forward()
+        with label_rows(self.model, self.words, vocabulary=False) as alone:
+            logits = forward()
+        return logits if alone else logits.index_select(-1, self.words)
 
     def packed(self, batch: Batch, tokens: torch.Tensor | int) -> dict[str, Any]:
         """What a CUDA graph takes: the batch packed into one of few shapes, its labels, and the step's tokens."""

@@ -58,7 +58,7 @@ class LabelTrainer(Trainer):
     ):
         rows = [row | {"row": number} for number, row in enumerate(rows)]
         self.stop = StopOnSignal()
-        self.validation = Validation(valid, prompt, params.eval_max_tokens_per_batch)
+        self.validation = Validation(valid, prompt, params)
         self.nan_guard = NanGuard(rows)
         super().__init__(
             model,
@@ -82,7 +82,7 @@ class LabelTrainer(Trainer):
         model.train()  # all of it: the base model was loaded in eval mode
         self.prompt, self.resume_checkpoints = prompt, resume_checkpoints
         self.batches = TrainingBatches(rows, params, rank(), world_size())
-        self.micro_batches = MicroBatches(model, params, len(prompt.prefix), self.batches, self.data_collator)
+        self.micro_batches = MicroBatches(model, params, prompt, self.batches, self.data_collator)
         self.loss_log = LossLog(self.accelerator)
         self.spent = Spent(args.device)
         self.facts: dict[str, Any] = {

@@ -9,6 +9,7 @@ from torch import nn
 from stages.errors import UserError
 from stages.metrics import BEST_F1, choose_threshold, decision_metrics, ranking_metrics
 from stages.model.scoring import LabelScores, label_scores
+from stages.params import Train
 from stages.text.example import Example
 from stages.text.prompt import Prompt
 
@@ -16,8 +17,9 @@ from stages.text.prompt import Prompt
 class Validation:
     """Scores the validation examples with the project's one scorer; the last scores stay in `scores`."""
 
-    def __init__(self, examples: list[Example], prompt: Prompt, max_tokens_per_batch: int):
-        self.examples, self.prompt, self.max_tokens_per_batch = examples, prompt, max_tokens_per_batch
+    def __init__(self, examples: list[Example], prompt: Prompt, params: Train):
+        self.examples, self.prompt, self.max_tokens_per_batch = examples, prompt, params.eval_max_tokens_per_batch
+        self.vocabulary = params.loss != "binary"  # whether the loss is over the whole vocabulary
         self.scores: LabelScores | None = None
 
     def metrics(self, model: nn.Module, step: int) -> dict[str, float]:
@@ -27,9 +29,8 @@ class Validation:
         """
         texts = [example.input for example in self.examples]
         labels = [example.label for example in self.examples]
-        scores = label_scores(model, self.prompt, texts, self.max_tokens_per_batch, "valid", vocabulary=True)
-        assert scores.log_probability is not None
-        if not (np.isfinite(scores.log_probability).all() and np.isfinite(scores.log_odds).all()):
+        scores = label_scores(model, self.prompt, texts, self.max_tokens_per_batch, "valid", self.vocabulary)
+        if not np.isfinite([scores.loss(labels), *scores.log_odds]).all():
             raise UserError(
                 f"a score of valid is not a finite number after step {step}: lower train.learning_rate, or set the "
                 "method's dtype to float32. Earlier checkpoints are whole"

@@ -59,7 +59,7 @@ def test_all_problems_are_reported_at_once_with_the_nearest_name(changed):
     for part in (
         "train.learning_rte: unknown key (did you mean learning_rate?)",
         "train.r: found 0; expected at least 1",
-        "train.loss: found 'lable'; expected one of label, completion (did you mean label?)",
+        "train.loss: found 'lable'; expected one of label, binary, completion (did you mean label?)",
         "train.lora_alpha: missing",
         "prepare.seed: found 'one'; expected int",
         "select.threshold: found True",

@@ -1,6 +1,7 @@
 """The sample that the project ships, and third-party sets where they are at hand."""
 
 import re
+from collections import Counter
 
 import pytest
 
@@ -8,35 +9,44 @@ from stages import params
 from stages.metrics import BEST_F1, choose_threshold, decision_metrics
 from stages.prepare.baseline import fit_baseline, log_odds
 from stages.prepare.describe import describe_leaks
-from stages.prepare.leaks import find_leaks
+from stages.prepare.leaks import find_leaks, find_similar_rows, unit_numbers
 from stages.prepare.read import read_labelled
 from stages.prepare.shortcuts import find_shortcuts
 from stages.prepare.split import split_pool
 from tests.conftest import ROOT
 from tests.unit.prepare.tables import PREPARE
 
+SAMPLE = {name: read_labelled(ROOT / f"data/sample/{name}.jsonl") for name in ("pool", "pool-2")}
+EXAMPLES = [example for rows in SAMPLE.values() for example in rows.examples]
+
 
 class TestSample:
-    """The data set that the project ships holds what its README says."""
-
-    pool = read_labelled(ROOT / "data/sample/pool.jsonl")
+    """The texts that the project ships are what their README says."""
 
     def test_every_row_is_good_and_no_two_are_alike(self):
-        assert not self.pool.rejected
-        assert len({re.sub(r"\W", "", e.input) for e in self.pool.examples}) == len(self.pool.examples) >= 600
+        assert not any(rows.rejected for rows in SAMPLE.values())
+        assert {name: rows.total for name, rows in SAMPLE.items()} == {"pool": 640, "pool-2": 1584}
+        assert len({re.sub(r"\W", "", e.input) for e in EXAMPLES}) == len(EXAMPLES)
 
-    def test_classes_groups_categories_and_lengths(self):
-        examples = self.pool.examples
-        fraud = [e for e in examples if e.label]
-        assert 0.45 < len(fraud) / len(examples) < 0.55
-        assert len({e.group for e in examples}) >= 300
-        assert len({e.category for e in fraud}) >= 12
-        assert all(40 <= len(e.input) <= 200 for e in examples)
-        assert not re.search(r"https?:|www\.|1[3-9]\d{9}|\d{16,19}", "\n".join(e.input for e in examples))
+    def test_classes_cases_kinds_and_lengths(self):
+        fraud = [e for e in EXAMPLES if e.label]
+        assert len(fraud) == len(EXAMPLES) / 2
+        assert len({e.group for e in EXAMPLES}) == 1112
+        assert len({e.category for e in fraud}) == 32
+        assert {e.category for e in EXAMPLES if not e.label} == {"对照", "日常"}
+        assert all(40 <= len(e.input) <= 200 for e in SAMPLE["pool"].examples)
+        assert all(25 <= len(e.input) <= 1487 for e in EXAMPLES)
+        assert sum(len(e.input) >= 500 for e in EXAMPLES) == 163
+        assert not re.search(r"https?:|www\.|1[3-9]\d{9}|\d{16,19}", "\n".join(e.input for e in EXAMPLES))
 
-    def test_key_words_alone_do_not_separate_the_classes(self):
+    def test_its_cases_are_its_units_so_none_is_large(self):
+        units = unit_numbers(EXAMPLES, find_similar_rows(EXAMPLES, PREPARE))
+        assert len(set(units)) == 1112
+        assert max(Counter(units).values()) == 3
+
+    def test_key_words_alone_do_not_separate_the_first_file(self):
         chosen = params.load(ROOT / "params.yaml")
-        splits = split_pool(self.pool.examples, chosen.prepare)
+        splits = split_pool(SAMPLE["pool"].examples, chosen.prepare)
         splits, _ = find_leaks(splits, chosen.prepare)
         baseline, _ = fit_baseline(splits["train"], 0)
         on_valid, on_test = (log_odds(baseline, splits[name]) for name in ("valid", "test"))
