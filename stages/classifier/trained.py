@@ -12,6 +12,7 @@ from peft import PeftModel
 
 from stages.artifacts import read_json, replacing_folder, write_csv, write_json
 from stages.classifier import baseline, probe
+from stages.classifier.shift import Reference, write_reference
 from stages.classifier.systems import PARTS, add_up
 from stages.data.speakers import remove_speakers
 from stages.distributed import is_main_process
@@ -104,7 +105,14 @@ class TrainedClassifier:
         return self.select.get("calibration", "temperature")  # the one of records older than 0.4
 
 
-def write_classifier(folder: Path, checkpoint: Path, selected: TrainedClassifier, card: str, valid: np.ndarray) -> None:
+def write_classifier(
+    folder: Path,
+    checkpoint: Path,
+    selected: TrainedClassifier,
+    card: str,
+    valid: np.ndarray,
+    reference: Reference | None = None,
+) -> None:
     """Copies the checkpoint's adapter, and what else the system needs; writes record, model card and scores of valid.
 
     The adapter is there with any system, because evaluate compares the model with it.
@@ -115,6 +123,7 @@ def write_classifier(folder: Path, checkpoint: Path, selected: TrainedClassifier
         selected: the record.
         card: text of the model card.
         valid: log-odds of valid by the model, float of shape (n_rows,).
+        reference: what other texts are compared with. Without it they are not compared.
     """
     with replacing_folder(folder) as new:
         if not is_main_process():
@@ -128,6 +137,8 @@ def write_classifier(folder: Path, checkpoint: Path, selected: TrainedClassifier
                 shutil.copyfile(source / name, new / part / name)
         write_json(new / RECORD_FILE, dataclasses.asdict(selected))
         write_csv(new / VALID_FILE, ({"log_odds": repr(float(value))} for value in valid), ["log_odds"])
+        if reference:
+            write_reference(new, reference)
         (new / "README.md").write_text(card, encoding="utf-8")
 
 

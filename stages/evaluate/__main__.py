@@ -13,12 +13,13 @@ from peft import PeftModel
 
 from stages import params
 from stages.artifacts import write_csv, write_json
+from stages.classifier.shift import Shift, read_reference
 from stages.classifier.trained import VALID_FILE, TrainedClassifier, load_selected
 from stages.command import run
 from stages.errors import UserError
 from stages.evaluate.choices import System, Valid, choose_on_valid
 from stages.evaluate.compare import compare_systems, slices, worst_errors
-from stages.evaluate.messages import print_comparison, print_promise, warn_of_unused_categories
+from stages.evaluate.messages import print_comparison, print_promise, warn_of_shift, warn_of_unused_categories
 from stages.evaluate.predictors import (
     Predictions,
     Predictor,
@@ -62,11 +63,16 @@ def main() -> None:
     kept = {name: metrics for name in sets if (metrics := keep_promise(selected, sets[name], predictions[name]))}
     write_tables(sets, predictions, evaluate.errors_listed)
     further = {name: comparison for name, comparison in comparisons.items() if name != "test"}
+    shifts = compare_with_valid(selected, {name: sets[name] for name in further}, predictions)
+    for name, shift in shifts.items():
+        further[name]["shift"] = shift.report()
     promises = {"promised": selected.promised, "kept": kept, "environment": environment(pick_device())}
     write_json(METRICS / "evaluate.json", {**comparisons["test"], "further": further, **promises})
     warn_of_unused_categories(evaluate.without_categories, sets.values())
     for name, comparison in comparisons.items():
         print_comparison(name, comparison, evaluate.equivalence_margin)
+    for name, shift in shifts.items():
+        warn_of_shift(name, shift)
     for name, metrics in kept.items():
         print_promise(name, comparisons[name][selected.system], metrics, selected.promised)
 
@@ -145,6 +151,30 @@ def keep_promise(
     if output is None or output.log_odds is None or len(set(labels)) < 2:
         return {}
     return selected.at_promised_fraction(labels, output.log_odds)
+
+
+def compare_with_valid(
+    selected: TrainedClassifier, sets: Sets, predictions: dict[str, dict[str, Predictions]]
+) -> dict[str, Shift]:
+    """In what each set differs from valid, by its texts and by the selected system's scores, without its labels.
+
+    Empty for models of versions before 0.4. Written answers have no scores to compare.
+
+    Args:
+        selected: the record.
+        sets: rows by set.
+        predictions: by set, and then by system.
+    """
+    reference = read_reference(SELECTED)
+    if reference is None:
+        return {}
+    found = {}
+    for name, examples in sets.items():
+        output = predictions[name].get(selected.system)
+        scores = None if output is None or output.log_odds is None else selected.calibration.log_odds(output.log_odds)
+        comparisons = reference.compare(reference.count([example.input for example in examples], scores))
+        found[name] = Shift(reference, comparisons, None if output is None else float(output.y_pred.mean()))
+    return found
 
 
 def write_tables(sets: Sets, predictions: dict[str, dict[str, Predictions]], errors_listed: int) -> None:

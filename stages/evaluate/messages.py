@@ -3,10 +3,15 @@
 from collections.abc import Iterable
 from typing import Any
 
+from stages.classifier.shift import Shift
 from stages.evaluate.systems import LADDER
 from stages.text.example import Example
 
 VERDICTS = ("model", "combined")  # systems with training, of which a sentence says whether it pays
+ADVICE = (
+    "Its figures above say what the threshold does here. To choose it for such texts, make 100 to 200 of them valid of "
+    "a data set of your own, or set select.fraud_fraction if only their share of fraud differs"
+)
 COLUMNS = ("system", "average precision", "F1", "precision", "recall", "less best cheap")
 
 
@@ -122,6 +127,12 @@ def print_promise(name: str, decided: dict[str, float], kept: dict[str, float], 
     least = f" (at least {promised['precision_low']:.3f})" if "precision_low" in promised else ""
     shares = f"precision {precision}, promised on valid {promised['precision']:.3f}{least}"
     print(f"evaluate: {name}: {shares}, each with {kept['fraud_fraction']:.0%} fraud")
+
+
+def warn_of_shift(name: str, shift: Shift) -> None:
+    """Prints in what a set differs from valid, if it does."""
+    for line in shift.warning(f"evaluate: WARNING: {name}", ADVICE):
+        print(line)
 
 
 def format_decisions(decided: dict[str, float]) -> str:

@@ -1,14 +1,17 @@
 """Scores a file window by window, so that memory doesn't grow with the number of rows."""
 
 import hashlib
+import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
 from stages.classifier.scorer import load_scorer
+from stages.classifier.shift import Cells, Reference, Shift, add_cells, read_reference
+from stages.classifier.trained import TrainedClassifier
 from stages.code import ROOT, imported_files
 from stages.data.lines import DataError, input_name
 from stages.distributed import broadcast, rank, world_size
@@ -19,6 +22,12 @@ from stages.paths import SELECTED
 from stages.predict.output import Output, WindowRecord, writing
 from stages.predict.read import Row, digest, empty, parse_window, windows
 from stages.text.prompt import report_truncated
+
+ADVICE = (
+    "To find out, label 100 to 200 of them and name the file in evaluate.further_sets. To choose the threshold for "
+    "them, make these texts valid of a data set of your own, or set select.fraud_fraction if only their share of "
+    "fraud differs (docs/use.md)"
+)
 
 
 @dataclass(frozen=True)
@@ -43,11 +52,13 @@ class Counts:
     rows: int = 0
     fraud: int = 0
     cut: int = 0
+    cells: Cells = field(default_factory=dict)
 
     def add(self, window: WindowRecord) -> None:
         self.rows += window.rows
         self.fraud += window.fraud
         self.cut += window.cut
+        self.cells = add_cells(self.cells, window.cells)
 
 
 def classify(path: Path, out: Output | None, total: int | None, max_tokens_per_batch: int | None) -> None:
@@ -60,7 +71,7 @@ def classify(path: Path, out: Output | None, total: int | None, max_tokens_per_b
         max_tokens_per_batch: most padded tokens in a batch. None takes the number with which the threshold was chosen.
     """
     scorer = load_scorer()
-    selected = scorer.selected
+    selected, reference = scorer.selected, read_reference(SELECTED)
     max_tokens_per_batch = max_tokens_per_batch or selected.max_tokens_per_batch
     made_with = settings(max_tokens_per_batch)
     if out:
@@ -73,7 +84,8 @@ def classify(path: Path, out: Output | None, total: int | None, max_tokens_per_b
             require_finite(scores.log_odds, sources(path, window, len(texts)))
             if out and window:
                 probability = selected.probability(scores.log_odds)
-                done = write_window(out, window, probability, selected.threshold, int(scores.truncated.sum()))
+                cells = count(reference, selected, texts, scores.log_odds) if reference else {}
+                done = write_window(out, window, probability, selected.threshold, int(scores.truncated.sum()), cells)
                 counts.add(done)
                 progress.update(done.rows)
     if out:
@@ -81,6 +93,27 @@ def classify(path: Path, out: Output | None, total: int | None, max_tokens_per_b
         report_truncated(
             "predict", input_name(path), counts.cut, counts.rows, selected.prompt.get("truncation_side", "right")
         )
+        if reference:
+            warn_of_shift(input_name(path), reference, counts)
+
+
+def count(reference: Reference, selected: TrainedClassifier, texts: list[str], log_odds: np.ndarray) -> Cells:
+    """Counts the texts of a window, to compare them with valid.
+
+    Args:
+        reference: valid.
+        selected: the record of the system.
+        texts: n_rows texts as they were given.
+        log_odds: their scores before calibration, float of shape (n_rows,).
+    """
+    return reference.count([selected.as_read(text) for text in texts], selected.calibration.log_odds(log_odds))
+
+
+def warn_of_shift(name: str, reference: Reference, counts: Counts) -> None:
+    """Prints to standard error in what the texts differ from valid, if they do."""
+    shift = Shift(reference, reference.compare(counts.cells), counts.fraud / counts.rows)
+    for line in shift.warning(f"predict: WARNING: {name}", ADVICE):
+        print(line, file=sys.stderr)
 
 
 def finish(path: Path, out: Output, counts: Counts, total: int | None) -> None:
@@ -101,7 +134,9 @@ def finish(path: Path, out: Output, counts: Counts, total: int | None) -> None:
     print(f"predict: {counts.rows} texts, {counts.fraud} called fraud, in {out.name}")
 
 
-def write_window(out: Output, window: Window, probability: np.ndarray, threshold: float, cut: int) -> WindowRecord:
+def write_window(
+    out: Output, window: Window, probability: np.ndarray, threshold: float, cut: int, cells: Cells
+) -> WindowRecord:
     """Writes the rows of a window.
 
     Probabilities have all digits, so that comparing a printed one with the threshold gives the label.
@@ -112,11 +147,12 @@ def write_window(out: Output, window: Window, probability: np.ndarray, threshold
         probability: probability of fraud, shape (n_rows,).
         threshold: from which probability on a text is called fraud.
         cut: number of texts that were cut.
+        cells: counts of the texts, to compare them with valid.
     """
     label = (probability >= threshold).tolist()
     rows = "".join(map(Row.classified, window.rows, label, probability.tolist())).encode()
     output_sha256 = hashlib.sha256(rows).hexdigest()
-    done = WindowRecord(window.input_sha256, output_sha256, len(rows), len(window.rows), sum(label), cut)
+    done = WindowRecord(window.input_sha256, output_sha256, len(rows), len(window.rows), sum(label), cut, cells)
     with writing(out):
         out.write(rows, done)
     return done

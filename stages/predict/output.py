@@ -15,11 +15,12 @@ import shutil
 import stat
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from stages.artifacts import flush
+from stages.classifier.shift import Cells
 from stages.errors import UserError
 from stages.model.scoring import WINDOW
 
@@ -36,6 +37,7 @@ class WindowRecord:
         output_sha256, bytes: sha256 and length of its classified rows.
         rows, fraud: number of rows, and of those called fraud.
         cut: number of texts that were longer than the prompt has room for.
+        cells: counts of the texts, to compare them with valid.
     """
 
     input_sha256: str
@@ -44,6 +46,7 @@ class WindowRecord:
     rows: int
     fraud: int
     cut: int
+    cells: Cells = field(default_factory=dict)
 
 
 class Output(Protocol):

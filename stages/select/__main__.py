@@ -14,6 +14,7 @@ import numpy as np
 from stages import params
 from stages.artifacts import read_csv, read_json, write_json
 from stages.classifier.card import model_card
+from stages.classifier.shift import Reference, describe_valid
 from stages.classifier.trained import TrainedClassifier, load_classifier, write_classifier
 from stages.command import run
 from stages.metrics import Calibration, ThresholdRule, choose_threshold, fit_calibration, score_metrics
@@ -67,13 +68,28 @@ def main() -> None:
         system=system,
         parts={name: dataclasses.asdict(part) for name, part in parts.items()},
     )
-    write_classifier(SELECTED, checkpoint, selected, model_card(selected), of_model)
+    reference = describe(selected, examples, log_odds)
+    write_classifier(SELECTED, checkpoint, selected, model_card(selected), of_model, reference)
     keys = ("system", "step", "threshold", "temperature", "offset", "valid", "promised")
     write_json(METRICS / "select.json", {key: getattr(selected, key) for key in keys} | {"average_precision": found})
     print(
         f"select: {system}, checkpoint-{step}, threshold {threshold:.4f}, F1 {promised['f1']:.3f} on folds of valid "
         f"that the threshold was not chosen on (at least {promised['f1_low']:.3f})"
     )
+
+
+def describe(selected: TrainedClassifier, examples: list[Example], log_odds: np.ndarray) -> Reference:
+    """What later texts are compared with: the texts of train and valid, and the selected system's scores of valid.
+
+    Args:
+        selected: the record.
+        examples: the n_rows rows of valid.
+        log_odds: their scores before calibration, float of shape (n_rows,).
+    """
+    train = (example.input for example in read_examples(PROCESSED / "train.jsonl"))
+    flagged = selected.probability(log_odds) >= selected.threshold
+    calibrated = selected.calibration.log_odds(log_odds)
+    return describe_valid(train, examples, calibrated, flagged, selected.threshold_rule.fraud_fraction)
 
 
 def read_log_odds(folder: Path) -> np.ndarray:

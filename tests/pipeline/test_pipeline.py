@@ -135,7 +135,8 @@ def test_predictions_are_in_the_order_of_test_and_give_the_metrics(reproduced):
 def test_the_selected_model_says_what_it_is(reproduced):
     project, _ = reproduced
     names = {file.name for file in (project / "models/selected").iterdir()}
-    assert names == {"adapter_model.safetensors", "adapter_config.json", "selected.json", "valid.csv", "README.md"}
+    adapter, of_valid = {"adapter_model.safetensors", "adapter_config.json"}, {"valid.csv", "reference.json"}
+    assert names == adapter | of_valid | {"bigrams.safetensors", "selected.json", "README.md"}
     record = read_json(project / "models/selected/selected.json")
     assert record["base"] == read_json(project / "models/base/base.json")
     assert record["step"] == read_json(project / "metrics/select.json")["step"]

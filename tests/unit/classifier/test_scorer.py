@@ -10,6 +10,7 @@ import pytest
 from stages import params
 from stages.artifacts import read_csv, read_json
 from stages.classifier import scorer as scorer_module
+from stages.classifier import shift as shift_module
 from stages.classifier.scorer import load_scorer
 from stages.classifier.systems import PARTS
 from stages.errors import UserError
@@ -81,6 +82,33 @@ def test_the_report_has_each_system_and_its_difference_to_the_best_cheap_one(eva
         difference = report[system]["average_precision"] - report[best]["average_precision"]
         assert ahead["average_precision"] == pytest.approx(difference)
         assert ahead["average_precision_low"] <= ahead["average_precision_high"]
+
+
+def test_further_sets_are_compared_with_valid_and_test_is_not(evaluated, monkeypatch, capsys):
+    monkeypatch.chdir(evaluated)
+    before = read_json(evaluated / "metrics/evaluate.json")
+    assert before["further"]["sms"]["shift"].keys() == {"flagged", "flagged_on_valid"}  # 30 texts are too few
+    monkeypatch.setattr(shift_module, "FEWEST_ROWS", 30)
+    record = select_system(evaluated, "combined_cheap")
+    capsys.readouterr()
+    evaluate()
+    report, said = read_json(evaluated / "metrics/evaluate.json"), capsys.readouterr().out
+    assert "shift" not in report
+    shift, system = report["further"]["sms"].pop("shift"), report["further"]["sms"]["combined_cheap"]
+    assert shift.keys() == {"length", "vocabulary", "script", "score", "flagged", "flagged_on_valid"}
+    assert shift["flagged"] == pytest.approx((system["tp"] + system["fp"]) / 30)
+    valid = record["valid"]
+    assert shift["flagged_on_valid"] == pytest.approx((valid["tp"] + valid["fp"]) / len(read_valid()))
+    assert shift["length"]["shifted"]  # they are cut at 40 characters
+    assert "evaluate: WARNING: sms: these texts differ from valid" in said
+    assert "WARNING: test" not in said
+    Path("models/selected/reference.json").unlink()  # a model of an earlier version
+    evaluate()
+    assert "shift" not in read_json(evaluated / "metrics/evaluate.json")["further"]["sms"]
+
+
+def read_valid() -> list:
+    return read_examples(Path("data/processed/valid.jsonl"))
 
 
 @pytest.mark.parametrize("system", ["baseline", "probe", "combined_cheap"])

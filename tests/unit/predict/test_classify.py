@@ -68,7 +68,7 @@ def test_the_pages_python_scores_as_predict_does(folder, predict, tmp_path, monk
 def test_two_probabilities_beside_the_threshold_get_different_labels(tmp_path):
     written = os.memfd_create("rows")
     window = Window("0", [parse_row(b'{"input": "x"}')] * 2, [1, 2])
-    write_window(Stream(written, "x"), window, np.array([0.49999996, 0.50000004]), 0.5, 0)
+    write_window(Stream(written, "x"), window, np.array([0.49999996, 0.50000004]), 0.5, 0, {})
     below, above = map(json.loads, os.pread(written, 1000, 0).splitlines())
     assert (below["label"], above["label"]) == (False, True)
     assert below["probability"] < 0.5 < above["probability"]
