@@ -54,13 +54,13 @@ folds: install  ## the model out of fold over the whole pool (five trainings), i
 	python -m stages.collect
 	python -m stages.repro --single-item folds
 
-test: install-dev  ## the tests, but for the slow ones; a process for each core
+test: install-dev  ## the tests, but for the slow ones: a process for each core
 	python -m pytest -n logical --dist loadfile --no-loadscope-reorder -m "not slow and not faults"
 
 test-slow: install-dev  ## real DVC runs, several processes, other environments, many rows: half an hour
 	python -m pytest -m slow
 
-test-faults: install-dev  ## kills, full disks, torn states and hostile files: about an hour on 2 cores
+test-faults: install-dev  ## kills, full disks, torn states and hostile files: 45 minutes
 	python -m pytest -m faults
 
 lint: install-dev  ## lint and format

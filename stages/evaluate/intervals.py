@@ -1,9 +1,10 @@
 """Intervals of metrics over units: rows that belong together are drawn, or left out, together.
 
 They are whole: what was chosen on valid (calibration, threshold, the parts' share in a combination) is chosen anew in
-resamples of valid's units. Average precision, ROC AUC and the calibration error have a jackknife over the units, with
-Student's t (on the logit). All else has the percentile bootstrap, and the jackknife if there are few units. Systems are
-compared on the same resamples (paired), so what is hard for both cancels out.
+resamples of valid's units. Average precision, ROC AUC, their differences and the calibration error have a jackknife
+over the units, with Student's t (a metric itself on the logit). All else has the percentile bootstrap, and the
+jackknife if there are few units. Systems are compared on the same resamples (paired), so what is hard for both cancels
+out.
 """
 
 from collections.abc import Iterator, Mapping
@@ -57,7 +58,7 @@ class Resamples:
         """
         if self.units < FEWEST_UNITS:
             return None
-        if self.units >= BOOTSTRAP_UNITS and (less or metric not in JACKKNIFED):
+        if self.units >= BOOTSTRAP_UNITS and metric not in JACKKNIFED:
             bounds = interval(difference(self.both, system, metric, less))
             if less or not bounds or bounds[0] < bounds[1] or metric not in RATES:
                 return bounds
@@ -133,8 +134,10 @@ def raw_scores(predictions: Predictions, part: slice) -> np.ndarray:
     """Scores before calibration, (1, n_rows); of a combination in each resample of valid, (n_block, n_rows)."""
     if not predictions.parts:
         return scores_of(predictions)[None]
-    parts = [(raw_scores(each, part), each.system.picks) for each in predictions.parts if each.system]
-    return sum_of_parts(parts, part)
+    assert predictions.system is not None, "a combination is chosen on valid"
+    picks = [each.picks for each in predictions.system.parts]
+    scores = [raw_scores(each, part) for each in predictions.parts]
+    return sum_of_parts(list(zip(scores, picks, strict=True)), part)
 
 
 def weighted_metrics(

@@ -69,8 +69,9 @@ def test_decisions_have_the_intervals_of_a_plain_bootstrap_over_units():
         plain["f1"].append(2 * np.sum(truth & flagged) / (truth.sum() + flagged.sum()))
     expected = {name: np.percentile(values, [2.5, 97.5]) for name, values in plain.items()}
     assert found.interval("model", "f1", 0.7) == pytest.approx(expected["f1"], abs=0.02)
-    paired = found.interval("model", "average_precision", 0.1, "baseline")
-    assert paired == pytest.approx(expected["difference"], abs=0.02)
+    assert np.percentile(
+        found.both["model"]["average_precision"] - found.both["baseline"]["average_precision"], [2.5, 97.5]
+    ) == pytest.approx(expected["difference"], abs=0.02)
     alone = resample({"model": system}, y_true, np.arange(len(units)), 1500).both["model"]["average_precision"]
     as_units = found.both["model"]["average_precision"]
     assert np.std(alone) < 0.9 * np.std(as_units)  # rows as if independent: too sure
@@ -85,8 +86,15 @@ def test_average_precision_has_the_jackknife_on_the_logit():
     without = [average_precision_score(y_true[units != u], system.log_odds[units != u]) for u in range(30)]
     spread = np.sqrt(29 / 30 * np.sum((without - np.mean(without)) ** 2)) / (value * (1 - value))
     half = t.ppf(0.975, effective_units(units) - 1) * spread
-    found = resample({"model": system}, y_true, units, 10).interval("model", "average_precision", value)
-    assert found == pytest.approx(expit([logit(value) - half, logit(value) + half]))
+    other = make_system(rng, y_true, 0.5)
+    found = resample({"model": system, "baseline": other}, y_true, units, 10)
+    bounds = found.interval("model", "average_precision", value)
+    assert bounds == pytest.approx(expit([logit(value) - half, logit(value) + half]))
+    theirs = [average_precision_score(y_true[units != u], other.log_odds[units != u]) for u in range(30)]
+    without = np.subtract(without, theirs)
+    half = t.ppf(0.975, effective_units(units) - 1) * np.sqrt(29 / 30 * np.sum((without - np.mean(without)) ** 2))
+    paired = found.interval("model", "average_precision", 0.1, "baseline")
+    assert paired == pytest.approx((0.1 - half, 0.1 + half))
 
 
 def split(rng, units, strength):

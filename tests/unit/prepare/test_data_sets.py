@@ -34,6 +34,7 @@ class TestSample:
         assert len({e.group for e in EXAMPLES}) == 1112
         assert len({e.category for e in fraud}) == 32
         assert {e.category for e in EXAMPLES if not e.label} == {"对照", "日常"}
+        assert all(40 <= len(e.input) <= 200 for e in SAMPLE["pool"].examples)
         assert all(25 <= len(e.input) <= 1487 for e in EXAMPLES)
         assert sum(len(e.input) >= 500 for e in EXAMPLES) == 163
         assert not re.search(r"https?:|www\.|1[3-9]\d{9}|\d{16,19}", "\n".join(e.input for e in EXAMPLES))

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 import torch
 from transformers import Trainer
@@ -37,6 +38,33 @@ def test_the_loss_is_the_stock_loss_on_the_answers_tokens(base_folder, prompt, e
         stock.append(trainer.model(input_ids=ids, labels=labels).loss.item())
     assert ours == pytest.approx(sum(stock) / len(stock), abs=1e-4)
     assert len(rows[0]["labels"]) == (1 if loss == "label" else len(prompt.answer(True)))
+
+
+def test_the_binary_loss_is_the_log_loss_of_the_scores(base_folder, prompt, examples, train_params, tmp_path):
+    """Of the same log-odds as scoring's, so training and evaluation see one number; the validation loss is the same."""
+    train = dataclasses.replace(train_params, loss="binary")
+    trainer = trainer_for(base_folder, prompt, examples, train, tmp_path)
+    trainer.model.eval()
+    rows = trainer.train_dataset[:6]
+    labels = np.array([example.label for example in examples[:6]])
+    scores = label_scores(trainer.model, prompt, [example.input for example in examples[:6]], 4096, "")
+    expected = np.logaddexp(0, np.where(labels, -scores.log_odds, scores.log_odds)).mean()
+    loss = trainer.compute_loss(trainer.model, Collator(0)(rows))
+    assert loss.item() == pytest.approx(expected, abs=1e-6)
+    assert scores.loss(labels) == pytest.approx(expected)
+    assert [row["labels"] for row in rows] == [[int(label)] for label in labels]
+    loss.backward()
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in trainer.model.parameters())
+
+
+def test_a_training_by_the_binary_loss_learns(base_folder, prompt, examples, train_params, tmp_path):
+    train = dataclasses.replace(train_params, loss="binary", learning_rate=2e-2, num_train_epochs=20, eval_steps=0.25)
+    trainer = trainer_for(base_folder, prompt, examples, train, tmp_path)
+    first = trainer.evaluate()
+    trainer.train()
+    last = valid_history(trainer)[-1]
+    assert last["loss"] < first["eval_loss"] / 2
+    assert last["roc_auc"] > 0.9
 
 
 SLOW = ("lora-int8", "qlora-dq", "qlora-dequantized")
