@@ -106,7 +106,7 @@ CURVES = {
 }
 COMPARED = ("model", "combined")
 ENDS = ("", "_low", "_high")
-NAMES_FROM = 378  # x of the names beside the curves, pixels
+NAMES_FROM = 366  # x of the names beside the curves, pixels
 ROW = 18
 BATCHES = (1, 4, 16, 32)
 SHAPES = {"qwen2-1.5b": "1.5B", "qwen2-7b": "7B"}
@@ -379,7 +379,10 @@ def curve(language: int) -> str:
     }
     y = curve_differences(drawing, y + 40, places, ahead)
     lines = [(("texts of train", "训练文本数")[language], list(map(str, rows)))]
-    lines += [(CURVES[system][0][language], [signed(ends[0], 3) for ends in ahead[system]]) for system in COMPARED]
+    lines += [
+        (CURVES[system][0][language], [signed(ends[0], 3).replace("0.", ".") for ends in ahead[system]])
+        for system in COMPARED
+    ]
     for name, words in lines:
         y += ROW
         for place, word in zip(places, words, strict=True):
@@ -410,7 +413,8 @@ def curve_lines(drawing: Drawing, places: list[float], values: dict[str, list[fl
         for x, value in zip(places, line, strict=True):
             drawing.dot(x, up(value), css.split()[0])
         below = max(up(line[-1]) + 5, below + ROW)  # names of close lines are moved apart
-        drawing.text(NAMES_FROM, below, f"{line[-1]:.3f} {names[language]}".removeprefix("0"), "small")
+        drawing.line([(NAMES_FROM, below - 5), (NAMES_FROM + 11, below - 5)], css)
+        drawing.text(NAMES_FROM + 14, below, f"{line[-1]:.3f} {names[language]}".removeprefix("0"), "small")
     return max(bottom, below)
 
 
