@@ -4,6 +4,9 @@ PYTHON ?= python3
 VENV := .venv
 SEEDS ?= 1,2,3
 REV ?= HEAD
+SIZES ?=
+FOLDS ?=
+CURVE = $(if $(SIZES),--sizes $(SIZES)) $(if $(filter-out 0,$(FOLDS)),--folds)
 export NPROC ?= 1
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
@@ -54,6 +57,12 @@ folds: install  ## the model out of fold over the whole pool (five trainings), i
 	python -m stages.collect
 	python -m stages.repro --single-item folds
 
+curve: install  ## when does fine-tuning pay? all systems by texts of train, in metrics/curve.json; SIZES=200,400,all FOLDS=1
+	python -m stages.repro prepare
+	python -m stages.curve --queue $(CURVE)
+	dvc exp run --run-all
+	python -m stages.curve $(CURVE)
+
 test: install-dev  ## the tests, but for the slow ones: a process for each core
 	python -m pytest -n logical --dist loadfile --no-loadscope-reorder -m "not slow and not faults"
 
@@ -86,4 +95,4 @@ lock: install-dev  ## renew the code's hashes in dvc.lock, where this code write
 
 check: lint types test  ## lint, format, types, tests
 
-.PHONY: help install install-dev constraints repro repair mend seeds folds test test-slow test-faults lint types audit figures same lock check
+.PHONY: help install install-dev constraints repro repair mend seeds folds curve test test-slow test-faults lint types audit figures same lock check

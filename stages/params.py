@@ -132,6 +132,7 @@ class Prepare:
     seed: int = between(0, MAX_SEED)
     manifest: str | None = None
     fold: int | None = between(0, 4, None)
+    train_rows: int | None = at_least(1, None)
 
     def problems(self):
         if self.manifest is not None:

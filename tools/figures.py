@@ -15,6 +15,7 @@ from xml.sax.saxutils import escape
 METRICS = Path("metrics")
 RESULTS = Path("results")
 IMAGES = Path("docs/img")
+CURVE = METRICS / "curve.json"
 
 LANGUAGES = {"en": "", "zh": ".zh-CN"}  # language: what stands before the ending of the file's name
 WIDTH = 520  # pixels: a phone shows it at two thirds, which leaves letters of 9 pixels
@@ -95,6 +96,18 @@ METHODS = {
     ("lora", "-checkpointed"): ("LoRA, checkpointing", "one dashed"),
     ("qlora", "-checkpointed"): ("QLoRA, checkpointing", "two dashed"),
 }
+# Systems of the learning curve: names, colour and line.
+CURVES = {
+    "model": (("model", "微调模型"), "one"),
+    "combined": (("model + TF-IDF", "模型 + TF-IDF"), "one dashed"),
+    "baseline": (("TF-IDF", "TF-IDF"), "two"),
+    "combined_cheap": (("probe + TF-IDF", "探针 + TF-IDF"), "two dashed"),
+    "probe": (("probe", "探针"), "none"),
+}
+COMPARED = ("model", "combined")
+ENDS = ("", "_low", "_high")
+NAMES_FROM = 366  # x of the names beside the curves, pixels
+ROW = 18
 BATCHES = (1, 4, 16, 32)
 SHAPES = {"qwen2-1.5b": "1.5B", "qwen2-7b": "7B"}
 
@@ -150,6 +163,8 @@ def main() -> None:
 def pictures() -> dict[str, str]:
     """All pictures, by the name of the file."""
     drawers = {"difference": difference, "speed": speed, "memory": memory}
+    if CURVE.is_file():  # `make curve` takes long, so not every project has it
+        drawers["curve"] = curve
     return {
         f"{name}{ending}.svg": draw(language)
         for name, draw in drawers.items()
@@ -343,6 +358,109 @@ def memory_panel(drawing: Drawing, top: float, name: str, peaks: dict[tuple[str,
             drawing.dot(x, y, css.split()[0])
         drawing.text(WIDTH - 190, points[-1][1] + 5, f"{values[-1]:.1f} {label}", "small")
     return top + 248
+
+
+def curve(language: int) -> str:
+    """Average precision of each system by texts of train, and how far trained ones are ahead of the best cheap one."""
+    found, drawing = read(CURVE), Drawing()
+    points = sorted(found["sizes"].values(), key=lambda point: point["train"]["rows"])
+    title = ("Average precision by number of texts to learn from", "平均精确率与训练文本数的关系")[language]
+    drawing.text(MARGIN, 28, title, "title")
+    rows = [point["train"]["rows"] for point in points]
+    across = axis(math.log2(rows[0]) - 0.4, math.log2(rows[-1]) + 0.4, 48, NAMES_FROM - 4)
+    places = [across(math.log2(count)) for count in rows]
+    values = {system: [point[system]["average_precision"] for point in points] for system in CURVES}
+    y = curve_lines(drawing, places, values, language)
+    heading = ("Minus the best cheap system, with 95 % interval", "减去最好的免训练系统，含 95 % 区间")[language]
+    drawing.text(MARGIN, y + 26, heading, "small")
+    ahead = {
+        system: [tuple(point["ahead"][system].get(f"average_precision{end}") for end in ENDS) for point in points]
+        for system in COMPARED
+    }
+    y = curve_differences(drawing, y + 40, places, ahead)
+    lines = [(("texts of train", "训练文本数")[language], list(map(str, rows)))]
+    lines += [
+        (CURVES[system][0][language], [signed(ends[0], 3).replace("0.", ".") for ends in ahead[system]])
+        for system in COMPARED
+    ]
+    for name, words in lines:
+        y += ROW
+        for place, word in zip(places, words, strict=True):
+            drawing.text(place, y, word, "small", "middle")
+        drawing.text(NAMES_FROM, y, name, "small")
+    folds = found["folds"]
+    where = (("on test", "测试集") if folds == 1 else (f"out of fold, {folds} folds", f"{folds} 折，折外"))[language]
+    drawing.text(MARGIN, y + 28, (f"Average precision {where}.", f"平均精确率：{where}。")[language], "small")
+    return drawing.svg(y + 42, title)
+
+
+def curve_lines(drawing: Drawing, places: list[float], values: dict[str, list[float]], language: int) -> float:
+    """Draws average precision, a line a system, with its last value and its name. Returns y below the panel.
+
+    Args:
+        drawing: receives the shapes.
+        places: x of each size, pixels.
+        values: average precision at each size, by system.
+        language: of the names.
+    """
+    top, bottom = 50.0, 230.0
+    every = [value for line in values.values() for value in line]
+    up = ruled(drawing, min(every), max(every), bottom, top, lambda tick: f"{tick:.2f}")
+    below = top - ROW
+    for system, line in sorted(values.items(), key=lambda item: -item[1][-1]):
+        names, css = CURVES[system]
+        drawing.line([(x, up(value)) for x, value in zip(places, line, strict=True)], css)
+        for x, value in zip(places, line, strict=True):
+            drawing.dot(x, up(value), css.split()[0])
+        below = max(up(line[-1]) + 5, below + ROW)  # names of close lines are moved apart
+        drawing.line([(NAMES_FROM, below - 5), (NAMES_FROM + 11, below - 5)], css)
+        drawing.text(NAMES_FROM + 14, below, f"{line[-1]:.3f} {names[language]}".removeprefix("0"), "small")
+    return max(bottom, below)
+
+
+def curve_differences(
+    drawing: Drawing, top: float, places: list[float], ahead: dict[str, list[tuple[float | None, ...]]]
+) -> float:
+    """Draws differences, a dot with its interval for each system and size. Returns y below the panel.
+
+    Args:
+        drawing: receives the shapes.
+        top: y of the panel, pixels.
+        places: x of each size, pixels.
+        ahead: difference, low and high at each size, by system; None with too few units for an interval.
+    """
+    bottom = top + 120
+    every = [bound for line in ahead.values() for bounds in line for bound in bounds if bound is not None]
+    up = ruled(drawing, min(0, *every), max(0, *every), bottom, top, lambda tick: signed(tick, 2))
+    for number, (system, line) in enumerate(ahead.items()):
+        css = CURVES[system][1]
+        for place, (value, low, high) in zip(places, line, strict=True):
+            x = place + 8 * number - 4
+            if low is not None and high is not None:
+                drawing.line([(x, up(low)), (x, up(high))], css)
+            drawing.dot(x, up(value or 0.0), css.split()[0])
+    return bottom
+
+
+def ruled(
+    drawing: Drawing, low: float, high: float, bottom: float, top: float, words: Callable[[float], str]
+) -> Callable[[float], float]:
+    """Draws at most six horizontal lines at round values. Returns what maps values to y.
+
+    Args:
+        drawing: receives the lines.
+        low, high: the least and the greatest value.
+        bottom, top: y of the panel's edges, pixels.
+        words: what is written beside a line of a value.
+    """
+    step = next(size for size in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0) if high - low <= 4 * size)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    up = axis(first * step, max(last, first + 1) * step, bottom, top)
+    for number in range(first, max(last, first + 1) + 1):
+        y = up(number * step)
+        drawing.line([(48, y), (NAMES_FROM - 4, y)], "zero" if number == 0 else "axis")
+        drawing.text(44, y + 5, "0" if number == 0 else words(number * step), "small", "end")
+    return up
 
 
 if __name__ == "__main__":

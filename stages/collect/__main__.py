@@ -4,8 +4,6 @@ dvc exp run --queue -S prepare.fold=0,1,2,3,4 && dvc exp run --run-all && python
 """
 
 import argparse
-import json
-import subprocess
 
 from stages import params
 from stages.collect.experiments import read_fold, require_rows
@@ -15,7 +13,7 @@ from stages.folds.scores import data_hash, recipe, write_collected
 from stages.out_of_fold import FIFTHS
 from stages.params import Params
 from stages.paths import FOLD_SCORES, PROCESSED
-from stages.seeds.experiments import require_queue
+from stages.seeds.experiments import list_experiments, present_params, require_queue
 from stages.seeds.statistics import Run, finished, same_but_for
 from stages.text.example import Example, read_examples
 
@@ -55,9 +53,14 @@ def read_pool(chosen: Params) -> list[Example]:
     """The rows of data/processed, which must be of a pool with folds. Raises UserError if they are not."""
     files = [PROCESSED / f"{name}.jsonl" for name in ("train", "valid", "test")]
     missing = [file for file in files if not file.is_file()]
-    if missing or chosen.prepare.fold is not None:
-        found = f"{missing[0]} is missing" if missing else f"prepare.fold is {chosen.prepare.fold}"
+    prepare = chosen.prepare
+    if missing or prepare.fold is not None:
+        found = f"{missing[0]} is missing" if missing else f"prepare.fold is {prepare.fold}"
         raise UserError(f"{found}; expected the rows of a run with prepare.fold null: run `dvc repro prepare`")
+    if prepare.train_rows is not None:
+        raise UserError(
+            f"prepare.train_rows is {prepare.train_rows}; expected null, so that no row of the pool is missing"
+        )
     pool = [example for file in files for example in read_examples(file)]
     if min(example.fold for example in pool) < 0:
         raise UserError(
@@ -69,20 +72,16 @@ def read_pool(chosen: Params) -> list[Example]:
 
 def runs_of_folds() -> list[Run]:
     """The finished experiment of each fold with the present params."""
-    shown = subprocess.run(["dvc", "exp", "show", "--json"], capture_output=True, text=True)
-    if shown.returncode:
-        raise UserError(f"`dvc exp show` failed: {shown.stderr.strip()}")
-    listed = json.loads(shown.stdout)
-    present = listed[0]["data"]["params"]["params.yaml"]["data"]
-    runs = same_but_for(list(finished(listed)), present, "prepare", "fold")
-    missing = [str(fold) for fold in range(FIFTHS) if fold not in runs]
+    listed = list_experiments()
+    runs = same_but_for(list(finished(listed)), present_params(listed), "prepare.fold")
+    missing = [str(fold) for fold in range(FIFTHS) if (fold,) not in runs]
     if missing:
         raise UserError(
             f"found no finished experiment of the current params with prepare.fold {', '.join(missing)}; expected one "
             "for each fold: run `make folds`, or queue these with `dvc exp run --queue -S prepare.fold="
             f"{','.join(missing)}`"
         )
-    return [runs[fold] for fold in range(FIFTHS)]
+    return [runs[fold,] for fold in range(FIFTHS)]
 
 
 if __name__ == "__main__":

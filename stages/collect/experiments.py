@@ -50,23 +50,31 @@ def read_fold(number: int, run: Run) -> Fold:
     calibrated = log_odds / selected["temperature"] + selected.get("offset", 0.0)
     pairs = zip(log_odds.tolist(), calibrated.tolist(), strict=True)
     chosen = {key: selected[key] for key in ("step", "temperature", "offset", "threshold") if key in selected}
-    shown = ["git", "show", "--no-patch", "--format=%cs", run.revision]
     return Fold(
         test=[Example(**json.loads(line)) for line in test.split("\n") if line],
         scores=dict(zip((row["source"] for row in rows), pairs, strict=True)),
         chosen=chosen,
         environment=run.metrics["environment"],
-        date=subprocess.run(shown, capture_output=True, text=True, check=True).stdout.strip(),
+        date=date_of(run),
     )
 
 
-def require_rows(pool: list[Example], scored: list[Example]) -> None:
-    """Raises UserError unless each row of the pool was scored with the same text, label and fold."""
+def date_of(run: Run) -> str:
+    """The day of an experiment, YYYY-MM-DD."""
+    shown = ["git", "show", "--no-patch", "--format=%cs", run.revision]
+    return subprocess.run(shown, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def require_rows(pool: list[Example], scored: list[Example], command: str = "make folds") -> None:
+    """Raises UserError unless each row of the pool was scored with the same text, label and fold.
+
+    command: what scores them, for the message.
+    """
     found = {example.source: (example.input, example.label, example.fold) for example in scored}
     other = [e.source for e in pool if found.get(e.source) != (e.input, e.label, e.fold)]
     if other:
         raise UserError(
             f"{len(other)} of {len(pool)} rows of data/processed, the first {other[0]}, are not in the experiments, or "
-            "with another text, label or fold; expected the same rows: run `make folds` after `dvc repro prepare`. "
+            f"with another text, label or fold; expected the same rows: run `{command}` after `dvc repro prepare`. "
             "prepare.balance draws other rows in each fold, so it must not hold valid or test"
         )

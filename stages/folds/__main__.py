@@ -19,14 +19,17 @@ from stages.text.example import Example, read_examples
 
 NO_POOL = "none: the data set has splits of its own, or is too small for folds"
 ONE_FOLD = "none: this run holds out one fold alone"
+FEWER_ROWS = "none: the systems of this run learn from prepare.train_rows alone"
 
 
 def main() -> None:
     chosen = params.load()
     splits = {name: read_examples(PROCESSED / f"{name}.jsonl") for name in ("train", "valid", "test")}
     pool = [example for rows in splits.values() for example in rows]
-    if chosen.prepare.fold is not None or min(example.fold for example in pool) < 0:
-        report: dict[str, Any] = {"pool": NO_POOL if chosen.prepare.fold is None else ONE_FOLD}
+    prepare = chosen.prepare
+    if prepare.fold is not None or prepare.train_rows is not None or min(example.fold for example in pool) < 0:
+        reason = ONE_FOLD if prepare.fold is not None else FEWER_ROWS if prepare.train_rows is not None else NO_POOL
+        report: dict[str, Any] = {"pool": reason}
         write_json(METRICS / "folds.json", report)
         print(f"folds: pool: {report['pool']}")
         return

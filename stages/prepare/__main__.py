@@ -33,6 +33,7 @@ from stages.prepare.read import limit_rejected, together, write_rejected
 from stages.prepare.shortcuts import Shortcut, find_shortcuts
 from stages.prepare.sources import read_sources, texts_as_read, texts_as_trained
 from stages.prepare.split import drop_rows, limit_train, split_sources
+from stages.prepare.train_rows import draw_train
 from stages.text.example import write_examples
 
 
@@ -45,7 +46,8 @@ def main() -> None:
 
     texts, further_texts = (texts_as_trained(part, chosen.removes_speakers) for part in (own, further))
     given, from_manifest = split_sources(texts, chosen)
-    splits, dropped = drop_rows(given, chosen)
+    whole, dropped = drop_rows(given, chosen)
+    splits, not_drawn = draw_train(whole, chosen.prepare)  # all systems learn from the drawn rows alone
     shortcuts = find_shortcuts(splits["train"], splits["valid"])
     shortcuts_as_read = find_shortcuts(*(texts_as_read(own, splits[name]) for name in ("train", "valid")))
     marked, leaks = find_leaks(splits | further_texts, chosen.prepare)
@@ -61,7 +63,7 @@ def main() -> None:
         write_log_odds(BASELINE / f"{name}.csv", values)
     write_baseline(BASELINE, fitted.baseline)
     leakage = describe_leaks(sets, leaks)
-    summary = describe_inputs(raw, chosen) | {"dropped": dropped | not_trained_on} | from_manifest
+    summary = describe_inputs(raw, chosen) | {"dropped": dropped | not_drawn | not_trained_on} | from_manifest
     summary |= nest_further(describe(sets, BASE_MODEL / "tokenizer.json", chosen.prompt_section.max_length))
     summary["leakage"] = count_leaks(leakage) | nest_further(leakage)
     summary["shortcuts"] = describe_shortcuts(shortcuts, sets["valid"])

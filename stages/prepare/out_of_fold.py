@@ -30,6 +30,8 @@ def write_out_of_fold(splits_path: Path, path: Path, pool: list[Example], params
     """
     if params.fold is not None:
         return f"this run holds out fold {params.fold} alone"
+    if params.train_rows is not None:
+        return f"the systems of this run learn from prepare.train_rows {params.train_rows} alone"
     if not pool or min(example.fold for example in pool) < 0:
         return "splits of your own and small pools have no folds"
     units = renumbered(np.array([example.unit for example in pool]))

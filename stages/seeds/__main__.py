@@ -4,8 +4,6 @@ dvc exp run --queue -S 'train.seed=1,2,3' && dvc exp run --run-all && python -m 
 """
 
 import argparse
-import json
-import subprocess
 from pathlib import Path
 
 from stages import params
@@ -13,7 +11,7 @@ from stages.artifacts import write_json
 from stages.command import run
 from stages.errors import UserError
 from stages.paths import METRICS
-from stages.seeds.experiments import require_queue
+from stages.seeds.experiments import list_experiments, present_params, require_queue
 from stages.seeds.statistics import finished, same_but_for_seed, spread
 
 
@@ -33,11 +31,8 @@ def main() -> None:
     if arguments.check:
         require_queue(chosen)
         return
-    shown = subprocess.run(["dvc", "exp", "show", "--json"], capture_output=True, text=True)
-    if shown.returncode:
-        raise UserError(f"`dvc exp show` failed: {shown.stderr.strip()}")
-    listed = json.loads(shown.stdout)
-    runs = same_but_for_seed(list(finished(listed)), listed[0]["data"]["params"]["params.yaml"]["data"])
+    listed = list_experiments()
+    runs = same_but_for_seed(list(finished(listed)), present_params(listed))
     if len(runs) < 2:
         raise UserError(
             f"found {len(runs)} finished experiments of the current params that differ in train.seed alone; expected 2 "

@@ -1,12 +1,27 @@
-"""Checks whether an experiment of DVC's queue, which runs in a folder of its own, would have all that it needs."""
+"""DVC's experiments: those there are, and whether queued ones would have all that they need."""
 
+import json
 import shlex
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from stages.errors import UserError
 from stages.params import Params
+
+
+def list_experiments() -> list[dict[str, Any]]:
+    """The output of `dvc exp show --json`: the workspace, then the commit with its experiments."""
+    shown = subprocess.run(["dvc", "exp", "show", "--json"], capture_output=True, text=True)
+    if shown.returncode:
+        raise UserError(f"`dvc exp show` failed: {shown.stderr.strip()}")
+    return json.loads(shown.stdout)
+
+
+def present_params(listed: list[dict[str, Any]]) -> dict[str, Any]:
+    """The params of the workspace, from what `list_experiments` returns."""
+    return listed[0]["data"]["params"]["params.yaml"]["data"]
 
 
 def require_queue(chosen: Params) -> None:

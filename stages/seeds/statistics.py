@@ -2,7 +2,7 @@
 
 import copy
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,11 +24,16 @@ class Run:
     def seed(self) -> int:
         return self.params["train"]["seed"]
 
-    def without(self, section: str, key: str) -> dict[str, Any]:
-        """The params, but for one."""
+    def without(self, keys: Sequence[str]) -> dict[str, Any]:
+        """The params, but for those of these dotted keys."""
         rest = copy.deepcopy(self.params)
-        del rest[section][key]
+        for section, key in (dotted.split(".") for dotted in keys):
+            del rest[section][key]
         return rest
+
+    def values(self, keys: Sequence[str]) -> tuple[Any, ...]:
+        """The params of these dotted keys."""
+        return tuple(self.params[section][key] for section, key in (dotted.split(".") for dotted in keys))
 
 
 def finished(shown: list[dict[str, Any]]) -> Iterator[Run]:
@@ -50,21 +55,20 @@ def finished(shown: list[dict[str, Any]]) -> Iterator[Run]:
 
 def same_but_for_seed(runs: list[Run], params: dict[str, Any]) -> list[Run]:
     """The runs that differ from these params only in the seed, one per seed, sorted by seed."""
-    alike = same_but_for(runs, params, "train", "seed")
+    alike = same_but_for(runs, params, "train.seed")
     return [alike[seed] for seed in sorted(alike)]
 
 
-def same_but_for(runs: list[Run], params: dict[str, Any], section: str, key: str) -> dict[Any, Run]:
-    """The runs that differ from these params in one key alone, by its value; of several the one listed first.
+def same_but_for(runs: list[Run], params: dict[str, Any], *keys: str) -> dict[tuple[Any, ...], Run]:
+    """The runs that differ from these params in some keys alone, by their values; of several the one listed first.
 
     Args:
         runs: finished ones, the newest first.
         params: as `dvc exp show` lists them.
-        section: of params.yaml.
-        key: in the section.
+        keys: dotted, such as "train.seed".
     """
-    rest = Run(params, {}).without(section, key)
-    return {run.params[section][key]: run for run in reversed(runs) if run.without(section, key) == rest}
+    rest = Run(params, {}).without(keys)
+    return {run.values(keys): run for run in reversed(runs) if run.without(keys) == rest}
 
 
 def spread(runs: list[Run]) -> dict[str, Any]:

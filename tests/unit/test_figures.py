@@ -11,7 +11,9 @@ from tests.conftest import ROOT
 from tools import figures
 
 # After `make repro` metrics/ holds this machine's figures; pages and pictures show those of the commit.
-OWN_RUN = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", "metrics"], cwd=ROOT, check=False).returncode == 1
+OWN_RUN = bool(
+    subprocess.run(["git", "status", "--porcelain", "--", "metrics"], cwd=ROOT, stdout=subprocess.PIPE).stdout
+)
 pytestmark = pytest.mark.skipif(OWN_RUN, reason="metrics/ holds figures that are not committed")
 
 RESULTS = ROOT / figures.RESULTS
@@ -75,6 +77,67 @@ def test_memory_of_a_step_is_that_of_the_json(name):
     keys = ["lora-32", "qlora-32", "lora-32-checkpointed", "qlora-32-checkpointed"]
     expected = [measured[shape][key]["peak"] / 1e9 for shape in ("qwen2-1.5b", "qwen2-7b") for key in keys]
     assert shown == pytest.approx(expected, abs=0.05)
+
+
+def curve_shown(words):
+    """Texts of train, and the differences of the model and of the combination, as a picture shows them."""
+    counts = [int(word) for word in words if word.isdigit() and word != "0"]  # which is a line of the axis
+    shown = [float(word.replace("−", "-")) for word in words if re.fullmatch(r"[+−]\.\d{3}", word)]
+    return counts, shown[: len(counts)], shown[len(counts) :]
+
+
+def curve_of(report):
+    points = sorted(report["sizes"].values(), key=lambda point: point["train"]["rows"])
+    ahead = [[point["ahead"][name]["average_precision"] for point in points] for name in ("model", "combined")]
+    return [point["train"]["rows"] for point in points], *(pytest.approx(values, abs=0.00051) for values in ahead)
+
+
+def some_curve(sizes, bounds=True):
+    """A report of `make curve` in which the model overtakes the others."""
+
+    def block(value):
+        ends = {"average_precision_low": value - 0.03, "average_precision_high": value + 0.02} if bounds else {}
+        return {"average_precision": value} | ends
+
+    points = {}
+    for number, rows in enumerate(sizes):
+        values = {"baseline": 0.8 + 0.02 * number, "probe": 0.79, "combined_cheap": 0.81, "model": 0.7 + 0.05 * number}
+        values["combined"] = values["model"] + 0.04
+        ahead = {name: block(values[name] - values["baseline"]) for name in ("model", "combined")}
+        points[str(rows)] = {"train": {"rows": rows}, "ahead": ahead} | {name: block(v) for name, v in values.items()}
+    return {"folds": 5, "sizes": points}
+
+
+@pytest.mark.parametrize("sizes", [[1600, 200, 400, 800], [197]])
+@pytest.mark.parametrize("bounds", [True, False])
+def test_a_curve_shows_the_differences_of_its_json(tmp_path, monkeypatch, sizes, bounds):
+    report = some_curve(sizes, bounds)
+    (tmp_path / "curve.json").write_text(json.dumps(report))
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(figures, "CURVE", tmp_path / "curve.json")
+    drawn = figures.pictures()
+    for name in ("curve.svg", "curve.zh-CN.svg"):
+        picture = ET.fromstring(drawn[name])
+        words = [text.text for text in picture.iter(f"{SVG}text")]
+        assert curve_shown(words) == curve_of(report)
+        last = max(report["sizes"].values(), key=lambda point: point["train"]["rows"])
+        named = [float(word.split()[0]) for word in words if re.match(r"\.\d{3} ", word)]
+        systems = ("baseline", "probe", "combined_cheap", "model", "combined")
+        expected = sorted((last[system]["average_precision"] for system in systems), reverse=True)
+        assert named == pytest.approx(expected, abs=0.00051)
+        _, _, width, height = map(float, picture.get("viewBox").split())
+        places = [
+            tuple(map(float, pair.split(",")))
+            for line in picture.iter(f"{SVG}polyline")
+            for pair in line.get("points").split()
+        ]
+        assert all(0 < x < width and 0 < y < height for x, y in places)
+
+
+@pytest.mark.skipif(not (ROOT / figures.CURVE).is_file(), reason="no curve was measured")
+@pytest.mark.parametrize("name", ["curve.svg", "curve.zh-CN.svg"])
+def test_the_committed_curve_shows_the_differences_of_the_json(name):
+    assert curve_shown(words_of(name)) == curve_of(read(ROOT / figures.CURVE))
 
 
 @pytest.mark.parametrize("page", ["README.md", "README.zh-CN.md", "docs/results.md"])

@@ -25,6 +25,7 @@ def test_make_folds_looks_before_it_queues():
     [
         ({}, None, "test.jsonl is missing; expected the rows of a run with prepare.fold null"),
         ({"prepare/fold": 1}, 1, "prepare.fold is 1; expected the rows of a run with prepare.fold null"),
+        ({"prepare/train_rows": 5}, 1, "prepare.train_rows is 5; expected null"),
         ({"evaluate/mode": "generate"}, 1, "evaluate.mode is generate, whose answers have no scores"),
         ({}, -1, "datasets.sample has no folds; expected a pool, with 5 units"),
     ],

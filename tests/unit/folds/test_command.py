@@ -70,6 +70,8 @@ def test_order_and_units_change_no_hash_and_labels_and_folds_do():
 def test_without_a_pool_and_for_a_single_fold_the_report_says_so(stage, changed, capsys):
     changed({"prepare/fold": 2})
     assert stage() == {"pool": "none: this run holds out one fold alone"}
+    changed({"prepare/train_rows": 40})
+    assert stage() == {"pool": "none: the systems of this run learn from prepare.train_rows alone"}
     changed({})
     for name in ("train", "valid", "test"):
         write_examples(Path(f"data/processed/{name}.jsonl"), [Example("a", True, source="b:1")])
