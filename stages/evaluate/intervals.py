@@ -1,9 +1,10 @@
 """Intervals of metrics over units: rows that belong together are drawn, or left out, together.
 
 They are whole: what was chosen on valid (calibration, threshold, the parts' share in a combination) is chosen anew in
-resamples of valid's units. Average precision, ROC AUC, their differences and the calibration error have a jackknife over
-the units, with Student's t (a metric itself on the logit). All else has the percentile bootstrap, and the jackknife if
-there are few units. Systems are compared on the same resamples (paired), so what is hard for both cancels out.
+resamples of valid's units. Average precision, ROC AUC, differences in both, and the calibration error have a jackknife
+over the units, with Student's t (a metric itself on the logit). All else has the percentile bootstrap, and the
+jackknife if there are few units. Systems are compared on the same resamples (paired), so what is hard for both cancels
+out.
 """
 
 from collections.abc import Iterator, Mapping
