@@ -81,16 +81,19 @@ def test_the_stage_names_what_it_left_out_and_set_aside(project, capsys):
 def test_every_row_of_the_inputs_is_in_a_set_or_dropped_or_rejected(project):
     rows = [{"input": f"第{n}句{chr(0x4E00 + 97 * n) * 9}", "label": n % 3 == 0, "group": n // 4} for n in range(120)]
     rows += [{"input": rows[0]["input"], "label": False}, {"input": "无", "label": "maybe"}]
-    values = {"conflicting_labels": "drop", "balance": ["train", "test"], "max_rows_per_unit": 2}
+    values = {"conflicting_labels": "drop", "balance": ["train", "test"], "max_rows_per_unit": 2, "train_rows": 50}
     values |= {"max_rejected_fraction": 0.1}
-    project({"a.jsonl": encode(rows).decode()}, {f"prepare/{key}": value for key, value in values.items()})
-    Path("params.yaml").write_text(
-        Path("params.yaml").read_text(encoding="utf-8").replace("data/sample/pool.jsonl", "data/raw/a.jsonl"),
-        encoding="utf-8",
-    )
+    changes = {f"prepare/{key}": value for key, value in values.items()}
+    project({"a.jsonl": encode(rows).decode()}, changes | {"datasets/sample": {"pool": "data/raw/a.jsonl"}})
     prepare_main()
     report = json.loads(Path("metrics/data.json").read_text(encoding="utf-8"))
-    assert report["dropped"].keys() == {"conflicting", "duplicates_of_held_out", "balance", "max_rows_per_unit"}
+    assert report["dropped"].keys() == {
+        "conflicting",
+        "duplicates_of_held_out",
+        "balance",
+        "train_rows",
+        "max_rows_per_unit",
+    }
     assert min(report["dropped"]["conflicting"], report["dropped"]["balance"], report["rejected"]) > 0
     kept = sum(report[name]["rows"] for name in ("train", "valid", "test"))
     assert kept + sum(report["dropped"].values()) + report["rejected"] == len(rows)
