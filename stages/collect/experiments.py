@@ -10,8 +10,9 @@ import dvc.api
 import numpy as np
 from dvc.exceptions import DvcException
 
+from stages.classifier.trained import VALID_FILE
 from stages.errors import UserError
-from stages.out_of_fold import Score
+from stages.out_of_fold import Score, calibrated_by
 from stages.paths import PREDICTIONS, PROCESSED, SELECTED
 from stages.seeds.statistics import Run
 from stages.text.example import Example
@@ -35,9 +36,15 @@ class Fold:
 def read_fold(number: int, run: Run) -> Fold:
     """The fold that was test in an experiment. Raises UserError if the experiment's files can't be read."""
     try:
-        test, table, record = (
+        test, valid, table, of_valid, record = (
             dvc.api.read(path.as_posix(), rev=run.revision)
-            for path in (PROCESSED / "test.jsonl", PREDICTIONS / "test.csv", SELECTED / "selected.json")
+            for path in (
+                PROCESSED / "test.jsonl",
+                PROCESSED / "valid.jsonl",
+                PREDICTIONS / "test.csv",
+                SELECTED / VALID_FILE,
+                SELECTED / "selected.json",
+            )
         )
     except (DvcException, OSError) as error:
         raise UserError(
@@ -47,7 +54,10 @@ def read_fold(number: int, run: Run) -> Fold:
     selected = json.loads(record)
     rows = list(csv.DictReader(table.splitlines()))
     log_odds = np.array([float(row["model_log_odds"]) for row in rows])
-    calibrated = log_odds / selected["temperature"] + selected.get("offset", 0.0)
+    labels = [json.loads(line)["label"] for line in valid.split("\n") if line]
+    # As the cheap systems' scores are: the record's calibration is that of select.system, by select.calibration.
+    scores_of_valid = np.array([float(row["log_odds"]) for row in csv.DictReader(of_valid.splitlines())])
+    calibrated = calibrated_by(labels, scores_of_valid, log_odds)
     pairs = zip(log_odds.tolist(), calibrated.tolist(), strict=True)
     chosen = {key: selected[key] for key in ("step", "temperature", "offset", "threshold") if key in selected}
     return Fold(

@@ -27,11 +27,11 @@ from stages.text.example import Example
 NGRAM_RANGES = ((1, 3), (2, 3), (2, 4))
 # The strength of each family: C of the first two, alpha of the third.
 GRIDS = {
-    "logistic_regression": (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0),
-    "linear_svm": (0.1, 0.3, 1.0, 3.0, 10.0, 30.0),
-    "complement_nb": (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0),
+    "logistic_regression": (1.0, 10.0, 100.0, 1000.0),
+    "linear_svm": (0.1, 1.0, 10.0),
+    "complement_nb": (0.001, 0.01, 0.1, 1.0),
 }
-PARALLEL_FROM = 2000  # rows: below, starting processes takes longer than the search
+PARALLEL_FROM = 1000  # rows: below, starting processes takes longer than the search
 
 
 @dataclass(frozen=True)
@@ -59,15 +59,20 @@ class FittedBaseline(NamedTuple):
 DEFAULT = Choice("logistic_regression", 10.0, (1, 3))  # with too few units to choose
 
 
-def fit_baseline(train: list[Example], seed: int) -> FittedBaseline:
+def fit_baseline(train: list[Example], seed: int, jobs: int = -1) -> FittedBaseline:
     """Chooses by folds of train that keep units whole, and fits the choice on all of train.
+
+    Args:
+        train: its rows.
+        seed: of the folds, and of the rows that the search sees.
+        jobs: processes of the search; -1 is one for each core.
 
     The scores of a support vector machine and of a Bayes classifier are no log-odds. So slope and offset that make
     them log-odds (Platt 1999) are fitted on the out-of-fold scores, and are part of the baseline. With too few units
     for folds nothing is chosen, and the out-of-fold log-odds are NaN.
     """
     texts, (labels, units) = [example.input for example in train], labels_and_units(train)
-    tried = search(texts, labels, units, seed)
+    tried = search(texts, labels, units, seed, jobs)
     choice = max(tried, key=tried.__getitem__, default=DEFAULT)  # the first of equals
     folds = grouped_folds(labels, units, seed)
     out_of_fold = np.full(len(train), np.nan)
@@ -85,7 +90,7 @@ def fit_baseline(train: list[Example], seed: int) -> FittedBaseline:
     return FittedBaseline(baseline, describe_choice(choice, tried), out_of_fold)
 
 
-def search(texts: list[str], labels: np.ndarray, units: np.ndarray, seed: int) -> dict[Choice, float]:
+def search(texts: list[str], labels: np.ndarray, units: np.ndarray, seed: int, jobs: int = -1) -> dict[Choice, float]:
     """Average precision of the out-of-fold scores of each candidate. Empty with too few units for folds.
 
     Args:
@@ -93,6 +98,7 @@ def search(texts: list[str], labels: np.ndarray, units: np.ndarray, seed: int) -
         labels: bool of shape (n_rows,).
         units: int of shape (n_rows,), the unit of each row.
         seed: of the folds, and of the rows that the search sees.
+        jobs: processes; -1 is one for each core.
     """
     rows = search_rows(labels, units, seed)
     folds = grouped_folds(labels[rows], units[rows], seed)
@@ -102,7 +108,7 @@ def search(texts: list[str], labels: np.ndarray, units: np.ndarray, seed: int) -
     for ngram_range in NGRAM_RANGES:
         counts = count_ngrams([texts[row] for row in rows], ngram_range)
         choices = [Choice(family, strength, ngram_range) for family, grid in GRIDS.items() for strength in grid]
-        for choice, scores in out_of_fold_scores(counts, labels[rows], folds, choices).items():
+        for choice, scores in out_of_fold_scores(counts, labels[rows], folds, choices, jobs).items():
             found[choice] = float(average_precision_score(labels[rows], scores))
     return found
 
@@ -112,7 +118,7 @@ def count_ngrams(texts: list[str], ngram_range: tuple[int, int]) -> csr_matrix:
 
 
 def out_of_fold_scores(
-    counts: csr_matrix, labels: np.ndarray, folds: Folds, choices: list[Choice]
+    counts: csr_matrix, labels: np.ndarray, folds: Folds, choices: list[Choice], jobs: int = 1
 ) -> dict[Choice, np.ndarray]:
     """Scores of each row by a classifier that has seen no row of its fold, float of shape (n_rows,).
 
@@ -121,9 +127,11 @@ def out_of_fold_scores(
         labels: bool of shape (n_rows,).
         folds: of the rows.
         choices: candidates with the n-grams of `counts`.
+        jobs: processes; -1 is one for each core.
     """
-    jobs = -1 if len(labels) >= PARALLEL_FROM and len(choices) > 1 else 1
-    parts = Parallel(n_jobs=jobs)(delayed(scores_of_fold)(counts, labels, *fold, choices) for fold in folds)
+    parts = Parallel(n_jobs=jobs if len(labels) >= PARALLEL_FROM else 1)(
+        delayed(scores_of_fold)(counts, labels, *fold, choices) for fold in folds
+    )
     found = {choice: np.zeros(len(labels)) for choice in choices}
     for (_, scored), part in zip(folds, parts, strict=True):
         for choice, scores in zip(choices, part, strict=True):

@@ -5,12 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from joblib import Parallel, delayed
 
 from stages.artifacts import write_csv
 from stages.data.lines import DataError
 from stages.out_of_fold import FIFTHS, SPLIT_COLUMNS, Score, calibrated_by, write_scores
 from stages.params import Prepare
-from stages.prepare.baseline import fit_baseline, log_odds
+from stages.prepare.baseline import PARALLEL_FROM, fit_baseline, log_odds
 from stages.prepare.deal import renumbered
 from stages.prepare.split import Splits, require_both_classes, split_by_fold
 from stages.text.example import Example
@@ -36,19 +37,23 @@ def write_out_of_fold(splits_path: Path, path: Path, pool: list[Example], params
         return "splits of your own and small pools have no folds"
     units = renumbered(np.array([example.unit for example in pool]))
     pool = [replace(example, unit=int(unit)) for example, unit in zip(pool, units, strict=True)]
-    scores: dict[str, Score] = {}
     names: dict[str, dict[str, str]] = {example.source: {"source": example.source} for example in pool}
+    folds: list[Splits] = []
     try:
         for fold in range(FIFTHS):
-            splits = split_by_fold(pool, units, fold, params)
-            require_both_classes({name: splits[name] for name in ("train", "valid")})
-            for name, rows in splits.items():
-                for example in rows:
-                    names[example.source][f"fold_{fold}"] = name
-            sources = [example.source for example in splits["test"]]
-            scores |= dict(zip(sources, score_fold(splits, params.seed), strict=True))
+            folds.append(split_by_fold(pool, units, fold, params))
+            require_both_classes({name: folds[fold][name] for name in ("train", "valid")})
     except DataError as error:
         return f"fold {fold}: {error}"
+    for fold, splits in enumerate(folds):
+        for name, rows in splits.items():
+            for example in rows:
+                names[example.source][f"fold_{fold}"] = name
+    jobs = -1 if len(pool) >= PARALLEL_FROM else 1
+    of_folds = Parallel(n_jobs=jobs)(delayed(score_fold)(splits, params.seed) for splits in folds)
+    scores: dict[str, Score] = {}
+    for splits, of_fold in zip(folds, of_folds, strict=True):
+        scores |= zip((example.source for example in splits["test"]), of_fold, strict=True)
     sources = [example.source for example in pool]
     write_scores(path, sources, (scores[source] for source in sources))
     write_csv(splits_path, names.values(), SPLIT_COLUMNS)
@@ -57,7 +62,7 @@ def write_out_of_fold(splits_path: Path, path: Path, pool: list[Example], params
 
 def score_fold(splits: Splits, seed: int) -> list[Score]:
     """Log-odds of each row of test: as scored, and calibrated on valid."""
-    baseline = fit_baseline(splits["train"], seed).baseline
+    baseline = fit_baseline(splits["train"], seed, jobs=1).baseline
     labels = [example.label for example in splits["valid"]]
     raw = log_odds(baseline, splits["test"])
     calibrated = calibrated_by(labels, log_odds(baseline, splits["valid"]), raw)
