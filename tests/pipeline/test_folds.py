@@ -14,8 +14,8 @@ from tests.pipeline.project import commit, copy_project, git, run
 
 pytestmark = pytest.mark.slow
 
-# Writes what prepare, probe, select and evaluate write of a pool of 60 rows. The model's log-odds name the fold that was
-# test, and rank its valid the other way round in fold 3 alone. The record's calibration is that of another system.
+# Writes what prepare, probe, select and evaluate write of a pool of 60 rows. The model's log-odds name the fold that
+# was test, and rank its valid the other way round in fold 3 alone. The record's calibration is that of another system.
 STAND_IN = """
 import json
 from pathlib import Path
