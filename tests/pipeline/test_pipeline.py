@@ -1,4 +1,4 @@
-"""The seven real stages under a real `dvc repro`, on a tiny model."""
+"""The eight real stages under a real `dvc repro`, on a tiny model."""
 
 import json
 import re
@@ -207,7 +207,7 @@ def test_select_evaluate_and_predict_give_a_row_the_same_score(reproduced):
 def test_an_experiment_is_compared_with_the_committed_run(reproduced, tmp_path):
     project = Path(shutil.copytree(reproduced[0], tmp_path / "project", symlinks=True))
     printed = run(project, "dvc", "exp", "run", "-S", "method=lora", "-S", "train.learning_rate=0.00005")
-    assert set(stages_in(printed)) == {"probe", "train", "select", "evaluate"}
+    assert set(stages_in(printed)) == {"probe", "train", "select", "evaluate", "folds"}
     assert "learning_rate: 5e-05" in (project / "params.yaml").read_text(encoding="utf-8")
     difference = json.loads(run(project, "dvc", "metrics", "diff", "--json"))["metrics/evaluate.json"]
     assert {"old", "new", "diff"} <= difference["model.average_precision"].keys()
