@@ -4,7 +4,7 @@ are those of a run that nothing disturbed."""
 import os
 import random
 import re
-import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -117,8 +117,7 @@ def test_the_command_runs_without_the_environment_activated(reproduced, tmp_path
     source, expected, _ = reproduced
     folder = copied(source, tmp_path)
     reseed(folder)
-    python = shutil.which("python")
-    bare = ["env", "PATH=/usr/bin:/bin", python, "-m", "stages.repro"]
+    bare = ["env", "PATH=/usr/bin:/bin", sys.executable, "-m", "stages.repro"]
     assert ran(run(folder, *bare, "--single-item", "prepare")) == ["prepare"]
     run(folder, *bare)
     assert outputs(folder) == expected
