@@ -20,6 +20,7 @@ def project(tmp_path_factory, base_folder):
     raw = params.read_yaml(folder / "params.yaml")
     raw["models"]["tiny"] = {"source": "folder", "path": str(base_folder)}
     raw["model"] = "tiny"
+    raw["datasets"]["sample"] = {"pool": "data/sample/pool.jsonl"}  # the smaller of its two files
     raw["prompt"]["max_length"] = 150  # so that some texts are cut
     raw["train"] |= {"num_train_epochs": 1, "per_device_train_batch_size": 32, "eval_steps": 0.5, "learning_rate": 1e-2}
     raw["benchmark"] |= {
