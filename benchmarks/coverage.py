@@ -40,6 +40,7 @@ RULES = {"max_f1": ThresholdRule("max_f1"), "precision_at_least": ThresholdRule(
 PROMISED = ("precision", "recall", "f1")
 METRICS = ("average_precision", "roc_auc", "f1")
 PROMISE_UNITS = (60, 100, 300)
+COMPARED = ("baseline", "model", "combined", "model - baseline", "combined - baseline")
 
 
 @dataclass(frozen=True)
@@ -165,19 +166,24 @@ def keep_promises(units: int, draws: int, population: Drawn) -> dict[str, dict[s
 
 
 def table(report: dict[str, Any]) -> list[str]:
-    """The figures as lines of Markdown."""
-    settings = report["intervals"]
-    lines = [f"| 95 % interval of | {' | '.join(settings)} |", f"|---|{'---|' * len(settings)}"]
-    for name in next(iter(settings.values()))["metrics"]:
-        shares = [f"{each['metrics'][name]['covered']:.3f}".lstrip("0") for each in settings.values()]
-        lines.append(f"| {name.replace('_', ' ')} | {' | '.join(shares)} |")
-    lines += ["", f"| lower bound of | {' | '.join(f'{units} units' for units in report['promises'])} |"]
-    lines.append(f"|---|{'---|' * len(report['promises'])}")
+    """The figures as lines of Markdown; a cell holds those of METRICS, or of PROMISED."""
+    lines = [f"| 95 % interval of | {' | '.join(SETTINGS)} |", f"|---|{'---|' * len(SETTINGS)}"]
+    for system in COMPARED:
+        covered = [report["intervals"][name]["metrics"] for name in SETTINGS]
+        cells = [shares([each[f"{system} {metric}"]["covered"] for metric in METRICS]) for each in covered]
+        lines.append(f"| {system.replace(' - ', ' minus ')} | {' | '.join(cells)} |")
+    lines += ["", f"| lower bounds by | {' | '.join(f'{units} units' for units in PROMISE_UNITS)} |"]
+    lines.append(f"|---|{'---|' * len(PROMISE_UNITS)}")
     for rule in RULES:
-        for metric in PROMISED:
-            shares = [f"{each[rule][metric]['kept']:.3f}".lstrip("0") for each in report["promises"].values()]
-            lines.append(f"| {metric}, `{rule}` | {' | '.join(shares)} |")
+        kept = [report["promises"][str(units)][rule] for units in PROMISE_UNITS]
+        cells = [shares([each[metric]["kept"] for metric in PROMISED]) for each in kept]
+        lines.append(f"| `{rule}` | {' | '.join(cells)} |")
     return lines
+
+
+def shares(values: list[float]) -> str:
+    """As in a cell: .953 · 1.000."""
+    return " · ".join(f"{value:.3f}".removeprefix("0") for value in values)
 
 
 def main() -> None:

@@ -146,6 +146,16 @@ def test_the_table_of_a_section_is_params_yaml(section):
     assert listed == params.read_yaml(ROOT / "params.yaml")[section]
 
 
+def test_the_articles_table_is_params_yaml():
+    page = (ROOT / "docs/reproduce-article.md").read_text(encoding="utf-8")
+    raw = params.read_yaml(ROOT / "params.yaml")
+    rows = re.findall(r"^\| `train\.(\w+)` \| ([^|]+) \| ([^|]+) \|$", page, re.MULTILINE)
+    assert len(rows) > 5
+    for key, *cells in rows:  # a cell begins with the value
+        article, default = (YAML(typ="safe").load(cell.partition(",")[0].strip(" `")) for cell in cells)
+        assert (key, article, default) == (key, raw["methods"]["article"]["train"][key], raw["train"][key])
+
+
 def test_the_table_of_gpus_is_the_plans():
     page = (ROOT / "docs/gpu.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (\d+) GB \|((?: [\d+–]+ \|){6})$", page, re.MULTILINE)

@@ -112,13 +112,23 @@ def test_renamed_paths_and_keys_are_compared_under_their_new_names(tmp_path, mon
     assert verdicts(tmp_path, old, new) == {"metrics/new/a.json": ("same", "by value")}
 
 
+def test_a_revision_has_the_first_rows_of_each_file_of_the_sample(tmp_path):
+    rows = [f'{{"input": "{n}"}}\n' for n in range(same.SAMPLE_ROWS + 1)]
+    write(tmp_path, {same.SAMPLE[0]: "".join(rows), same.SAMPLE[1]: "a\n"})
+    same.cut_sample(tmp_path)
+    assert (tmp_path / same.SAMPLE[0]).read_text() == "".join(rows[:-1])
+    assert (tmp_path / same.SAMPLE[1]).read_text() == "a\n"
+
+
+def test_what_is_not_compared_exists():
+    assert [name for name in lock.NOT_COMPARED if not (ROOT / name).exists()] == []
+
+
 @pytest.fixture
 def stand_in(tmp_path, monkeypatch):
     """A committed project whose stages are stand-ins; it is the working directory."""
     files = {f"stages/{name}.py": STAGE for name in (*same.STAGES, "predict")}
     folder = write(tmp_path / "project", files | {"stages/metrics.py": CONSTANTS, "params.yaml": "model: other\n"})
-    (folder / same.POOL).parent.mkdir(parents=True)
-    shutil.copyfile(ROOT / same.POOL, folder / same.POOL)
     git(folder, "init", "--quiet", "--initial-branch=main")
     commit(folder)
     monkeypatch.chdir(folder)
@@ -206,7 +216,7 @@ def locked_project(tmp_path_factory):
     """A small pipeline that has run by its committed code, as a fresh clone has it: without the outputs."""
     code = {f"stages/{name}.py": f"# {name}\n" for name in ("metrics", "prepare/a", "train/a", "train/b")}
     files = {"step.py": STEP, "dvc.yaml": PIPELINE, "params.yaml": "dataset: sample\ntrain: {lora_alpha: 32}\n"}
-    folder = write(tmp_path_factory.mktemp("ran") / "project", code | files | {same.POOL: "{}\n"})
+    folder = write(tmp_path_factory.mktemp("ran") / "project", code | files | {same.SAMPLE[0]: "{}\n"})
     git(folder, "init", "--quiet", "--initial-branch=main")
     run(folder, "dvc", "init", "--quiet")
     run(folder, "dvc", "repro")
@@ -304,7 +314,7 @@ def replace(file: Path, old: str, new: str) -> None:
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        (lambda folder: append(folder / same.POOL, "\n"), "data/sample"),
+        (lambda folder: append(folder / same.SAMPLE[0], "\n"), "data/sample"),
         (lambda folder: shutil.rmtree(folder / "data/sample"), "data/sample"),
         (lambda folder: write(folder, {"data/processed/train.jsonl": "{}"}), "data/processed/train.jsonl"),
         (lambda folder: replace(folder / "dvc.yaml", "/train.jsonl\n    params", "\n    params"), "data/processed"),

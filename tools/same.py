@@ -36,12 +36,13 @@ LEFT_OUT_FILES = {"models/selected/README.md": "prose: the model card"}
 LEFT_OUT_KEYS = ("measured", "environment")  # of metrics/*.json, at any depth
 LEFT_OUT_ENDINGS = ("_per_second",)
 
-STAGES = ("fetch", "prepare", "train", "select", "evaluate")
+STAGES = ("fetch", "prepare", "probe", "train", "select", "evaluate", "folds")
 PREDICTED = "predicted.jsonl"
-WRITTEN = ("models", "data/processed", "data/predictions", "metrics", PREDICTED)
+WRITTEN = ("models", "data/processed", "data/probe", "data/predictions", "metrics", PREDICTED)
 TRAINED = ("models/checkpoints", "metrics/plots/train.csv", "metrics/plots/valid.csv")
-POOL = "data/sample/pool.jsonl"
-PREDICT = ("predict", "--file", POOL, "--out", PREDICTED)
+SAMPLE = ("data/sample/pool.jsonl", "data/sample/pool-2.jsonl")  # the second has long, English and mixed texts, too
+SAMPLE_ROWS = 320  # of each file, its first: prepare fits the baseline six times
+PREDICT = ("predict", "--file", SAMPLE[1], "--out", PREDICTED)
 BASE = "base"  # a folder in each side's, from which it fetches
 # Short, and through as many branches as one run can take.
 OVERRIDES = {
@@ -58,7 +59,7 @@ OVERRIDES = {
         "save_steps": 2,
         "logging_steps": 3,
     },
-    "evaluate": {"bootstrap_samples": 100, "further_sets": {"pool": POOL}},
+    "evaluate": {"bootstrap_samples": 100, "further_sets": {"pool": SAMPLE[0]}},
 }
 
 
@@ -102,8 +103,9 @@ def compare_revisions(rev: str, other: str | None, work: Path) -> list[Row]:
     for side, revision in sides.items():
         check_out(revision, work / side)
         override_params(work / side / "params.yaml")
+        cut_sample(work / side)
         shutil.rmtree(work / side / "metrics", ignore_errors=True)  # of another run
-    make_base(work / BASE, work / "other" / POOL)
+    make_base(work / BASE, work / "other" / SAMPLE[0])
     for side in sides:
         shutil.copytree(work / BASE, work / side / BASE)
     print(f"same: running {', '.join(STAGES)} and predict of {rev} and of {other or 'the working tree'}", flush=True)
@@ -147,6 +149,12 @@ def override_params(file: Path) -> None:
     params = yaml.load(file)
     merge(params, OVERRIDES)
     yaml.dump(params, file)
+
+
+def cut_sample(folder: Path) -> None:
+    for file in (folder / name for name in SAMPLE):
+        if file.is_file():
+            file.write_bytes(b"".join(file.read_bytes().splitlines(keepends=True)[:SAMPLE_ROWS]))
 
 
 def merge(values: dict, changes: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""A project of the six real stages on a tiny model, whose params make a run short."""
+"""A project of the real stages on a tiny model, whose params make a run short."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ from stages import params
 from stages.artifacts import read_json
 from tests.pipeline.project import commit, copy_project
 
-STAGES = ("fetch", "prepare", "benchmark", "train", "select", "evaluate")
+STAGES = ("fetch", "prepare", "benchmark", "probe", "train", "select", "evaluate", "folds")
 
 
 def tiny_project(folder: Path, base_folder: Path) -> Path:
@@ -21,6 +21,7 @@ def tiny_project(folder: Path, base_folder: Path) -> Path:
     raw = params.read_yaml(folder / "params.yaml")
     raw["models"]["tiny"] = {"source": "folder", "path": str(base_folder)}
     raw["model"], raw["method"] = "tiny", "lora"
+    raw["datasets"]["sample"] = {"pool": "data/sample/pool.jsonl"}  # the smaller of its two files
     raw["train"] |= {
         "num_train_epochs": 1,
         "per_device_train_batch_size": 16,
@@ -64,9 +65,10 @@ def kill_after(process: subprocess.Popen, seconds: float) -> bool:
 def results(folder: Path) -> dict[str, object]:
     """All figures but those of time, memory and machine, and the bytes of what a run leaves for the next stage."""
     found = {}
-    for name in ("data", "benchmark", "train", "select", "evaluate"):
+    for name in ("data", "benchmark", "probe", "train", "select", "evaluate", "folds"):
         found |= flat(read_json(folder / f"metrics/{name}.json"), name)
-    for pattern in ("models/selected/*", "metrics/plots/*.csv", "data/processed/*", "data/predictions/*.csv"):
+    written = ("models/selected/*", "metrics/plots/*.csv", "data/processed/*", "data/probe/*", "data/predictions/*.csv")
+    for pattern in written:
         for file in folder.glob(pattern):
             if file.is_file() and file.name != "benchmark.csv":
                 found[str(file.relative_to(folder))] = file.read_bytes()

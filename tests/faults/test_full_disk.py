@@ -7,7 +7,7 @@ from tests.pipeline.project import run
 
 pytestmark = pytest.mark.faults
 # The largest file that a stage may write, in blocks of 1,024 bytes: less than it needs.
-BLOCKS = {"prepare": 40, "train": 100, "select": 20, "evaluate": 4}
+BLOCKS = {"prepare": 40, "probe": 4, "train": 100, "select": 20, "evaluate": 4, "folds": 1}
 
 
 @pytest.fixture(scope="module")

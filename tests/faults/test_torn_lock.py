@@ -4,7 +4,7 @@ are those of a run that nothing disturbed."""
 import os
 import random
 import re
-import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,8 @@ from tests.pipeline.project import STAND_IN, copy_project, run
 
 pytestmark = pytest.mark.faults
 TEARS = int(os.environ.get("TEARS", os.environ.get("KILLS", "20")))
-ORDER = ["prepare", "train", "select", "evaluate"]  # what reruns under another seed of the split, as DVC runs it
+# What reruns under another seed of the split, as DVC runs it.
+ORDER = ["prepare", "probe", "train", "select", "evaluate", "folds"]
 COMMANDS = {"dvc repro": ["dvc", "repro"], "make repro": ["python", "-m", "stages.repro"]}
 OUTPUTS = ("data/processed", "data/predictions", "models", "metrics")
 
@@ -58,8 +59,9 @@ def places() -> list[tuple[str, int, int]]:
     commands = list(COMMANDS)
     found = []
     for number in range(TEARS):
-        length = [0, 8192, rng.randrange(10_000), rng.randrange(10_000)][number // 4 % 4]
-        found.append((commands[(number + number // 4) % 2], number % 4 + 1, length))
+        turn, place = divmod(number, len(ORDER))
+        length = [0, 8192, rng.randrange(10_000), rng.randrange(10_000)][turn % 4]
+        found.append((commands[(turn + place) % 2], place + 1, length))
     return found
 
 
@@ -90,7 +92,7 @@ def test_a_stage_before_one_that_comes_from_the_run_cache_does_not_rerun(reprodu
     after = (folder / "params.yaml").read_bytes()
     run(folder, "dvc", "repro")
     (folder / "params.yaml").write_bytes(before)
-    assert ran(run(folder, "dvc", "repro")) == ["prepare", "evaluate"]  # train and select come from the run cache
+    assert ran(run(folder, "dvc", "repro")) == ["prepare", "evaluate"]  # the others come from the run cache
     (folder / "params.yaml").write_bytes(after)
     tear(folder, *COMMANDS["make repro"], name="/dvc.lock", opening=2, length=0)
     assert ran(run(folder, *COMMANDS["make repro"])) == ["evaluate"]
@@ -115,8 +117,7 @@ def test_the_command_runs_without_the_environment_activated(reproduced, tmp_path
     source, expected, _ = reproduced
     folder = copied(source, tmp_path)
     reseed(folder)
-    python = shutil.which("python")
-    bare = ["env", "PATH=/usr/bin:/bin", python, "-m", "stages.repro"]
+    bare = ["env", "PATH=/usr/bin:/bin", sys.executable, "-m", "stages.repro"]
     assert ran(run(folder, *bare, "--single-item", "prepare")) == ["prepare"]
     run(folder, *bare)
     assert outputs(folder) == expected

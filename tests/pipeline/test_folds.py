@@ -4,15 +4,18 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
 from stages.artifacts import read_csv, read_json
+from stages.out_of_fold import calibrated_by
 from tests.pipeline.project import commit, copy_project, git, run
 
 pytestmark = pytest.mark.slow
 
-# Writes what prepare, select and evaluate write of a pool of 60 rows; the model's log-odds name the fold that was test.
+# Writes what prepare, probe, select and evaluate write of a pool of 60 rows. The model's log-odds name the fold that
+# was test, and rank its valid the other way round in fold 3 alone. The record's calibration is that of another system.
 STAND_IN = """
 import json
 from pathlib import Path
@@ -33,6 +36,10 @@ if fold is None:
 offset = -1 if fold is None else fold
 rows = [{"source": e.source, "model_log_odds": score[e.source] + offset} for e in test]
 write_csv(Path("data/predictions/test.csv"), rows, ["source", "model_log_odds"])
+sign = -1 if fold == 3 else 1
+of_valid = [{"log_odds": sign * score[e.source] + offset} for e in rest[:8]]
+write_csv(Path("models/selected/valid.csv"), of_valid, ["log_odds"])
+write_csv(Path("data/probe/valid.csv"), of_valid, ["log_odds"])
 write_json(Path("models/selected/selected.json"), {"step": 7, "temperature": 2.0, "offset": 0.5, "threshold": 0.5})
 write_json(Path("metrics/evaluate.json"), {"environment": {"device": "cpu"}, "model": {"f1": 0.5}})
 """
@@ -47,7 +54,7 @@ def project(tmp_path_factory):
             "cmd": "python stand_in.py",
             "deps": ["stand_in.py"],
             "params": ["prepare"],
-            "outs": ["data/processed", "data/predictions", "models/selected"],
+            "outs": ["data/processed", "data/probe", "data/predictions", "models/selected"],
             "metrics": [{"metrics/evaluate.json": {"cache": False}}],
         },
         "folds": yaml.safe_load((folder / "dvc.yaml").read_text(encoding="utf-8"))["stages"]["folds"],
@@ -56,6 +63,11 @@ def project(tmp_path_factory):
     run(folder, "dvc", "repro")
     commit(folder)
     return folder
+
+
+def scores(numbers: list[int]) -> np.ndarray:
+    """What STAND_IN scores rows with, without the fold."""
+    return np.array([(number * 7 % 11 - 5) / 4 + (number % 2 == 0) for number in numbers])
 
 
 def test_five_experiments_give_each_row_a_score_that_the_last_stage_reads(project, tmp_path):
@@ -67,10 +79,15 @@ def test_five_experiments_give_each_row_a_score_that_the_last_stage_reads(projec
     assert "60 rows in data/folds" in run(folder, "python", "-m", "stages.collect")
     rows = {row["source"]: row for row in read_csv(folder / "data/folds/model.csv")}
     assert len(rows) == 60
-    for number in range(60):
-        raw = (number * 7 % 11 - 5) / 4 + (number % 2 == 0) + number // 2 % 5
-        assert float(rows[f"a:{number}"]["log_odds"]) == raw
-        assert float(rows[f"a:{number}"]["calibrated"]) == raw / 2 + 0.5
+    for fold in range(5):
+        test = [number for number in range(60) if number // 2 % 5 == fold]
+        valid = [number for number in range(60) if number not in test][:8]
+        raw = scores(test) + fold
+        of_valid = (-1 if fold == 3 else 1) * scores(valid) + fold
+        calibrated = calibrated_by([number % 2 == 0 for number in valid], of_valid, raw)
+        for place, number in enumerate(test):
+            assert float(rows[f"a:{number}"]["log_odds"]) == raw[place]
+            assert float(rows[f"a:{number}"]["calibrated"]) == pytest.approx(calibrated[place], abs=1e-9)
     record = read_json(folder / "data/folds/model.json")
     assert (record["rows"], record["dataset"], record["environment"]) == (60, "sample", {"device": "cpu"})
     assert record["folds"]["3"] == {"step": 7, "temperature": 2.0, "offset": 0.5, "threshold": 0.5}

@@ -1,4 +1,4 @@
-"""The seven real stages under a real `dvc repro`, on a tiny model."""
+"""The eight real stages under a real `dvc repro`, on a tiny model."""
 
 import json
 import re
@@ -20,6 +20,7 @@ def project(tmp_path_factory, base_folder):
     raw = params.read_yaml(folder / "params.yaml")
     raw["models"]["tiny"] = {"source": "folder", "path": str(base_folder)}
     raw["model"] = "tiny"
+    raw["datasets"]["sample"] = {"pool": "data/sample/pool.jsonl"}  # the smaller of its two files
     raw["prompt"]["max_length"] = 150  # so that some texts are cut
     raw["train"] |= {"num_train_epochs": 1, "per_device_train_batch_size": 32, "eval_steps": 0.5, "learning_rate": 1e-2}
     raw["benchmark"] |= {
@@ -207,7 +208,7 @@ def test_select_evaluate_and_predict_give_a_row_the_same_score(reproduced):
 def test_an_experiment_is_compared_with_the_committed_run(reproduced, tmp_path):
     project = Path(shutil.copytree(reproduced[0], tmp_path / "project", symlinks=True))
     printed = run(project, "dvc", "exp", "run", "-S", "method=lora", "-S", "train.learning_rate=0.00005")
-    assert set(stages_in(printed)) == {"probe", "train", "select", "evaluate"}
+    assert set(stages_in(printed)) == {"probe", "train", "select", "evaluate", "folds"}
     assert "learning_rate: 5e-05" in (project / "params.yaml").read_text(encoding="utf-8")
     difference = json.loads(run(project, "dvc", "metrics", "diff", "--json"))["metrics/evaluate.json"]
     assert {"old", "new", "diff"} <= difference["model.average_precision"].keys()

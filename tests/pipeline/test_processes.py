@@ -35,6 +35,7 @@ def project(tmp_path_factory, base_folder):
     raw["models"]["tiny"] = {"source": "folder", "path": str(base_folder)}
     raw["model"], raw["method"] = "tiny", "lora"
     raw["methods"]["lora"] = {"dtype": "float32"}
+    raw["datasets"]["sample"] = {"pool": "data/sample/pool.jsonl"}  # the smaller of its two files
     raw["train"] |= {"num_train_epochs": 1, "per_device_train_batch_size": 7, "eval_steps": 0.5, "learning_rate": 5e-3}
     raw["train"] |= {"save_steps": 5, "logging_steps": 3}
     (folder / "params.yaml").write_text(yaml.safe_dump(raw, allow_unicode=True, sort_keys=False), encoding="utf-8")

@@ -10,7 +10,7 @@ from torch.nn import functional
 from transformers import Gemma2Config, Gemma2ForCausalLM
 
 from stages.errors import UserError
-from stages.metrics import calibrated
+from stages.metrics import Calibration
 from stages.model import scoring as score_module
 from stages.model.load import attend_packed, load_base
 from stages.model.lora import attach_adapter
@@ -145,7 +145,7 @@ def test_scores_are_the_softmax_over_full_generation_logits(base_folder, prompt,
         with torch.no_grad():
             logits = model(input_ids=torch.tensor([row["input_ids"]])).logits[0, -1].float()
         word = {label: logits.softmax(-1)[prompt.label_ids[label]].item() for label in (True, False)}
-        assert calibrated(scores.log_odds, 1)[index] == pytest.approx(
+        assert Calibration().probability(scores.log_odds)[index] == pytest.approx(
             word[True] / (word[True] + word[False]), abs=tolerance
         )
         assert scores.log_probability[index, 1] == pytest.approx(

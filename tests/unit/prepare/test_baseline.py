@@ -16,7 +16,15 @@ from stages.classifier.baseline import VOCABULARY_FILE, WEIGHTS_FILE, read_basel
 from stages.cross_validation import FOLDS, MOST_ROWS, grouped_folds, search_rows
 from stages.errors import UserError
 from stages.prepare import baseline as baseline_module
-from stages.prepare.baseline import Choice, count_ngrams, fit_baseline, fit_linear, log_odds, out_of_fold_scores
+from stages.prepare.baseline import (
+    Choice,
+    count_ngrams,
+    fit_baseline,
+    fit_linear,
+    log_odds,
+    out_of_fold_scores,
+    search,
+)
 from stages.text.example import Example
 
 FAMILIES = {
@@ -102,6 +110,15 @@ def test_scores_are_log_odds_whatever_the_family(rows, small_search, monkeypatch
         order = np.argsort(probability)
         for part in np.array_split(order, 3):
             assert probability[part].mean() == pytest.approx(labels[part].mean(), abs=0.12)
+
+
+def test_several_processes_find_what_one_finds(rows, small_search, monkeypatch):
+    texts, labels = [row.input for row in rows[:100]], np.array([row.label for row in rows[:100]])
+    units = np.array([row.unit for row in rows[:100]])
+    alone = search(texts, labels, units, 0, jobs=1)
+    monkeypatch.setattr(baseline_module, "PARALLEL_FROM", 100)
+    assert search(texts, labels, units, 0, jobs=2) == alone
+    assert len(alone) == 14
 
 
 def test_with_too_few_units_nothing_is_chosen(rows):

@@ -9,6 +9,7 @@ from sklearn.preprocessing import StandardScaler
 
 from stages.classifier.probe import read_probe, write_probe
 from stages.cross_validation import grouped_folds
+from stages.probe import fit
 from stages.probe.fit import fit_path, fit_probe, search
 
 LAYERS = [1, 2, 3]
@@ -32,6 +33,12 @@ def test_the_layer_with_the_signal_is_chosen(rows):
     assert by_layer["2"] == fitted.chosen["average_precision_cv"] == max(by_layer.values()) > 0.85
     assert average_precision_score(rows[1], fitted.out_of_fold) == pytest.approx(by_layer["2"], abs=1e-3)
     assert np.isfinite(fitted.out_of_fold).all()
+
+
+def test_several_processes_find_what_one_finds(rows, monkeypatch):
+    alone = search(*rows, 0)
+    monkeypatch.setattr(fit, "PARALLEL_FROM", 240)
+    assert search(*rows, 0) == pytest.approx(alone, abs=1e-6)
 
 
 def test_labels_without_signal_give_out_of_fold_scores_of_a_coin(rows):

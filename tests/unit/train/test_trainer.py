@@ -77,8 +77,9 @@ def test_every_method_learns(base_folder, prompt, examples, train_params, tmp_pa
     first = trainer.evaluate()
     trainer.train()
     last = valid_history(trainer)[-1]
-    # A vocabulary of 1,500 starts at a loss of 7.3; so small a frozen head can tell words apart by about 1.3 only.
-    assert last["loss"] < first["eval_loss"] - 0.8
+    # Two label words start at a loss of log 2; so small a frozen head parts them by log-odds of about 1.7 only.
+    assert first["eval_loss"] > 0.6
+    assert last["loss"] < 0.25
     assert last["roc_auc"] > 0.9
 
 
