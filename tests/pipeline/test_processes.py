@@ -1,5 +1,6 @@
 """Two processes train and evaluate as one does: same batches, same losses, each text scored once, one writer."""
 
+import json
 import os
 import shutil
 import signal
@@ -81,7 +82,8 @@ def test_the_losses_are_the_same(project, two):
 def test_each_text_is_scored_once_and_the_metrics_are_those_of_one_process(project, two):
     one, other = (read_csv(folder / "data/predictions/test.csv") for folder in (project, two))
     assert [row["source"] for row in one] == [row["source"] for row in other]
-    scores = [[float(row["model_score"]) for row in rows] for rows in (one, other)]
+    # Before calibration: its slope for this model, which knows nothing, is in the hundreds.
+    scores = [[float(row["model_log_odds"]) for row in rows] for rows in (one, other)]
     assert scores[1] == pytest.approx(scores[0], abs=2e-6)
     models = [read_json(folder / "metrics/evaluate.json")["model"] for folder in (project, two)]
     assert models[1]["average_precision"] == pytest.approx(models[0]["average_precision"], abs=1e-6)
@@ -104,8 +106,13 @@ def test_two_processes_classify_new_texts_as_one_does(project, two):
             '{"input": "转账"}\n{"input": "天气好"}\n{"input": "您好"}\n', encoding="utf-8"
         )
         run(folder, *launcher, "stages.predict", "--file", "new.jsonl", "--out", "classified.jsonl")
-    one, other = ((folder / "classified.jsonl").read_text(encoding="utf-8") for folder in (project, two))
+    one, other = (
+        [json.loads(line) for line in (folder / "classified.jsonl").read_text(encoding="utf-8").splitlines()]
+        for folder in (project, two)
+    )
+    probabilities = [[row.pop("probability") for row in rows] for rows in (one, other)]
     assert one == other
+    assert probabilities[1] == pytest.approx(probabilities[0], abs=1e-9)
 
 
 VERDICTS = """
