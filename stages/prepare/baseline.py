@@ -78,7 +78,7 @@ def fit_baseline(train: list[Example], seed: int, jobs: int = -1) -> FittedBasel
     out_of_fold = np.full(len(train), np.nan)
     scale, offset = 1.0, 0.0
     if folds:
-        counts = count_ngrams(texts, choice.ngram_range)
+        counts, _ = count_ngrams(texts, choice.ngram_range)
         (out_of_fold,) = out_of_fold_scores(counts, labels, folds, [choice]).values()
         calibration = fit_calibration(labels, out_of_fold, "platt")
         scale, offset = calibration.slope, calibration.offset
@@ -105,16 +105,21 @@ def search(texts: list[str], labels: np.ndarray, units: np.ndarray, seed: int, j
     if not folds:
         return {}
     found: dict[Choice, float] = {}
+    shortest, longest = (min(low for low, _ in NGRAM_RANGES), max(high for _, high in NGRAM_RANGES))
+    of_all, lengths = count_ngrams([texts[row] for row in rows], (shortest, longest))
     for ngram_range in NGRAM_RANGES:
-        counts = count_ngrams([texts[row] for row in rows], ngram_range)
+        counts = of_all[:, (ngram_range[0] <= lengths) & (lengths <= ngram_range[1])]
         choices = [Choice(family, strength, ngram_range) for family, grid in GRIDS.items() for strength in grid]
         for choice, scores in out_of_fold_scores(counts, labels[rows], folds, choices, jobs).items():
             found[choice] = float(average_precision_score(labels[rows], scores))
     return found
 
 
-def count_ngrams(texts: list[str], ngram_range: tuple[int, int]) -> csr_matrix:
-    return CountVectorizer(analyzer="char", ngram_range=ngram_range, dtype=np.float32).fit_transform(texts)
+def count_ngrams(texts: list[str], ngram_range: tuple[int, int]) -> tuple[csr_matrix, np.ndarray]:
+    """How often each n-gram is in each text, float32 of shape (n_rows, n_ngrams), and their lengths, (n_ngrams,)."""
+    vectorizer = CountVectorizer(analyzer="char", ngram_range=ngram_range, dtype=np.float32)
+    counts = vectorizer.fit_transform(texts)
+    return counts, np.array([len(ngram) for ngram in vectorizer.get_feature_names_out()])
 
 
 def out_of_fold_scores(

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from joblib import Parallel, delayed
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 
@@ -12,8 +11,7 @@ from stages.classifier.probe import Probe
 from stages.cross_validation import Folds, grouped_folds, search_rows
 
 GRID = (1e-4, 1e-3, 1e-2, 1e-1)  # C of the logistic regression
-DEFAULT_C = 1e-2  # with too few units to choose, and the middle layer
-PARALLEL_FROM = 2000  # rows: below, starting processes takes longer than the search
+DEFAULT_C = 1e-2  # on which the layer is chosen; with too few units to choose, that of the middle layer
 
 
 @dataclass(frozen=True)
@@ -70,6 +68,8 @@ def fit_probe(states: np.ndarray, layers: list[int], labels: np.ndarray, units: 
 def search(states: np.ndarray, labels: np.ndarray, units: np.ndarray, seed: int) -> dict[Choice, float]:
     """Average precision of the out-of-fold scores of each candidate. Empty with too few units for folds.
 
+    All layers are tried at DEFAULT_C, and all of GRID at the best layer.
+
     Args:
         states: mean hidden states, float32 of shape (n_rows, L, H).
         labels: bool of shape (n_rows,).
@@ -80,29 +80,33 @@ def search(states: np.ndarray, labels: np.ndarray, units: np.ndarray, seed: int)
     folds = grouped_folds(labels[rows], units[rows], seed)
     if not folds:
         return {}
-    places = range(states.shape[1])
-    jobs = -1 if len(rows) >= PARALLEL_FROM else 1
-    of_layers = Parallel(n_jobs=jobs)(
-        delayed(out_of_fold_scores)(states[rows, place], labels[rows], folds) for place in places
-    )
-    return {
-        Choice(place, c): float(average_precision_score(labels[rows], scores))
-        for place, of_layer in zip(places, of_layers, strict=True)
-        for c, scores in zip(GRID, of_layer, strict=True)
-    }
+
+    def score(place: int, grid: tuple[float, ...]) -> dict[Choice, float]:
+        of_layer = out_of_fold_scores(states[rows, place], labels[rows], folds, grid)
+        return {
+            Choice(place, c): float(average_precision_score(labels[rows], scores))
+            for c, scores in zip(grid, of_layer, strict=True)
+        }
+
+    tried: dict[Choice, float] = {}
+    for place in range(states.shape[1]):
+        tried |= score(place, (DEFAULT_C,))
+    best = max(tried, key=tried.__getitem__)
+    return tried | score(best.place, GRID)
 
 
-def out_of_fold_scores(states: np.ndarray, labels: np.ndarray, folds: Folds) -> np.ndarray:
-    """Scores (len(GRID), n_rows) of each row by probes that have seen no row of its fold.
+def out_of_fold_scores(states: np.ndarray, labels: np.ndarray, folds: Folds, grid: tuple[float, ...]) -> np.ndarray:
+    """Scores (len(grid), n_rows) of each row by probes that have seen no row of its fold.
 
     Args:
         states: mean hidden states of one layer, shape (n_rows, H).
         labels: bool of shape (n_rows,).
         folds: of the rows.
+        grid: C of each probe, rising.
     """
-    found = np.zeros((len(GRID), len(labels)))
+    found = np.zeros((len(grid), len(labels)))
     for fitted, scored in folds:
-        for place, (weight, intercept) in enumerate(fit_path(states[fitted], labels[fitted], GRID)):
+        for place, (weight, intercept) in enumerate(fit_path(states[fitted], labels[fitted], grid)):
             found[place, scored] = states[scored] @ weight + intercept
     return found
 

@@ -88,7 +88,7 @@ def test_out_of_fold_scores_are_those_of_pipelines_fitted_on_the_other_folds(row
     texts, labels = [row.input for row in examples], np.array([row.label for row in examples])
     folds = grouped_folds(labels, np.array([row.unit for row in examples]), 0)
     choice = Choice(family, 0.1, (2, 3))
-    (found,) = out_of_fold_scores(count_ngrams(texts, (2, 3)), labels, folds, [choice]).values()
+    (found,) = out_of_fold_scores(count_ngrams(texts, (2, 3))[0], labels, folds, [choice]).values()
     for fitted, scored in folds:
         model = pipeline(family, 0.1, (2, 3)).fit([texts[row] for row in fitted], labels[fitted])
         assert found[scored] == pytest.approx(score_by(model, [texts[row] for row in scored]), abs=1e-4)

@@ -9,8 +9,7 @@ from sklearn.preprocessing import StandardScaler
 
 from stages.classifier.probe import read_probe, write_probe
 from stages.cross_validation import grouped_folds
-from stages.probe import fit
-from stages.probe.fit import fit_path, fit_probe, search
+from stages.probe.fit import DEFAULT_C, GRID, fit_path, fit_probe, search
 
 LAYERS = [1, 2, 3]
 
@@ -35,10 +34,9 @@ def test_the_layer_with_the_signal_is_chosen(rows):
     assert np.isfinite(fitted.out_of_fold).all()
 
 
-def test_several_processes_find_what_one_finds(rows, monkeypatch):
-    alone = search(*rows, 0)
-    monkeypatch.setattr(fit, "PARALLEL_FROM", 240)
-    assert search(*rows, 0) == pytest.approx(alone, abs=1e-6)
+def test_all_layers_are_tried_at_one_c_and_the_best_at_all(rows):
+    expected = {(place, DEFAULT_C) for place in range(3)} | {(1, c) for c in GRID}
+    assert {(each.place, each.c) for each in search(*rows, 0)} == expected
 
 
 def test_labels_without_signal_give_out_of_fold_scores_of_a_coin(rows):
