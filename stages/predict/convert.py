@@ -18,6 +18,7 @@ from stages.predict.source import Source, as_json, parquet_batches
 
 ROWS_AT_ONCE = 16384  # of a Parquet file's row group
 LARGEST = 2**63  # whole numbers of a Parquet column are below it
+EXACT = 2**53  # below it they are exact as a float, too
 
 Converter = Callable[[Path, BinaryIO], None]  # from a file of classified rows to an open file
 
@@ -156,20 +157,23 @@ def typed(rows: Path, added: dict[str, Any]) -> Iterator[Any]:
 def kind_of(value: str) -> str:
     """What a value of JSON is, by its spelling.
 
-    >>> [kind_of(value) for value in ('"1"', "true", "null", "-1", "1e5", "9" * 20, "[]")]
-    ['text', 'bool', 'null', 'int', 'float', 'other', 'other']
+    >>> [kind_of(value) for value in ('"1"', "true", "null", "-1", "1e5", "9" * 17, "9" * 20, "[]")]
+    ['text', 'bool', 'null', 'int', 'float', 'long', 'other', 'other']
     """
     if value.lstrip("-").isdecimal():
-        return "int" if -LARGEST <= int(value) < LARGEST else "other"
+        size = abs(int(value))
+        return "int" if size < EXACT else "long" if size < LARGEST else "other"
     return {'"': "text", "t": "bool", "f": "bool", "n": "null", "[": "other", "{": "other"}.get(value[0], "float")
 
 
 def type_of(kinds: Iterable[str]) -> Any:
-    """The type of a column of such values: a text, unless all are of one simple kind."""
+    """The type of a column of such values: a text, unless another type holds all of them exactly."""
     pa = pyarrow()
-    types = {"bool": pa.bool_(), "int": pa.int64(), "float": pa.float64()}
-    simple = {*kinds} - {"null"}
-    return types.get(simple.pop(), pa.string()) if len(simple) == 1 else pa.string()
+    found = {*kinds} - {"null"}
+    for type_, held in ((pa.bool_(), {"bool"}), (pa.int64(), {"int", "long"}), (pa.float64(), {"int", "float"})):
+        if found and found <= held:
+            return type_
+    return pa.string()
 
 
 def column_of(rows: list[dict[str, str]], key: str, kind: Any) -> Any:
