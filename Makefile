@@ -50,7 +50,7 @@ seeds: install  ## the same run with other seeds: mean and standard deviation, i
 	python -m stages.seeds
 
 folds: install  ## the model out of fold over the whole pool (five trainings), in data/folds and metrics/folds.json
-	python -m stages.repro prepare
+	python -m stages.repro prepare probe
 	python -m stages.collect --check
 	dvc exp run --queue --set-param 'prepare.fold=0,1,2,3,4'
 	dvc exp run --run-all
