@@ -24,7 +24,8 @@ import numpy as np
 import onnxruntime
 from transformers import PreTrainedTokenizerFast
 
-ids = dict(PreTrainedTokenizerFast.from_pretrained(FOLDER)(["您好，您的快递到了。"], truncation=True, return_tensors="np"))
+tokenizer = PreTrainedTokenizerFast.from_pretrained(FOLDER)
+ids = dict(tokenizer(["您好，您的快递到了。"], truncation=True, return_tensors="np"))
 logits = onnxruntime.InferenceSession(FOLDER + "/model.onnx").run(["logits"], ids)[0]
 probability = 1 / (1 + np.exp(logits[:, 0] - logits[:, 1]))
 ```""",

@@ -24,7 +24,8 @@ def write_merged(folder: Path, source: Source, dtype: str) -> dict[str, Any]:
         source: the trained model.
         dtype: of the weights: bfloat16 or float32.
     """
-    model = merged_model(source).to(dtype_named(dtype))
+    model: Any = merged_model(source)
+    model = model.to(dtype_named(dtype))
     model.config.dtype = dtype_named(dtype)
     model.config.pad_token_id = source.prompt.tokenizer.pad_token_id
     for key in ("quantization_config", "_model_name_or_path"):

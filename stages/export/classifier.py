@@ -34,6 +34,7 @@ def write_classifier(folder: Path, source: Source, dtype: str) -> dict[str, Any]
         source: the trained model.
         dtype: of the weights: float32, bfloat16, or nf4 (bitsandbytes, with bfloat16 where this device computes in it).
     """
+    model: Any
     model, bias = sequence_classifier(source)
     write_tokenizer(folder, source.prompt, source.selected.speakers_removed)
     plain = pick_dtype("auto", pick_device()) if dtype == "nf4" else getattr(torch, dtype)

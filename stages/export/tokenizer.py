@@ -28,7 +28,7 @@ def write_tokenizer(folder: Path, prompt: Prompt, speakers_removed: bool) -> Non
         prompt: as in training. It reads each text once and does not cut the middle.
         speakers_removed: whether training removed names in front of lines.
     """
-    backend: Any = prompt.tokenizer.backend_tokenizer  # type: ignore[attr-defined]
+    backend: Any = prompt.tokenizer.backend_tokenizer
     tokenizer = json.loads(backend.to_str())
     tokenizer |= {"truncation": None, "padding": None, "post_processor": template(prompt)}
     if speakers_removed:
@@ -111,9 +111,9 @@ def reads_alike(folder: Path, source: Source, texts: list[str]) -> bool:
     plain = token_ids(AutoTokenizer, folder, texts) == expected
     if not plain:
         print(
-            "export: WARNING: AutoTokenizer does not remove speakers for this base model: name "
-            "PreTrainedTokenizerFast, as README.md of the export shows. Servers that load tokenizers by themselves "
-            "get other scores for texts with speakers"
+            "export: WARNING: for this base model AutoTokenizer drops a part of the tokenizer, such as the removal of "
+            "speakers: name PreTrainedTokenizerFast, as README.md of the export shows. Servers that load tokenizers by "
+            "themselves get other scores for such texts"
         )
     return plain
 

@@ -96,7 +96,8 @@ def write_sets(folder: Path, texts: list[str], scores) -> None:
     middle = sorted(scores)[len(scores) // 2]
     (folder / "data/processed").mkdir(parents=True)
     rows = [
-        Example(text, bool(score > middle) ^ (n % 7 == 0), unit=n) for n, (text, score) in enumerate(zip(texts, scores))
+        Example(text, bool(score > middle) ^ (n % 7 == 0), unit=n)
+        for n, (text, score) in enumerate(zip(texts, scores, strict=True))
     ]
     write_examples(folder / "data/processed/valid.jsonl", rows[:40])
     write_examples(folder / "data/processed/test.jsonl", rows[40:])
