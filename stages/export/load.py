@@ -8,6 +8,7 @@ import numpy as np
 
 from stages.api import Classifier
 from stages.classifier.scorer import Scores
+from stages.errors import UserError
 from stages.export import score as score_program
 from stages.export.record import read_record
 from stages.model.scoring import require_finite
@@ -35,4 +36,10 @@ def load_export(folder: Path, base_folder: Path = BASE_MODEL) -> ExportedClassif
     Raises UserError if the folder is none, or if a package for its kind is missing.
     """
     record = read_record(folder)
-    return ExportedClassifier(record, score_program.load(folder, str(base_folder)))
+    try:
+        return ExportedClassifier(record, score_program.load(folder, str(base_folder)))
+    except ImportError as error:
+        raise UserError(
+            f"{folder} is an export of kind {record['kind']}, which needs {error.name}: "
+            "pip install -r requirements-export.txt"
+        ) from error

@@ -84,11 +84,12 @@ def compare(found: Scored, expected: Scored, y_true: np.ndarray) -> dict[str, fl
     if y_true.any() and not y_true.all():
         before, after = (average_precision_score(y_true, each.log_odds) for each in (expected, found))
         ranked = {"average_precision_difference": float(after - before)}
+    if np.ptp(found.log_odds) and np.ptp(expected.log_odds):  # equal scores have no correlation
+        ranked["rank_correlation"] = float(spearmanr(found.log_odds, expected.log_odds).statistic)
     return {
         "rows": len(y_true),
         "log_odds_largest_difference": float(differences.max()),
         "log_odds_mean_difference": float(differences.mean()),
-        "rank_correlation": float(spearmanr(found.log_odds, expected.log_odds).statistic),
         "decisions_changed": int((found.label != expected.label).sum()),
         **ranked,
     }

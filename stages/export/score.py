@@ -75,12 +75,17 @@ def padded(tokens: list[list[int]], pad: int, left: bool = False) -> tuple[list[
     return [ids for ids, _ in rows], [mask for _, mask in rows]
 
 
+def placed(device: str) -> dict[str, Any]:
+    """Arguments that load a model onto a device. On a GPU they need the package accelerate."""
+    return {} if device == "cpu" else {"device_map": {"": device}}
+
+
 def classifier(folder: Path, record: dict[str, Any], base: str | None) -> RawScorer:
     import torch
     from transformers import AutoModelForSequenceClassification
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = AutoModelForSequenceClassification.from_pretrained(folder, device_map=device).eval()
+    model = AutoModelForSequenceClassification.from_pretrained(folder, **placed(device)).eval()
 
     def raw(tokens: list[list[int]]) -> list[float]:
         ids, mask = (torch.tensor(rows, device=device) for rows in padded(tokens, model.config.pad_token_id))
@@ -110,7 +115,7 @@ def causal(folder: Path, record: dict[str, Any], base: str | None) -> RawScorer:
     from transformers import AutoModelForCausalLM
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    return of_causal(AutoModelForCausalLM.from_pretrained(folder, device_map=device).eval(), record)
+    return of_causal(AutoModelForCausalLM.from_pretrained(folder, **placed(device)).eval(), record)
 
 
 def adapter(folder: Path, record: dict[str, Any], base: str | None) -> RawScorer:

@@ -12,6 +12,7 @@ from scipy.special import expit, logit
 from stages import api
 from stages.artifacts import read_json
 from stages.classifier.scorer import load_scorer
+from stages.errors import UserError
 from stages.export.classifier import HEAD
 from stages.export.load import load_export
 from stages.export.parity import HOSTILE
@@ -92,3 +93,14 @@ def test_the_card_has_loading_threshold_and_licence(classifier_folder):
     assert f"from a probability of {record['threshold']:.6g} on" in card
     assert "licence: unknown" in card
     assert "metrics/ holds no figures of this model" in card
+
+
+def test_a_missing_package_of_a_kind_is_named(classifier_folder, monkeypatch):
+    def load(folder, base):
+        raise ImportError("No module named 'onnxruntime'", name="onnxruntime")
+
+    monkeypatch.setattr("stages.export.score.load", load)
+    with pytest.raises(UserError, match="needs onnxruntime: pip install -r requirements-export.txt"):
+        load_export(classifier_folder)
+    with pytest.raises(UserError, match="holds no export.json"):
+        load_export(classifier_folder.parent)
