@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -13,8 +14,10 @@ from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 
 from stages import params
 from stages.classifier.trained import TrainedClassifier, write_classifier
+from stages.data.speakers import remove_speakers
 from stages.export.__main__ import main
 from stages.fetch.publish import publish
+from stages.metrics import ThresholdRule, choose_threshold, fit_calibration
 from stages.model.load import load_base, load_tokenizer
 from stages.model.lora import attach_adapter
 from stages.model.provenance import read_identity
@@ -68,13 +71,15 @@ def project(tmp_path_factory, gemma_base, sample_texts) -> Path:
             parameter.data.normal_(std=0.3)
     model.save_pretrained(folder / "checkpoint")
     prompt = build_prompt(load_tokenizer(base_folder), **PROMPT)
-    scores = label_scores(model, prompt, sample_texts[:80], 4096, "").log_odds
-    write_sets(folder, sample_texts[:80], scores)
+    scores = label_scores(model, prompt, [remove_speakers(text) for text in sample_texts[:80]], 4096, "").log_odds
+    labels = write_sets(folder, sample_texts[:80], scores)
+    calibration = fit_calibration(labels[:40], scores[:40], "platt")
+    rule = ThresholdRule.from_section(raw["select"])
     selected = TrainedClassifier(
         step=1,
-        threshold=0.4,
-        temperature=1.7,
-        offset=-0.8,
+        threshold=choose_threshold(labels[:40], calibration.probability(scores[:40]), rule),
+        temperature=calibration.temperature,
+        offset=calibration.offset,
         speakers_removed=True,
         valid={},
         promised={"precision": 0.5, "recall": 0.5, "average_precision": 0.5, "fraud_fraction": 0.5},
@@ -91,8 +96,9 @@ def project(tmp_path_factory, gemma_base, sample_texts) -> Path:
     return folder
 
 
-def write_sets(folder: Path, texts: list[str], scores) -> None:
-    """valid and test, whose labels mostly follow the scores, so that a calibration has something to fit."""
+def write_sets(folder: Path, texts: list[str], scores: np.ndarray) -> np.ndarray:
+    """valid and test, whose labels mostly follow the scores, so that a calibration has something to fit. Returns the
+    labels."""
     middle = sorted(scores)[len(scores) // 2]
     (folder / "data/processed").mkdir(parents=True)
     rows = [
@@ -101,6 +107,7 @@ def write_sets(folder: Path, texts: list[str], scores) -> None:
     ]
     write_examples(folder / "data/processed/valid.jsonl", rows[:40])
     write_examples(folder / "data/processed/test.jsonl", rows[40:])
+    return np.array([row.label for row in rows])
 
 
 @pytest.fixture(scope="package")
