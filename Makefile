@@ -6,6 +6,9 @@ SEEDS ?= 1,2,3
 REV ?= HEAD
 SIZES ?=
 FOLDS ?=
+KIND ?= classifier
+DTYPE ?=
+ROWS ?=
 CURVE = $(if $(SIZES),--sizes $(SIZES)) $(if $(filter-out 0,$(FOLDS)),--folds)
 export NPROC ?= 1
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
@@ -63,6 +66,9 @@ curve: install  ## when does fine-tuning pay? all systems by texts of train, in 
 	dvc exp run --run-all
 	python -m stages.curve $(CURVE)
 
+export: install  ## the trained model for use without this project; KIND=classifier, merged, adapter, onnx or gguf
+	python -m stages.export $(KIND) --out exports/$(KIND) $(if $(DTYPE),--dtype $(DTYPE)) $(if $(ROWS),--rows $(ROWS))
+
 test: install-dev  ## the tests, but for the slow ones: a process for each core
 	python -m pytest -n logical --dist loadfile --no-loadscope-reorder -m "not slow and not faults"
 
@@ -95,4 +101,4 @@ lock: install-dev  ## renew the code's hashes in dvc.lock, where this code write
 
 check: lint types test  ## lint, format, types, tests
 
-.PHONY: help install install-dev constraints repro repair mend seeds folds curve test test-slow test-faults lint types audit figures same lock check
+.PHONY: help install install-dev constraints repro repair mend seeds folds curve export test test-slow test-faults lint types audit figures same lock check
