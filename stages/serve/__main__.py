@@ -34,7 +34,9 @@ def main() -> None:
 
 def read_arguments() -> argparse.Namespace:
     form = argparse.ArgumentDefaultsHelpFormatter
-    parser = argparse.ArgumentParser("python -m stages.serve", description=(__doc__ or "").splitlines()[0], formatter_class=form)
+    parser = argparse.ArgumentParser(
+        "python -m stages.serve", description=(__doc__ or "").splitlines()[0], formatter_class=form
+    )
     add = parser.add_argument
     add("--folder", type=Path, default=DEFAULTS.folder, help="models/selected, or an export: classifier or onnx")
     add("--host", default=DEFAULTS.host, help="address to listen on; 0.0.0.0 lets other machines in")
@@ -67,11 +69,13 @@ def positive(value: str) -> int:
 
 
 def settings_of(arguments: argparse.Namespace) -> Settings:
-    """The settings of a command line. Raises UserError for a token that protects nothing, or a queue that is missing."""
+    """The settings of a command line. Raises UserError for a weak token or a missing file."""
     given = {key: value for key, value in vars(arguments).items() if hasattr(DEFAULTS, key)}
     for path in arguments.queue:
         if not path.is_file():
-            raise UserError(f"--queue {path}: there is no such file; expected one that `python -m stages.predict` wrote")
+            raise UserError(
+                f"--queue {path}: there is no such file; expected one that `python -m stages.predict` wrote"
+            )
     given |= {
         "names": tuple(arguments.name),
         "token": read_token(arguments.token_file),
@@ -91,8 +95,8 @@ def read_token(path: Path | None) -> str | None:
         return None
     if len(token) < LEAST_TOKEN or not token.isascii():
         raise UserError(
-            f"the token in {path or VARIABLE} has {len(token)} characters; expected {LEAST_TOKEN} or more, ASCII alone: "
-            "`openssl rand -hex 32` makes one"
+            f"the token in {path or VARIABLE} has {len(token)} characters; expected {LEAST_TOKEN} or more, ASCII "
+            "alone: `openssl rand -hex 32` makes one"
         )
     return token
 

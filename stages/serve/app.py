@@ -18,9 +18,10 @@ from starlette.requests import Request
 from starlette.staticfiles import StaticFiles
 
 from stages import __version__
+from stages.api import Classifier
 from stages.classifier import sentences
 from stages.serve import audit, messages, metrics, review
-from stages.serve.batches import Classifier, Refused, Result, Worker
+from stages.serve.batches import RefusedError, Result, Worker
 from stages.serve.guard import ApiError, Guard, Rates, read_body
 from stages.serve.messages import parse, require_texts
 from stages.serve.settings import Settings
@@ -28,7 +29,7 @@ from stages.serve.settings import Settings
 PAGE = Path(__file__).parent / "page"
 MOST_SHOWN = 200  # texts of the queue in an answer
 TIDY_SECONDS = 3600
-DESCRIPTION = "Classifies texts as fraud or not. Errors are `{\"error\": sentence}`."
+DESCRIPTION = 'Classifies texts as fraud or not. Errors are `{"error": sentence}`.'
 ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": messages.ErrorAnswer, "description": meaning}
     for status, meaning in {
@@ -106,7 +107,7 @@ class Server:
         costs = [len(sentences.split(text)) + 2 if explain else 1 for text in texts]
         try:
             futures = self.worker.submit(texts, costs, explain, (request_id, threshold))
-        except Refused as refused:
+        except RefusedError as refused:
             raise ApiError(503, refused.reason, refused.seconds) from None
         try:
             async with asyncio.timeout(self.settings.timeout):
@@ -116,7 +117,9 @@ class Server:
             seconds = self.worker.seconds_to_empty()
             raise ApiError(503, f"not scored within {self.settings.timeout:g} s: try again", seconds) from None
         except OSError as error:
-            raise ApiError(503, f"the audit log can't be written ({error.strerror}), so no verdict is given", 10) from error
+            raise ApiError(
+                503, f"the audit log can't be written ({error.strerror}), so no verdict is given", 10
+            ) from error
 
     async def tidy(self) -> None:
         """Keeps the audit log's promise of retention, also where nothing is asked."""
@@ -237,9 +240,7 @@ def add_classify_routes(app: FastAPI, server: Server) -> None:
         request_id = request.state.request_id
         results = await server.score(wanted.texts, threshold, wanted.explain, request_id)
         found = [answer_of(result, threshold) for result in results]
-        return JSONResponse(
-            {"id": request_id, "model": server.about["id"], "threshold": threshold, "results": found}
-        )
+        return JSONResponse({"id": request_id, "model": server.about["id"], "threshold": threshold, "results": found})
 
 
 def answer_of(result: Result, threshold: float) -> dict[str, Any]:
@@ -351,7 +352,12 @@ def add_page_routes(app: FastAPI) -> None:
     def with_requests() -> dict[str, Any]:
         """FastAPI's document, with the bodies that routes read themselves."""
         document = make()
-        kinds = (messages.ClassifyRequest, messages.VerdictRequest, messages.ForgetVerdictRequest, messages.KnownRequest)
+        kinds = (
+            messages.ClassifyRequest,
+            messages.VerdictRequest,
+            messages.ForgetVerdictRequest,
+            messages.KnownRequest,
+        )
         document.setdefault("components", {}).setdefault("schemas", {}).update(
             {kind.__name__: kind.model_json_schema() for kind in kinds}
         )

@@ -13,10 +13,10 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 
+from stages.api import Classifier, Sentence
 from stages.text.batching import padded
 
 BYTES_PER_TOKEN = 4  # of UTF-8, about, of common tokenizers in Chinese and in English
@@ -25,28 +25,6 @@ FAILURES = 3  # batches in a row of which no text could be scored: then the proc
 SMOOTHING = 0.2  # weight of the newest batch in the mean rate
 
 logger = logging.getLogger("stages.serve")
-
-
-class Classifier(Protocol):
-    """What the worker needs of a classifier of `stages.api`."""
-
-    threshold: float
-
-    def score(self, texts: list[str]) -> "Scores": ...
-
-    def explain(self, text: str) -> Sequence["Sentence"]: ...
-
-
-class Scores(Protocol):
-    log_odds: np.ndarray
-    truncated: np.ndarray
-
-
-class Sentence(Protocol):
-    text: str
-    start: int
-    end: int
-    effect: float
 
 
 @dataclass(frozen=True)
@@ -58,12 +36,12 @@ class Result:
     sentences: Sequence[Sentence] | None = None
 
 
-@dataclass(frozen=True)
-class Refused(Exception):
+class RefusedError(Exception):
     """The queue has no room, or there is no model yet. seconds: when to try again."""
 
-    reason: str
-    seconds: int
+    def __init__(self, reason: str, seconds: int):
+        super().__init__(reason)
+        self.reason, self.seconds = reason, seconds
 
 
 @dataclass(eq=False)
@@ -168,10 +146,10 @@ class Worker:
             explain: whether their sentences are wanted.
             context: what `record` gets to know of them.
 
-        Raises Refused if the queue has no room, or the classifier is not loaded or can't score.
+        Raises RefusedError if the queue has no room, or the classifier is not loaded or can't score.
         """
         if not self.is_ready:
-            raise Refused("the model is not loaded yet" if self.is_alive else "the model can't score", 5)
+            raise RefusedError("the model is not loaded yet" if self.is_alive else "the model can't score", 5)
         jobs = [
             Job(text, estimate_tokens(text, self.batch_tokens), cost, explain, context)
             for text, cost in zip(texts, costs, strict=True)
@@ -180,7 +158,7 @@ class Worker:
         with self.changed:
             # One that is larger than the queue can only be taken when the queue is empty.
             if self.closing or (self.waiting and self.cost + added > self.max_waiting):
-                raise Refused("too many texts are waiting", self.seconds_to_empty())
+                raise RefusedError("too many texts are waiting", self.seconds_to_empty())
             self.waiting += jobs
             self.cost += added
             self.changed.notify()

@@ -31,4 +31,4 @@ def describe(folder: Path) -> dict[str, Any]:
         base = record.get("base")
         return {"kind": record.get("kind"), "base": base.get("id") if isinstance(base, dict) else base}
     record = read_json(folder / RECORD_FILE)
-    return {"kind": record["system"] if "system" in record else "model", "base": record["base"]["id"]}
+    return {"kind": record.get("system", "model"), "base": record["base"]["id"]}

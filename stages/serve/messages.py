@@ -123,7 +123,8 @@ def parse(kind: type[R], body: bytes, content_type: str) -> R:
 
 def sentence_of(error: ValidationError, keys: list[str]) -> str:
     """The first problem of a request in a sentence."""
-    first = error.errors(include_url=False)[0]
+    problems = error.errors(include_url=False)
+    first = next((each for each in problems if each["type"] == "extra_forbidden"), problems[0])  # a typing error
     key = str(first["loc"][0])
     found = shorten(first["input"])
     match first["type"]:
@@ -135,7 +136,7 @@ def sentence_of(error: ValidationError, keys: list[str]) -> str:
             expected = "a text, or a list of texts" if keys[0] == "input" and "explain" in keys else "a list of texts"
             return f"input holds {found}; expected {expected}"
         case _:
-            return f"{shorten(key)} is {found}; expected: {first['msg']}"
+            return f"{key} is {found}; {first['msg'].replace('Input should be', 'expected')}"
 
 
 def require_texts(texts: list[str], most: int, most_characters: int) -> None:

@@ -42,7 +42,9 @@ def points_of_selected(folder: Path) -> dict[str, Any]:
     }
     labels = np.array([example.label for example in read_examples(PROCESSED / "valid.jsonl")])
     if any(len(values) != len(labels) for values in scores.values()):
-        raise UserError(f"{PROCESSED / 'valid.jsonl'} has {len(labels)} rows, and there are scores of others: dvc repro")
+        raise UserError(
+            f"{PROCESSED / 'valid.jsonl'} has {len(labels)} rows, and there are scores of others: dvc repro"
+        )
     probability = selected.probability(selected.log_odds(scores))
     decided = decision_metrics(labels, probability >= selected.threshold)
     if any(decided[key] != selected.valid.get(key) for key in ("tn", "fp", "fn", "tp")):
