@@ -147,6 +147,7 @@ def create_app(server: Server) -> Guard:
 
     app = FastAPI(
         title="Fraud or not", version=__version__, description=DESCRIPTION, docs_url=None, redoc_url=None,
+        redirect_slashes=False,
         lifespan=lifespan,
     )  # fmt: skip
     app.add_exception_handler(ApiError, answer_error)

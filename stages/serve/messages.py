@@ -66,7 +66,7 @@ class TextAnswer(BaseModel):
     probability: float = Field(description="Calibrated probability of fraud")
     log_odds: float = Field(description="Calibrated log-odds of fraud")
     truncated: bool = Field(description="Whether the text was longer than the model reads, and was cut")
-    sentences: list[SentenceAnswer] | None = Field(None, description="With `explain` alone")
+    sentences: list[SentenceAnswer] | None = Field(None, description="Only with explain")
 
 
 class ClassifyAnswer(BaseModel):

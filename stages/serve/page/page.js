@@ -86,7 +86,10 @@ async function attempt(work) {
 // ---- numbers
 
 const percent = (share, digits = 1) => `${(100 * share).toFixed(digits)}%`;
-const signed = (value) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(1)}`;
+function signed(value) {
+  const size = Math.abs(value).toFixed(1);
+  return size === "0.0" ? size : `${value < 0 ? "−" : "+"}${size}`;
+}
 const isFraud = (probability) => probability >= state.threshold;
 const verdictWord = (probability) => word(isFraud(probability) ? "fraud" : "legitimate");
 
@@ -200,7 +203,7 @@ function markSentence(sentence, most) {
   mark.className = `${sentence.effect > 0 ? "towards" : "against"}${Math.abs(sentence.effect) < 0.05 ? " faint" : ""}`;
   mark.title = `${word(sentence.effect > 0 ? "towards" : "against")}: ${signed(sentence.effect)}`;
   mark.style.setProperty("--strength", Math.abs(sentence.effect) / most);
-  number.textContent = signed(sentence.effect);
+  number.textContent = `\u2060${signed(sentence.effect)}`; // a joiner: the number stays on the sentence's line
   return [before, mark, number, after];
 }
 

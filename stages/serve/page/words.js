@@ -33,9 +33,9 @@ const WORDS = {
     judged_fraud: "Fraud.", judged_legitimate: "Legitimate.", judged_skip: "Skipped.",
     threshold: "Threshold", threshold_label: "A text is called fraud from this probability on",
     reset: "The model's own", share: "Share of fraud where it is used, %",
-    precision: "Precision", precision_means: "of the alarms are fraud", recall: "Recall",
-    recall_range: "of the fraud is found (95 %: {low} to {high})",
-    alarms: "Alarms per 1,000 texts", false_alarms: "{number} of them false (95 %: {low} to {high})",
+    precision: "Precision", precision_means: "share of the alarms that are fraud", recall: "Recall",
+    recall_range: "share of the fraud that is found (95%: {low} to {high})",
+    alarms: "Alarms per 1,000 texts", false_alarms: "{number} of them false (95%: {low} to {high})",
     valid_note: "From {fraud} fraud and {harmless} harmless texts of valid. The model's own threshold was chosen on them, so they flatter it slightly.",
     no_figures: "Without figures: {reason}",
     no_proof: "A verdict is a score, no proof: let a person decide what follows.",
@@ -79,8 +79,8 @@ const WORDS = {
     judged_fraud: "诈骗。", judged_legitimate: "正常。", judged_skip: "已跳过。",
     threshold: "阈值", threshold_label: "概率达到此值即判为诈骗",
     reset: "恢复模型的阈值", share: "实际使用中诈骗所占比例（%）",
-    precision: "精确率", precision_means: "的告警确为诈骗", recall: "召回率",
-    recall_range: "的诈骗被发现（95%：{low} 至 {high}）",
+    precision: "精确率", precision_means: "告警中确为诈骗的比例", recall: "召回率",
+    recall_range: "诈骗文本被发现的比例（95%：{low} 至 {high}）",
     alarms: "每 1,000 条文本的告警数", false_alarms: "其中误报 {number} 条（95%：{low} 至 {high}）",
     valid_note: "依据验证集中的 {fraud} 条诈骗文本和 {harmless} 条正常文本。模型的阈值正是在其上选定的，数值略偏乐观。",
     no_figures: "没有数据：{reason}",
@@ -101,8 +101,8 @@ const PAGE_TITLES = { en: "en", zh: "zh-CN" };
 function startLanguage() {
   const kept = localStorage.getItem("language");
   if (kept in WORDS) return kept;
-  return (navigator.languages || [navigator.language]).some((name) => /^(zh|en)/i.test(name))
-    && /^zh/i.test((navigator.languages || [navigator.language]).find((name) => /^(zh|en)/i.test(name))) ? "zh" : "en";
+  const first = (navigator.languages ?? [navigator.language]).find((name) => /^(zh|en)/i.test(name)) ?? "en";
+  return /^zh/i.test(first) ? "zh" : "en";
 }
 
 let language = startLanguage();

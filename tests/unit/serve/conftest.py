@@ -50,7 +50,9 @@ def served(tmp_path_factory) -> Path:
     write_baseline(folder / "models/selected/baseline", baseline)
 
     log_odds = baseline.log_odds([row["input"] for row in valid])
-    write_csv(folder / "data/processed/baseline/valid.csv", ({"log_odds": repr(float(v))} for v in log_odds), ["log_odds"])
+    write_csv(
+        folder / "data/processed/baseline/valid.csv", ({"log_odds": repr(float(v))} for v in log_odds), ["log_odds"]
+    )
     examples = [Example(row["input"], row["label"]) for row in valid]
     write_examples(folder / "data/processed/valid.jsonl", examples)
     probability = 1 / (1 + np.exp(-log_odds))
