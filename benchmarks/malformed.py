@@ -86,7 +86,6 @@ def request_bytes(rng: random.Random) -> bytes:
     kind = rng.random()
     if kind < 0.05:
         return rng.choice([b"\x16\x03\x01\x02\x00", b"\0" * 100, b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n",
-                          
                            rng.randbytes(200), b"GET " + b"/a" * 50_000 + b" HTTP/1.1\r\n\r\n"])  # fmt: skip
     body = json_body(rng)
     method = rng.choice(METHODS) if rng.random() < 0.3 else "POST"

@@ -5,7 +5,6 @@ import contextlib
 import functools
 import time
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -106,14 +105,13 @@ class Server:
         """
         costs = [len(sentences.split(text)) + 2 if explain else 1 for text in texts]
         try:
-            futures = self.worker.submit(texts, costs, explain, (request_id, threshold))
+            future = self.worker.submit(texts, costs, explain, (request_id, threshold))
         except RefusedError as refused:
             raise ApiError(503, refused.reason, refused.seconds) from None
         try:
             async with asyncio.timeout(self.settings.timeout):
-                return list(await asyncio.gather(*map(asyncio.wrap_future, futures)))
+                return await asyncio.wrap_future(future)  # given up, it cancels the other
         except TimeoutError:
-            give_up(futures)
             seconds = self.worker.seconds_to_empty()
             raise ApiError(503, f"not scored within {self.settings.timeout:g} s: try again", seconds) from None
         except OSError as error:
@@ -127,11 +125,6 @@ class Server:
             with contextlib.suppress(OSError):
                 await asyncio.to_thread(self.log.tidy)
             await asyncio.sleep(TIDY_SECONDS)
-
-
-def give_up(futures: "list[Future]") -> None:
-    for future in futures:
-        future.cancel()
 
 
 def create_app(server: Server) -> Guard:

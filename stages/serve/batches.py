@@ -5,6 +5,7 @@ forever, and little is padded. A batch is formed as soon as the model is free. O
 moment for others.
 """
 
+import contextlib
 import itertools
 import logging
 import math
@@ -12,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -44,17 +45,41 @@ class RefusedError(Exception):
         self.reason, self.seconds = reason, seconds
 
 
+class Ticket:
+    """The n texts of a request. `future` has their results once all are there, or the first error.
+
+    context: what `Worker.record` gets to know of the request.
+    """
+
+    def __init__(self, texts: int, context: object):
+        self.context = context
+        self.future: Future[list[Result]] = Future()
+        self.found: list[Result | None] = [None] * texts
+        self.left = texts
+        self.arrived = time.monotonic()
+
+    def settle(self, number: int, result: Result | Exception) -> None:
+        """Keeps the result of a text. Only the worker's thread calls this; the request may have given up."""
+        with contextlib.suppress(InvalidStateError):
+            if isinstance(result, Exception):
+                self.future.set_exception(result)
+                return
+            self.found[number] = result
+            self.left -= 1
+            if not self.left:
+                self.future.set_result([each for each in self.found if each])
+
+
 @dataclass(eq=False)
 class Job:
-    """A text that waits. cost: how many texts it is worth. context: what `Worker.record` gets to know of it."""
+    """A text that waits: text `number` of a request. cost: how many texts it is worth."""
 
     text: str
     tokens: int
     cost: int
     explain: bool
-    context: object
-    future: "Future[Result]" = field(default_factory=Future)
-    arrived: float = field(default_factory=time.monotonic)
+    ticket: Ticket
+    number: int
 
 
 def estimate_tokens(text: str, most: int) -> int:
@@ -137,11 +162,13 @@ class Worker:
         if self.classifier is not None:
             self.thread.join()
 
-    def submit(self, texts: Sequence[str], costs: Sequence[int], explain: bool, context: object) -> "list[Future]":
-        """Adds n texts to the queue, all or none. Returns n futures of results.
+    def submit(
+        self, texts: Sequence[str], costs: Sequence[int], explain: bool, context: object
+    ) -> "Future[list[Result]]":
+        """Adds the n texts of a request to the queue, all or none. Returns a future of their results.
 
         Args:
-            texts: n texts.
+            texts: n texts, at least one.
             costs: how many texts each is worth.
             explain: whether their sentences are wanted.
             context: what `record` gets to know of them.
@@ -150,19 +177,19 @@ class Worker:
         """
         if not self.is_ready:
             raise RefusedError("the model is not loaded yet" if self.is_alive else "the model can't score", 5)
+        ticket, added = Ticket(len(texts), context), sum(costs)
         jobs = [
-            Job(text, estimate_tokens(text, self.batch_tokens), cost, explain, context)
-            for text, cost in zip(texts, costs, strict=True)
+            Job(text, estimate_tokens(text, self.batch_tokens), cost, explain, ticket, number)
+            for number, (text, cost) in enumerate(zip(texts, costs, strict=True))
         ]
-        added = sum(costs)
         with self.changed:
-            # One that is larger than the queue can only be taken when the queue is empty.
+            # A request that is larger than the queue can only be taken when nothing waits.
             if self.closing or (self.waiting and self.cost + added > self.max_waiting):
                 raise RefusedError("too many texts are waiting", self.seconds_to_empty())
             self.waiting += jobs
             self.cost += added
             self.changed.notify()
-        return [job.future for job in jobs]
+        return ticket.future
 
     def seconds_to_empty(self) -> int:
         """About how long the queue will take, from 1 to 60 seconds."""
@@ -184,9 +211,9 @@ class Worker:
         """Waits for texts, and takes a batch of them out of the queue. An empty one is the end."""
         with self.changed:
             while True:
-                self.drop([job for job in self.waiting if job.future.cancelled()])
+                self.drop([job for job in self.waiting if job.ticket.future.done()])  # given up, or failed
                 if self.waiting:
-                    left = self.waiting[0].arrived + self.batch_wait - time.monotonic()
+                    left = self.waiting[0].ticket.arrived + self.batch_wait - time.monotonic()
                     if left <= 0 or self.closing or sum(job.tokens for job in self.waiting) >= self.batch_tokens:
                         break
                     self.changed.wait(left)
@@ -220,12 +247,12 @@ class Worker:
         self.rate += (cost / max(seconds, 1e-6) - self.rate) * (SMOOTHING if self.rate else 1)
         self.observe(cost, seconds)
         try:
-            self.record([(job.context, job.text, result) for job, result in scored])
+            self.record([(job.ticket.context, job.text, result) for job, result in scored])
         except Exception as error:
             logger.exception("verdicts could not be recorded")
             found = [error] * len(batch)
         for job, result in zip(batch, found, strict=True):
-            settle(job.future, result)
+            job.ticket.settle(job.number, result)
 
     def score(self, batch: list[Job]) -> list[Result]:
         """The results of a batch. Raises ValueError if a score is no number."""
@@ -242,14 +269,3 @@ class Worker:
             return self.score([job])[0]
         except Exception as error:
             return error
-
-
-def settle(future: "Future[Result]", result: Result | Exception) -> None:
-    """Sets a future that its request may have given up."""
-    try:
-        if isinstance(result, Result):
-            future.set_result(result)
-        else:
-            future.set_exception(result)
-    except InvalidStateError:
-        pass

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import hmac
+import itertools
 import json
 import logging
 import math
@@ -144,6 +145,7 @@ class Guard:
 
     def __init__(self, app: App, settings: Settings, metrics: Metrics, paths: set[str]):
         self.app, self.settings, self.metrics, self.paths = app, settings, metrics, paths
+        self.started, self.numbers = uuid.uuid4().hex[:16], itertools.count(1)  # together the identity of a request
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -154,7 +156,8 @@ class Guard:
             await send({"type": "websocket.close", "code": 1008})
 
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        begun, status, request_id = time.perf_counter(), 0, uuid.uuid4().hex
+        begun, status = time.perf_counter(), 0
+        request_id = f"{self.started}{next(self.numbers):08x}"
         scope["state"] = {**scope.get("state", {}), "request_id": request_id}
 
         async def send_with_headers(message: Message) -> None:
