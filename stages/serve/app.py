@@ -146,6 +146,7 @@ def create_app(server: Server) -> Guard:
     app.add_exception_handler(ApiError, answer_error)
     app.add_exception_handler(HTTPException, answer_error)
     app.add_exception_handler(RequestValidationError, answer_error)
+    app.add_exception_handler(Exception, answer_crash)
     add_state_routes(app, server)
     add_classify_routes(app, server)
     if server.verdicts:
@@ -165,6 +166,11 @@ async def answer_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     sentence = f"{request.method} {request.url.path[:200]}: {error.detail}"
     return JSONResponse({"error": sentence}, error.status_code, error.headers)
+
+
+async def answer_crash(request: Request, error: Exception) -> Response:
+    """An error of the server's own: its log has more."""
+    return JSONResponse({"error": f"an error in the server: its log has request {request.state.request_id}"}, 500)
 
 
 def body_of(kind: type[messages.Request]) -> dict[str, Any]:

@@ -134,7 +134,7 @@ async def read_body(receive: Receive, headers: Mapping[str, str], most: int) -> 
 
 
 class Guard:
-    """Checks host and token of each request, adds headers to each answer, counts it, and turns a crash into a 500.
+    """Checks host and token of each request, adds headers to each answer, counts it, and logs crashes.
 
     Args:
         app: what answers.
@@ -175,10 +175,7 @@ class Guard:
         except ApiError as error:
             await respond(send_with_headers, error)
         except Exception:
-            logger.exception("request %s failed", request_id)
-            if status:
-                raise  # the answer has begun: the connection is cut
-            await respond(send_with_headers, ApiError(500, f"an error in the server: its log has request {request_id}"))
+            logger.exception("request %s failed", request_id)  # it is answered, or uvicorn cuts the connection
         finally:
             path = scope["path"] if scope["path"] in self.paths else "other"
             self.metrics.requests.labels(path, str(status)).inc()

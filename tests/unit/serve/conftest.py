@@ -3,14 +3,8 @@
 import contextlib
 import dataclasses
 import json
-import os
 import shutil
-import signal
-import socket
-import subprocess
-import sys
 import time
-import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +12,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from starlette.testclient import TestClient
 
+from benchmarks.server import ServerProcess
 from stages.api import load
 from stages.artifacts import write_csv, write_json
 from stages.classifier.baseline import Baseline, make_vectorizer, write_baseline
@@ -29,8 +24,6 @@ from stages.serve.operating import operating_points
 from stages.serve.settings import Settings
 from stages.text.example import Example, write_examples
 from tests.conftest import ROOT
-
-START_SECONDS = 120
 
 
 @pytest.fixture(scope="session")
@@ -88,7 +81,7 @@ def serve(served, classifier, tmp_path, monkeypatch):
     monkeypatch.chdir(served)
     with contextlib.ExitStack() as stack:
 
-        def start(load=lambda: classifier, client=("127.0.0.1", 1), **given) -> TestClient:
+        def start(load=lambda: classifier, client=("127.0.0.1", 1), wait=True, **given) -> TestClient:
             files = {"audit_folder": tmp_path / "audit", "verdicts": tmp_path / "reviewed.jsonl"}
             settings = Settings(**files | given)
             folder = Path("models/selected")
@@ -98,76 +91,20 @@ def serve(served, classifier, tmp_path, monkeypatch):
             found.server = server
             stack.enter_context(found)
             deadline = time.monotonic() + 30
-            while not server.worker.is_ready and server.worker.failed is None and time.monotonic() < deadline:
+            while wait and not server.worker.is_ready and server.worker.failed is None and time.monotonic() < deadline:
                 time.sleep(0.005)
             return found
 
         yield start
 
 
-class Process:
-    """A server as a process of its own, on a free port.
-
-    Args:
-        folder: the working directory.
-        arguments: of the command line.
-    """
-
-    def __init__(self, folder: Path, *arguments: object):
-        command = [sys.executable, "-m", "stages.serve", "--port", "0", *map(str, arguments)]
-        environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
-        self.process = subprocess.Popen(
-            command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-        assert self.process.stdout
-        self.said = self.process.stdout.readline()
-        assert "http://" in self.said, self.said + self.process.stdout.read()
-        self.url = self.said.split()[1]
-        self.port = int(self.url.rpartition(":")[2])
-
-    def wait_ready(self) -> "Process":
-        deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline:
-            with contextlib.suppress(OSError):
-                if urllib.request.urlopen(f"{self.url}/readyz", timeout=5).status == 200:
-                    return self
-            assert self.process.poll() is None, self.process.stdout.read()
-            time.sleep(0.1)
-        raise AssertionError(f"not ready after {START_SECONDS} s")
-
-    def classify(self, text: str, timeout: float = 60) -> dict:
-        return self.post("/v1/classify", {"input": text}, timeout)
-
-    def post(self, path: str, values: dict, timeout: float = 60) -> dict:
-        headers = {"Content-Type": "application/json"}
-        request = urllib.request.Request(self.url + path, json.dumps(values).encode(), headers)
-        return json.loads(urllib.request.urlopen(request, timeout=timeout).read())
-
-    def connect(self) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port), timeout=30)
-
-    def end(self, number: int = signal.SIGTERM) -> tuple[int, str]:
-        """Sends a signal, and returns the status and what was printed."""
-        self.process.send_signal(number)
-        rest, _ = self.process.communicate(timeout=60)
-        return self.process.returncode, self.said + rest
-
-    def close(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.communicate()
-
-
 @pytest.fixture
 def start_process(served, tmp_path):
-    """Starts servers as processes, and kills what is left of them."""
-    started = []
+    """Starts servers as processes of their own, and ends what is left of them."""
+    with contextlib.ExitStack() as stack:
 
-    def start(*arguments: object) -> Process:
-        files = ["--audit-folder", tmp_path / "audit", "--verdicts", tmp_path / "reviewed.jsonl"]
-        started.append(Process(served, *files, *arguments))
-        return started[-1].wait_ready()
+        def start(*arguments: object, files: bool = True) -> ServerProcess:
+            own = ["--audit-folder", tmp_path / "audit", "--verdicts", tmp_path / "reviewed.jsonl"]
+            return stack.enter_context(ServerProcess(*(own if files else []), *arguments, folder=served))
 
-    yield start
-    for process in started:
-        process.close()
+        yield start
