@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from pathlib import Path
@@ -29,22 +30,22 @@ class ServerProcess:
     def __init__(self, *arguments: object, folder: Path = Path()):
         command = [sys.executable, "-m", "stages.serve", "--port", "0", *map(str, arguments)]
         environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
-        self.process = subprocess.Popen(
-            command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-        self.said = self.read_line()
-        self.url = next((part for part in self.said.split() if part.startswith("http://")), "")
+        self.kept = tempfile.TemporaryDirectory()
+        self.output = Path(self.kept.name) / "output"
+        with self.output.open("wb") as output:
+            self.process = subprocess.Popen(
+                command, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT, text=True
+            )
+        self.url = ""
+        while not self.url and self.process.poll() is None:
+            time.sleep(0.05)
+            self.url = next((part for part in self.said.split() if part.startswith("http://")), "")
         self.port = int(self.url.rpartition(":")[2] or 0)
 
-    def read_line(self) -> str:
-        """The first line with the address, or all that a server said that does not start."""
-        assert self.process.stdout
-        said = ""
-        for line in self.process.stdout:
-            said += line
-            if "http://" in line:
-                break
-        return said
+    @property
+    def said(self) -> str:
+        """All that was printed so far."""
+        return self.output.read_text(encoding="utf-8")
 
     def __enter__(self) -> "ServerProcess":
         if self.url:
@@ -65,13 +66,11 @@ class ServerProcess:
         if self.process.poll() is None:
             self.process.send_signal(number)
         try:
-            rest, _ = self.process.communicate(timeout=60)
+            self.process.wait(timeout=60)
         except subprocess.TimeoutExpired:
             self.process.kill()
-            rest, _ = self.process.communicate()
-        except ValueError:  # ended before
-            rest = ""
-        return self.process.returncode, self.said + rest
+            self.process.wait()
+        return self.process.returncode, self.said
 
     def classify(self, texts: list[str], **more: Any) -> dict[str, Any]:
         return self.call("/v1/classify", {"input": texts, **more})

@@ -10,11 +10,13 @@ from sklearn.metrics import confusion_matrix
 
 from stages import params
 from stages.artifacts import read_json
-from stages.errors import UserError
-from stages.prepare.__main__ import main as prepare
+from stages.prepare.leaks import find_leaks
+from stages.prepare.read import limit_rejected, together
+from stages.prepare.sources import read_sources, texts_as_trained
+from stages.prepare.split import split_sources
+from stages.serve.fingerprint import fingerprint
 from stages.serve.operating import MOST_POINTS, curve, operating_points
 from stages.serve.review import Verdicts, Waiting, choose, log_odds, read_waiting
-from stages.text.example import read_examples
 from tests.conftest import ROOT
 
 TEXT = "我是公安局的，请把钱转到安全账户。"
@@ -55,8 +57,6 @@ def test_the_queue_has_each_text_once_nearest_to_the_threshold_first(tmp_path):
     rng = random.Random(0)
     rows = [Waiting(f"text {rng.randrange(60)}", rng.random(), f"a:{n}") for n in range(200)]
     judged = {"text 1", "text 2"}
-    from stages.serve.fingerprint import fingerprint
-
     found = choose(rows, map(fingerprint, judged), 0.2, 0.9, "informative", 0.3)
     newest = {}
     for row in rows:
@@ -108,60 +108,48 @@ def test_without_review_there_are_no_routes_for_it(serve):
     assert client.get("/v1/model").json()["review"] is False
 
 
-@pytest.fixture(scope="module")
-def pool(tmp_path_factory):
-    """A project with a pool of 240 rows, split by prepare."""
-    folder = tmp_path_factory.mktemp("pool")
-    (folder / "data/raw").mkdir(parents=True)
+@pytest.fixture
+def pool(tmp_path, monkeypatch):
+    """A project whose data set `mine` is a pool of 240 rows, and a function that splits it as prepare does."""
+    (tmp_path / "data/raw").mkdir(parents=True)
     lines = (ROOT / "data/sample/pool.jsonl").read_text(encoding="utf-8").splitlines()[:240]
-    (folder / "data/raw/a.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    (tmp_path / "data/raw/a.jsonl").write_text("\n".join(lines), encoding="utf-8")
     raw = params.read_yaml(ROOT / "params.yaml")
     raw["dataset"] = "mine"
-    raw["datasets"]["mine"] = {"pool": ["data/raw/a.jsonl"]}
-    write_params(folder, raw)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        prepare()
-    return folder, raw
+
+    def prepared(*files: str):
+        raw["datasets"]["mine"] = {"pool": list(files)}
+        (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw, allow_unicode=True), encoding="utf-8")
+        monkeypatch.chdir(tmp_path)
+        chosen = params.load()
+        own, _ = read_sources(chosen)
+        rows = together(own.values())
+        limit_rejected(rows, 0.0)
+        splits, _ = split_sources(texts_as_trained(own, chosen.removes_speakers), chosen)
+        return find_leaks(splits, chosen.prepare)[0], rows
+
+    return tmp_path, prepared
 
 
-def write_params(folder, raw) -> None:
-    (folder / "params.yaml").write_text(yaml.safe_dump(raw, allow_unicode=True), encoding="utf-8")
-
-
-def test_judged_texts_are_read_by_prepare_in_the_split_of_their_units_and_trained_on(pool, serve, monkeypatch):
-    folder, raw = pool
-    train = read_examples(folder / "data/processed/train.jsonl")
-    grouped = next(example for example in train if example.group)
-    alone = next(example for example in reversed(train) if len(example.input) > 60 and example.group != grouped.group)
-    similar = alone.input[:-1] + "？"  # a near duplicate, of no group that is known
+def test_judged_texts_are_read_by_prepare_in_the_split_of_their_units_and_trained_on(pool, serve):
+    folder, prepared = pool
+    before, _ = prepared("data/raw/a.jsonl")
+    grouped = next(example for example in before["train"] if example.group)
+    alone = next(e for e in reversed(before["train"]) if len(e.input) > 60 and e.group != grouped.group)
+    of_case, similar, new = "另一条消息：请点击链接。", alone.input[:-1] + "？", "全新的文本，今天天气很好。"
     client = serve(verdicts=folder / "data/raw/reviewed.jsonl")
-    for text, label, group in [
-        ("另一条消息：" + TEXT, True, grouped.group),
-        (similar, False, ""),
-        ("全新的文本，天气很好。", False, ""),
-    ]:
+    for text, label, group in [(of_case, True, grouped.group), (similar, False, ""), (new, False, "")]:
         body = {"input": text, "label": label, "group": group, "source": "new.jsonl:1", "probability": 0.5}
         assert client.post("/v1/verdicts", json=body).status_code == 200
-    raw["datasets"]["mine"]["pool"].append("data/raw/reviewed.jsonl")
-    write_params(folder, raw)
-    monkeypatch.chdir(folder)
-    prepare()
-    splits = {name: read_examples(folder / f"data/processed/{name}.jsonl") for name in ("train", "valid", "test")}
-    where = {example.input: (name, example) for name, rows in splits.items() for example in rows}
-    for text, other in [("另一条消息：" + TEXT, grouped), (similar, alone)]:
-        split, judged = where[text]
-        other_split, known = where[other.input]
+    after, rows = prepared("data/raw/a.jsonl", "data/raw/reviewed.jsonl")
+    where = {example.input: (name, example) for name, examples in after.items() for example in examples}
+    for text, other, label in [(of_case, grouped, True), (similar, alone, False)]:
+        (split, judged), (other_split, known) = where[text], where[other.input]
         assert judged.source.startswith("reviewed.jsonl:")
-        assert (split, judged.unit) == (other_split, known.unit)
-    assert where[similar][1].label is False
-    assert where["全新的文本，天气很好。"][1].group.startswith("review-")
-    assert any(example.source.startswith("reviewed.jsonl:") for example in splits["train"])
-    assert (
-        read_json(folder / "metrics/data.json")["rejected"] == 0
-        if "rejected" in read_json(folder / "metrics/data.json")
-        else True
-    )
+        assert (split, judged.unit, judged.label) == (other_split, known.unit, label)
+    assert where[new][1].group.startswith("review-")
+    assert not rows.doubts  # each row has a group
+    assert any(example.source.startswith("reviewed.jsonl:") for example in after["train"])
 
 
 @pytest.mark.parametrize("rows", [60, 3000])
@@ -195,4 +183,3 @@ def test_figures_are_refused_if_valid_is_not_the_one_of_the_threshold(served, mo
         (tmp_path / "data/processed/baseline/valid.csv").write_bytes(scores)
         monkeypatch.chdir(tmp_path)
         assert "missing" in operating_points(served / "models/selected")
-    assert UserError  # the reason is a sentence for people
