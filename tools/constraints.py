@@ -12,7 +12,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
 CONSTRAINTS = ROOT / "constraints.txt"
-DIRECT = ("requirements.txt", "requirements-modelscope.txt", "requirements-dev.txt")
+DIRECT = ("requirements.txt", "requirements-modelscope.txt", "requirements-serve.txt", "requirements-dev.txt")
 CUDA = re.compile(r"nvidia-|cuda-|triton")  # torch pins the libraries of its CUDA build itself
 HEAD = "# Packages that the required ones need in turn. Written by `make constraints`.\n"
 

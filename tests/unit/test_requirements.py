@@ -35,7 +35,7 @@ def listed(*files: str) -> set[str]:
 @pytest.mark.parametrize(
     ("folder", "files"),
     [
-        ("stages", ["requirements.txt", "requirements-modelscope.txt"]),
+        ("stages", ["requirements.txt", "requirements-modelscope.txt", "requirements-serve.txt"]),
         ("benchmarks", ["requirements.txt"]),
         ("tools", ["requirements.txt", "requirements-dev.txt"]),
         ("tests", DIRECT),

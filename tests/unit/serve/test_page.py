@@ -123,7 +123,7 @@ def test_a_file_is_classified_reviewed_by_keys_and_its_verdicts_kept(open_page, 
     assert f"{flagged} called fraud" in page.locator("#batch-summary").inner_text()
     with page.expect_download() as download:
         page.get_by_role("button", name="Download results").click()
-    rows = [json.loads(line) for line in open(download.value.path(), encoding="utf-8")]
+    rows = [json.loads(line) for line in download.value.path().read_text(encoding="utf-8").splitlines()]
     assert [row["label"] for row in rows] == classifier.predict(texts).tolist()
     page.get_by_role("button", name="Review these").click()
     shown = []
