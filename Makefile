@@ -22,7 +22,7 @@ $(VENV)/installed: requirements.txt constraints.txt
 	$(VENV)/bin/python -m pip install --requirement requirements.txt --constraint constraints.txt
 	touch $@
 
-$(VENV)/installed-dev: $(VENV)/installed requirements-dev.txt requirements-modelscope.txt requirements-serve.txt
+$(VENV)/installed-dev: $(VENV)/installed requirements-dev.txt requirements-modelscope.txt requirements-parquet.txt requirements-serve.txt
 	$(VENV)/bin/python -m pip install --requirement requirements-dev.txt --constraint constraints.txt
 	touch $@
 
@@ -54,7 +54,7 @@ seeds: install  ## the same run with other seeds: mean and standard deviation, i
 	python -m stages.seeds
 
 folds: install  ## the model out of fold over the whole pool (five trainings), in data/folds and metrics/folds.json
-	python -m stages.repro prepare
+	python -m stages.repro prepare probe
 	python -m stages.collect --check
 	dvc exp run --queue --set-param 'prepare.fold=0,1,2,3,4'
 	dvc exp run --run-all
@@ -89,7 +89,7 @@ types: install-dev  ## types, by mypy
 audit: install-dev  ## known holes in the packages (asks the registry), and risky code
 	python -m pip install --quiet bandit==1.9.4 pip-audit==2.10.1
 	bandit --quiet --configfile pyproject.toml --recursive stages benchmarks tools
-	pip-audit --requirement requirements.txt --requirement requirements-modelscope.txt --requirement requirements-serve.txt --requirement constraints.txt --no-deps --disable-pip
+	pip-audit --requirement requirements.txt --requirement requirements-modelscope.txt --requirement requirements-parquet.txt --requirement requirements-serve.txt --requirement constraints.txt --no-deps --disable-pip
 
 figures: install-dev  ## draw docs/img from metrics/ and results/
 	python -m tools.figures

@@ -11,6 +11,7 @@ the machine. Writes NAME's figures into results/serving.json, beside those of ot
 import argparse
 import asyncio
 import json
+import os
 import random
 import statistics
 import subprocess
@@ -185,6 +186,7 @@ def main() -> None:
     if options.offline:
         report_offline(options.folder, texts)
         return
+    load = os.getloadavg()[0]
     offline = measure_offline(options)
     print(f"serving: offline {offline['rate']:.1f} texts/s on {offline['environment']['device']}", flush=True)
     extra = ["--audit-folder", "runs/benchmark-serve", "--no-review", "--timeout", "60", *options.server.split()]
@@ -204,6 +206,7 @@ def main() -> None:
         "texts_per_request": options.texts_per_request,
         "seconds": options.seconds,
         "server_options": options.server,
+        "load_average": load,  # of the machine, before: above its cores, the figures are of a busy one
         "environment": offline["environment"],
         "rates": rates,
     }

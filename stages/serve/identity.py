@@ -8,7 +8,7 @@ from stages.artifacts import read_json
 from stages.classifier.trained import RECORD_FILE
 
 EXPORT_FILE = "export.json"
-PROSE = {".md", ".csv"}  # model card, scores of valid: no answer depends on them
+PROSE = {"README.md", "valid.csv", "parity.json", "operating_points.json"}  # no answer depends on them
 SHOWN = 12  # hex digits
 CHUNK = 1 << 20
 
@@ -16,7 +16,7 @@ CHUNK = 1 << 20
 def identity(folder: Path) -> dict[str, Any]:
     """`id`, the start of a sha256 over names and bytes of the files in a folder; kind of the model, and its base."""
     digest = hashlib.sha256()
-    for file in sorted(file for file in folder.rglob("*") if file.is_file() and file.suffix not in PROSE):
+    for file in sorted(file for file in folder.rglob("*") if file.is_file() and file.name not in PROSE):
         digest.update(f"{file.relative_to(folder).as_posix()}\0{file.stat().st_size}\0".encode())
         with file.open("rb") as opened:
             while chunk := opened.read(CHUNK):

