@@ -38,29 +38,61 @@ def read_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         "python -m stages.serve", description=(__doc__ or "").splitlines()[0], formatter_class=form
     )
-    add = parser.add_argument
-    add("--folder", type=Path, default=DEFAULTS.folder, help="models/selected, or an export: classifier or onnx")
-    add("--host", default=DEFAULTS.host, help="address to listen on; 0.0.0.0 lets other machines in")
-    add("--port", type=int, default=DEFAULTS.port, help="0 takes a free one")
-    add("--name", action="append", default=[], help="a further name by which clients address this server; repeatable")
-    add("--token-file", type=Path, help=f"file with the token that requests have to bring; or set {VARIABLE}")
-    add("--max-body-bytes", type=positive, default=DEFAULTS.max_body_bytes, help="of a request, else 413")
-    add("--max-texts", type=positive, default=DEFAULTS.max_texts, help="of a request, else 413")
-    add("--max-characters", type=positive, default=DEFAULTS.max_characters, help="of a text, else 413")
-    add("--max-waiting", type=positive, default=DEFAULTS.max_waiting, help="texts in the queue, else 503")
-    add("--batch-tokens", type=positive, default=DEFAULTS.batch_tokens, help="padded tokens in a batch, estimated")
-    add("--batch-wait", type=float, default=DEFAULTS.batch_wait, help="seconds that a lone text waits for others")
-    add("--timeout", type=float, default=DEFAULTS.timeout, help="seconds until a request is given up, with 503")
-    add("--client-rate", type=float, help="texts a second from one address, else 429")
-    add("--audit", choices=["hash", "text", "off"], default=DEFAULTS.audit, help="what the log has of a text")
-    add("--audit-folder", type=Path, default=DEFAULTS.audit_folder, help="of the log")
-    add("--audit-bytes", type=positive, default=DEFAULTS.audit_bytes, help="size of one file of the log")
-    add("--retention-days", type=positive, default=DEFAULTS.retention_days, help="until lines of the log are deleted")
-    add("--verdicts", type=Path, default=DEFAULTS.verdicts, help="where people's verdicts go, a file of the pool")
-    add("--no-review", action="store_true", help="no queue and no verdicts")
-    add("--queue", type=Path, action="append", default=[], help="a file that predict wrote, to judge; repeatable")
-    add("--forget", type=Path, metavar="FILE", help="delete the text in this file (- for standard input), and end")
+    parser.add_argument(
+        "--folder", type=Path, default=DEFAULTS.folder, help="models/selected, or an export: classifier or onnx"
+    )
+    parser.add_argument("--host", default=DEFAULTS.host, help="address to listen on; 0.0.0.0 lets other machines in")
+    parser.add_argument("--port", type=int, default=DEFAULTS.port, help="0 takes a free one")
+    parser.add_argument(
+        "--name", action="append", default=[], help="a further name by which clients address this server; repeatable"
+    )
+    parser.add_argument(
+        "--token-file", type=Path, help=f"file with the token that requests have to bring; or set {VARIABLE}"
+    )
+    parser.add_argument(
+        "--max-body-bytes", type=positive, default=DEFAULTS.max_body_bytes, help="of a request, else 413"
+    )
+    parser.add_argument("--max-texts", type=positive, default=DEFAULTS.max_texts, help="of a request, else 413")
+    parser.add_argument("--max-characters", type=positive, default=DEFAULTS.max_characters, help="of a text, else 413")
+    parser.add_argument(
+        "--max-waiting", type=positive, default=DEFAULTS.max_waiting, help="texts in the queue, else 503"
+    )
+    parser.add_argument(
+        "--batch-tokens", type=positive, default=DEFAULTS.batch_tokens, help="padded tokens in a batch, estimated"
+    )
+    parser.add_argument(
+        "--batch-wait", type=float, default=DEFAULTS.batch_wait, help="seconds that a lone text waits for others"
+    )
+    parser.add_argument(
+        "--timeout", type=float, default=DEFAULTS.timeout, help="seconds until a request is given up, with 503"
+    )
+    parser.add_argument("--client-rate", type=float, help="texts a second from one address, else 429")
+    add_kept(parser)
     return parser.parse_args()
+
+
+def add_kept(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of what the server keeps."""
+    parser.add_argument(
+        "--audit", choices=["hash", "text", "off"], default=DEFAULTS.audit, help="what the log has of a text"
+    )
+    parser.add_argument("--audit-folder", type=Path, default=DEFAULTS.audit_folder, help="of the log")
+    parser.add_argument(
+        "--audit-bytes", type=positive, default=DEFAULTS.audit_bytes, help="size of one file of the log"
+    )
+    parser.add_argument(
+        "--retention-days", type=positive, default=DEFAULTS.retention_days, help="until lines of the log are deleted"
+    )
+    parser.add_argument(
+        "--verdicts", type=Path, default=DEFAULTS.verdicts, help="where people's verdicts go, a file of the pool"
+    )
+    parser.add_argument("--no-review", action="store_true", help="no queue and no verdicts")
+    parser.add_argument(
+        "--queue", type=Path, action="append", default=[], help="a file that predict wrote, to judge; repeatable"
+    )
+    parser.add_argument(
+        "--forget", type=Path, metavar="FILE", help="delete the text in this file (- for standard input), and end"
+    )
 
 
 def positive(value: str) -> int:

@@ -23,6 +23,7 @@ from stages.text.batching import padded
 BYTES_PER_TOKEN = 4  # of UTF-8, about, of common tokenizers in Chinese and in English
 PROMPT_TOKENS = 32  # around a text, about
 FAILURES = 3  # batches in a row of which no text could be scored: then the process is broken
+LOOKED_AT = 512  # texts at the head of the queue that a batch is chosen from: a longer sort would keep the model idle
 SMOOTHING = 0.2  # weight of the newest batch in the mean rate
 
 logger = logging.getLogger("stages.serve")
@@ -97,7 +98,7 @@ def choose_batch(waiting: Sequence[Job], budget: int) -> list[Job]:
     first = waiting[0]
     if first.explain:
         return [first]
-    others = [job for job in itertools.islice(waiting, 1, None) if not job.explain]
+    others = [job for job in itertools.islice(waiting, 1, LOOKED_AT) if not job.explain]
     others.sort(key=lambda job: abs(job.tokens - first.tokens))
     batch, longest = [first], first.tokens
     for job in others:
@@ -211,25 +212,25 @@ class Worker:
         """Waits for texts, and takes a batch of them out of the queue. An empty one is the end."""
         with self.changed:
             while True:
-                self.drop([job for job in self.waiting if job.ticket.future.done()])  # given up, or failed
                 if self.waiting:
                     left = self.waiting[0].ticket.arrived + self.batch_wait - time.monotonic()
-                    if left <= 0 or self.closing or sum(job.tokens for job in self.waiting) >= self.batch_tokens:
-                        break
-                    self.changed.wait(left)
+                    if left > 0 and not self.closing and sum(job.tokens for job in self.waiting) < self.batch_tokens:
+                        self.changed.wait(left)
+                        continue
+                    batch = choose_batch(self.waiting, self.batch_tokens)
+                    self.drop(batch)
+                    if wanted := [job for job in batch if not job.ticket.future.done()]:  # else given up, or failed
+                        return wanted
                 elif self.closing:
                     return []
                 else:
                     self.changed.wait()
-            batch = choose_batch(self.waiting, self.batch_tokens)
-            self.drop(batch)
-        return batch
 
     def drop(self, jobs: list[Job]) -> None:
         """Takes jobs out of the queue."""
         gone = set(jobs)
-        self.waiting = [job for job in self.waiting if job not in gone] if gone else self.waiting
-        self.cost -= sum(job.cost for job in gone)
+        self.waiting = [job for job in self.waiting if job not in gone]
+        self.cost -= sum(job.cost for job in jobs)
 
     def answer(self, batch: list[Job]) -> None:
         """Scores a batch and sets its futures. If that fails, each of its texts is tried by itself."""
