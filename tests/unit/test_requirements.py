@@ -36,7 +36,15 @@ def listed(*files: str) -> set[str]:
 @pytest.mark.parametrize(
     ("folder", "files"),
     [
-        ("stages", ["requirements.txt", "requirements-modelscope.txt", "requirements-parquet.txt"]),
+        (
+            "stages",
+            [
+                "requirements.txt",
+                "requirements-modelscope.txt",
+                "requirements-parquet.txt",
+                "requirements-serve.txt",
+            ],
+        ),
         ("benchmarks", ["requirements.txt"]),
         ("tools", ["requirements.txt", "requirements-dev.txt"]),
         ("tests", DIRECT),
