@@ -116,7 +116,7 @@ def header_read_once() -> Iterator[None]:
     def read_once(path: str, return_tensors: bool = False, **options: Any) -> dict[str, Any]:
         return read(path, return_tensors=True, **options) if return_tensors else copy.deepcopy(header(path))
 
-    modeling_gguf_pytorch_utils.load_gguf_checkpoint = read_once
+    modeling_gguf_pytorch_utils.load_gguf_checkpoint = read_once  # type: ignore[assignment]
     try:
         yield
     finally:
