@@ -20,6 +20,7 @@ from stages.serve.settings import Settings
 
 VARIABLE = "SERVE_TOKEN"  # of the environment
 LEAST_TOKEN = 16  # characters
+KEEP_ALIVE_SECONDS = 75  # longer than proxies keep idle connections, so that none sends into a closed one
 SWITCH_SECONDS = 0.001  # between the thread that answers and the one that scores; 0.005 by default
 DEFAULTS = Settings()
 
@@ -172,6 +173,7 @@ def serve(settings: Settings) -> None:
         access_log=False,
         server_header=False,
         proxy_headers=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         limit_concurrency=settings.max_connections,
         timeout_graceful_shutdown=int(settings.timeout) + 5,
     )

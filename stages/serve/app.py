@@ -82,17 +82,19 @@ class Server:
 
     def record(self, scored: list[tuple[Any, str, Result]]) -> None:
         """Counts verdicts and writes them to the audit log. Raises OSError if they can't be written."""
-        lines = []
+        lines, flagged, model = [], 0, self.about["id"]
         for (request_id, threshold), text, result in scored:
             probability = float(expit(result.log_odds))
             label = probability >= threshold
-            self.metrics.texts.labels("fraud" if label else "legitimate").inc()
+            flagged += label
             self.metrics.probability.observe(probability)
-            self.metrics.truncated.inc(result.truncated)
-            known = {"probability": probability, "label": label, "threshold": threshold, "model": self.about["id"]}
+            known = {"probability": probability, "label": label, "threshold": threshold, "model": model}
             lines.append((text, {"id": request_id, **known}))
         if self.log and lines:
             self.log.write(lines)
+        self.metrics.texts.labels("fraud").inc(flagged)
+        self.metrics.texts.labels("legitimate").inc(len(scored) - flagged)
+        self.metrics.truncated.inc(sum(result.truncated for _, _, result in scored))
 
     async def score(self, texts: list[str], threshold: float, explain: bool, request_id: str) -> list[Result]:
         """The results of a request's texts, in their order. Raises ApiError if the queue is full or time is over.

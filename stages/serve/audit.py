@@ -40,7 +40,8 @@ class AuditLog:
     def write(self, verdicts: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
         """Appends a line for each (text, what else is known). Raises OSError, and then writes nothing."""
         time = now()
-        lines = (json.dumps(self.line(timestamp(time), *verdict), ensure_ascii=False) for verdict in verdicts)
+        written = timestamp(time)
+        lines = (json.dumps(self.line(written, *verdict), ensure_ascii=False) for verdict in verdicts)
         data = "".join(f"{line}\n" for line in lines).encode()
         with locked(self.folder):
             if self.is_full(len(data), time):
