@@ -66,7 +66,7 @@ KNOBS = {
     "the benchmark": ("benchmark.repeats", 1, {"benchmark"}),
     "the sample's texts": ("data/sample/pool.jsonl", "\n", {"prepare"} | AFTER_PREPARE),
     "the code of fetch": ("stages/fetch/sources.py", "# a comment\n", {"fetch"}),
-    "what a probe is": ("stages/classifier/probe.py", "# a comment\n", AFTER_PROBE),
+    "what a probe is": ("stages/classifier/probe.py", "# a comment\n", {"probe", "select", "evaluate"}),
     "the code of prepare": ("stages/prepare/split.py", "# a comment\n", {"prepare"}),
     "the code of benchmark": ("stages/benchmark/weights.py", "# a comment\n", {"benchmark"}),
     "the code of train": ("stages/train/trainer.py", "# a comment\n", {"train"}),
