@@ -30,8 +30,8 @@ class ServerProcess:
     def __init__(self, *arguments: object, folder: Path = Path()):
         command = [sys.executable, "-m", "stages.serve", "--port", "0", *map(str, arguments)]
         environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
-        self.kept = tempfile.TemporaryDirectory()
-        self.output = Path(self.kept.name) / "output"
+        self.scratch = tempfile.TemporaryDirectory()
+        self.output = Path(self.scratch.name) / "output"
         with self.output.open("wb") as output:
             self.process = subprocess.Popen(
                 command, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT, text=True

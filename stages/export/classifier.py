@@ -105,7 +105,12 @@ def quantize(folder: Path, dtype: torch.dtype) -> None:
         llm_int8_skip_modules=["score"],
     )
     model = AutoModelForSequenceClassification.from_pretrained(
-        folder, quantization_config=config, dtype=dtype, device_map={"": pick_device()}, local_files_only=True
+        folder,
+        quantization_config=config,
+        dtype=dtype,
+        device_map={"": pick_device()},
+        local_files_only=True,
+        trust_remote_code=False,
     )
     for file in folder.glob("model*.safetensors*"):
         file.unlink()
