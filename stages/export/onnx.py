@@ -40,7 +40,9 @@ def write_onnx(folder: Path, source: Source, dtype: str) -> dict[str, Any]:
     plain = folder / "plain"
     plain.mkdir()
     record = write_classifier(plain, source, "float32")
-    model = AutoModelForSequenceClassification.from_pretrained(plain, attn_implementation="eager").eval()
+    model = AutoModelForSequenceClassification.from_pretrained(
+        plain, attn_implementation="eager", trust_remote_code=False
+    ).eval()
     for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
         shutil.copyfile(plain / name, folder / name)
     shutil.rmtree(plain)

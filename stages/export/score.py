@@ -85,7 +85,7 @@ def classifier(folder: Path, record: dict[str, Any], base: str | None) -> RawSco
     from transformers import AutoModelForSequenceClassification
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = AutoModelForSequenceClassification.from_pretrained(folder, **placed(device)).eval()
+    model = AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=False, **placed(device)).eval()
 
     def raw(tokens: list[list[int]]) -> list[float]:
         ids, mask = (torch.tensor(rows, device=device) for rows in padded(tokens, model.config.pad_token_id))
@@ -115,7 +115,9 @@ def causal(folder: Path, record: dict[str, Any], base: str | None) -> RawScorer:
     from transformers import AutoModelForCausalLM
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    return of_causal(AutoModelForCausalLM.from_pretrained(folder, **placed(device)).eval(), record)
+    return of_causal(
+        AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=False, **placed(device)).eval(), record
+    )
 
 
 def adapter(folder: Path, record: dict[str, Any], base: str | None) -> RawScorer:
@@ -128,6 +130,7 @@ def adapter(folder: Path, record: dict[str, Any], base: str | None) -> RawScorer
     model = AutoModelForCausalLM.from_pretrained(
         base or record["base"]["id"],
         dtype=dtype,
+        trust_remote_code=False,
         device_map={"": "cuda" if torch.cuda.is_available() else "cpu"},
         **({"quantization_config": config} if config else {}),
     )
