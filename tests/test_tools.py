@@ -171,18 +171,17 @@ def test_the_real_stages_differ_by_a_planted_constant_and_nothing_else(tmp_path)
     """The number of calibration bins: adapters, splits, scores and thresholds are the same without it."""
     folder = copy_project(tmp_path / "project")
     code = (folder / "stages/metrics.py").read_text(encoding="utf-8")
-    assert "CALIBRATION_BINS = 15" in code
-    (folder / "stages/metrics.py").write_text(code.replace("CALIBRATION_BINS = 15", "CALIBRATION_BINS = 14") + "# !\n")
+    assert "CALIBRATION_BINS = 10" in code
+    (folder / "stages/metrics.py").write_text(code.replace("CALIBRATION_BINS = 10", "CALIBRATION_BINS = 9") + "# !\n")
     command = [sys.executable, "-m", "tools.same", "HEAD"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 1, done.stdout[-3000:] + done.stderr[-3000:]
     rows = [line.split(maxsplit=2) for line in done.stdout.splitlines() if line.startswith(("data/", "m", "p", "tr"))]
     differing = {row[0] for row in rows if row[1] == "differs"}
-    found = {"metrics/data.json", "metrics/evaluate.json"}
-    # The random model's probabilities may all lie in one bin, of whichever width: then these are the same.
-    may_differ = {"metrics/select.json", "models/selected/selected.json"}
+    # The calibration error may be 0 with any number of bins, since what chance adds is subtracted. Not of all systems.
+    may_differ = {f"metrics/{name}.json" for name in ("data", "select", "folds")} | {"models/selected/selected.json"}
     may_differ |= {f"metrics/plots/reliability/{name}.csv" for name in ("model", "model_before")}
-    assert found <= differing <= found | may_differ
+    assert {"metrics/evaluate.json"} <= differing <= {"metrics/evaluate.json"} | may_differ
     assert len(rows) > 50
 
 
