@@ -6,6 +6,9 @@ SEEDS ?= 1,2,3
 REV ?= HEAD
 SIZES ?=
 FOLDS ?=
+KIND ?= classifier
+DTYPE ?=
+ROWS ?=
 CURVE = $(if $(SIZES),--sizes $(SIZES)) $(if $(filter-out 0,$(FOLDS)),--folds)
 export NPROC ?= 1
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
@@ -22,11 +25,15 @@ $(VENV)/installed: requirements.txt constraints.txt
 	$(VENV)/bin/python -m pip install --requirement requirements.txt --constraint constraints.txt
 	touch $@
 
-$(VENV)/installed-dev: $(VENV)/installed requirements-dev.txt requirements-modelscope.txt
+$(VENV)/installed-dev: $(VENV)/installed requirements-dev.txt requirements-modelscope.txt requirements-parquet.txt requirements-serve.txt
 	$(VENV)/bin/python -m pip install --requirement requirements-dev.txt --constraint constraints.txt
 	touch $@
 
 install: $(VENV)/installed  ## .venv with the pinned packages that a user needs
+
+$(VENV)/installed-serve: $(VENV)/installed requirements-serve.txt
+	$(VENV)/bin/python -m pip install --requirement requirements-serve.txt --constraint constraints.txt
+	touch $@
 
 install-dev: $(VENV)/installed-dev  ## those that tests, lint, types and figures need, too
 
@@ -63,6 +70,12 @@ curve: install  ## when does fine-tuning pay? all systems by texts of train, in 
 	dvc exp run --run-all
 	python -m stages.curve $(CURVE)
 
+export: install  ## the trained model for use without this project; KIND=classifier, merged, adapter, onnx or gguf
+	python -m stages.export $(KIND) --out exports/$(KIND) $(if $(DTYPE),--dtype $(DTYPE)) $(if $(ROWS),--rows $(ROWS))
+
+serve: $(VENV)/installed-serve  ## the selected classifier over HTTP, with a page, at http://127.0.0.1:8000
+	python -m stages.serve
+
 test: install-dev  ## the tests, but for the slow ones: a process for each core
 	python -m pytest -n logical --dist loadfile --no-loadscope-reorder -m "not slow and not faults"
 
@@ -82,7 +95,7 @@ types: install-dev  ## types, by mypy
 audit: install-dev  ## known holes in the packages (asks the registry), and risky code
 	python -m pip install --quiet bandit==1.9.4 pip-audit==2.10.1
 	bandit --quiet --configfile pyproject.toml --recursive stages benchmarks tools
-	pip-audit --requirement requirements.txt --requirement requirements-modelscope.txt --requirement constraints.txt --no-deps --disable-pip
+	pip-audit --requirement requirements.txt --requirement requirements-modelscope.txt --requirement requirements-parquet.txt --requirement requirements-serve.txt --requirement constraints.txt --no-deps --disable-pip
 
 figures: install-dev  ## draw docs/img from metrics/ and results/
 	python -m tools.figures
@@ -95,4 +108,4 @@ lock: install-dev  ## renew the code's hashes in dvc.lock, where this code write
 
 check: lint types test  ## lint, format, types, tests
 
-.PHONY: help install install-dev constraints repro repair mend seeds folds curve test test-slow test-faults lint types audit figures same lock check
+.PHONY: help install install-dev constraints repro repair mend seeds folds curve export serve test test-slow test-faults lint types audit figures same lock check

@@ -24,7 +24,7 @@ from stages.text.prompt import build_prompt
 
 @dataclass(frozen=True)
 class Scores:
-    """log_odds: float64 of shape (N,), before calibration. truncated: bool of shape (N,), which texts were cut."""
+    """log_odds: float64 of shape (N,), of a `Scorer` before calibration. truncated: bool (N,), which were cut."""
 
     log_odds: np.ndarray
     truncated: np.ndarray

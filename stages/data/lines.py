@@ -72,7 +72,14 @@ class Peeked(io.RawIOBase):
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Yields number (from 1) and bytes of each line that isn't blank.
+    """Yields number (from 1) and bytes, without the end, of each line of `read_raw_lines` that isn't blank."""
+    for number, line in read_raw_lines(path):
+        if line.strip():
+            yield number, line.rstrip(b"\r\n")
+
+
+def read_raw_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Yields number (from 1) and bytes of each line, with its end.
 
     Only \\n ends a line, because a text may hold other separators. The input is opened once and read forward, so that
     pipes work. The path - is standard input. A byte order mark is removed from the start of any line, because joined
@@ -83,9 +90,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     try:
         with open_text(path) as file:
             for number, line in enumerate(file, 1):
-                line = line.removeprefix(BYTE_ORDER_MARK)
-                if line.strip():
-                    yield number, line.rstrip(b"\r\n")
+                yield number, line.removeprefix(BYTE_ORDER_MARK)
     except NotTextError as error:
         raise DataError(f"{name} is {error}") from None
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:

@@ -1,5 +1,6 @@
-"""Classifies the texts of a JSON Lines file: writes the rows in order, with `label` and `probability`.
+"""Classifies texts: writes the rows of a file in order, with `label`, `probability` and `log_odds`.
 
+python -m stages.predict --text "您好，您的快递到了。"
 python -m stages.predict --file texts.jsonl --out classified.jsonl
 """
 
@@ -17,19 +18,27 @@ from stages.data.lines import STANDARD_INPUT
 from stages.distributed import is_main_process
 from stages.errors import UserError
 from stages.predict.classify import classify
+from stages.predict.convert import converter
+from stages.predict.formats import Format, format_of
 from stages.predict.output import STANDARD_OUTPUT, Output, open_output
 from stages.predict.read import count_rows, is_stream
+from stages.predict.source import TEXT_OPTION, Source
+
+# Keys of a classified row. A text's column can't have such a name, since the verdict would replace it.
+ADDED = ("label", "probability", "log_odds", "sentences")
 
 
 def main() -> None:
     arguments = read_arguments()
+    source = source_of(arguments)
     total, out = None, None
     end_on_signals(lambda: out)
     try:
         if is_main_process():
-            total = None if is_stream(arguments.file) else count_rows(arguments.file)
-            out = open_output(arguments.out)
-        classify(arguments.file, out, total, arguments.max_tokens_per_batch)
+            convert = converter(arguments.out, source, arguments.explain)
+            total = None if is_stream(source) else count_rows(source)
+            out = open_output(arguments.out, convert)
+        classify(source, out, total, arguments.max_tokens_per_batch, arguments.explain)
     except BrokenPipeError:  # the reader of the rows has closed the pipe
         sys.exit(128 + signal.SIGPIPE)
     except UserError as error:
@@ -41,19 +50,43 @@ def main() -> None:
 
 def read_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m stages.predict", description=__doc__.splitlines()[0])
-    parser.add_argument("--file", type=Path, required=True, help="JSON Lines, each with the key input; - reads a pipe")
-    parser.add_argument(
-        "--out", type=Path, required=True, help="the same rows with label and probability; - writes to standard output"
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--text", action="append", metavar="TEXT", help="a text to classify; may be repeated")
+    what.add_argument(
+        "--file", type=Path, help="JSON Lines; by its ending CSV, TSV (plain or .gz) or Parquet; - reads a pipe"
     )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="the same rows with the verdict, in the format of its ending; - writes JSON Lines to standard output "
+        "(default with --text)",
+    )
+    parser.add_argument(
+        "--text-column", default="input", metavar="NAME", help="key or column of the text (%(default)s)"
+    )
+    parser.add_argument("--explain", action="store_true", help="adds what each sentence did to the score")
     parser.add_argument(
         "--max-tokens-per-batch", type=int, help="padding included (default: as when the threshold was chosen)"
     )
     arguments = parser.parse_args()
     if arguments.max_tokens_per_batch is not None and arguments.max_tokens_per_batch < 1:
         parser.error("--max-tokens-per-batch must be 1 or more")
-    if is_same_file(arguments.file, arguments.out):
+    if arguments.text_column in ADDED:
+        parser.error(f"--text-column {arguments.text_column}: the verdict has a key of that name: rename the column")
+    if arguments.file and not arguments.out:
+        parser.error("--file needs --out, the name of a file or -")
+    if arguments.file and is_same_file(arguments.file, arguments.out):
         parser.error("--out is the file that --file reads: name another")
+    arguments.out = arguments.out or STANDARD_OUTPUT
     return arguments
+
+
+def source_of(arguments: argparse.Namespace) -> Source:
+    """What the arguments name."""
+    if arguments.text:
+        return Source(TEXT_OPTION, arguments.text_column, tuple(arguments.text))
+    both = {format_of(arguments.file), format_of(arguments.out)} == {Format.PARQUET}
+    return Source(arguments.file, arguments.text_column, text_only=both)
 
 
 def is_same_file(file: Path, out: Path) -> bool:

@@ -2,18 +2,19 @@
 
 import hashlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from stages.classifier.scorer import load_scorer
+from stages.classifier.scorer import Scorer, load_scorer
+from stages.classifier.sentences import explain
 from stages.classifier.shift import Cells, Reference, Shift, add_cells, read_reference
 from stages.classifier.trained import TrainedClassifier
 from stages.code import ROOT, imported_files
-from stages.data.lines import DataError, input_name
+from stages.data.lines import DataError
 from stages.distributed import broadcast, rank, world_size
 from stages.model.device import environment, pick_device
 from stages.model.provenance import files_sha256
@@ -21,6 +22,7 @@ from stages.model.scoring import WINDOW, require_finite
 from stages.paths import SELECTED
 from stages.predict.output import Output, WindowRecord, writing
 from stages.predict.read import Row, digest, empty, parse_window, windows
+from stages.predict.source import Source
 from stages.text.prompt import report_truncated
 
 ADVICE = (
@@ -61,40 +63,68 @@ class Counts:
         self.cells = add_cells(self.cells, window.cells)
 
 
-def classify(path: Path, out: Output | None, total: int | None, max_tokens_per_batch: int | None) -> None:
-    """Classifies the rows of `path`, and reports how many were called fraud and how many were cut.
+def classify(
+    source: Source, out: Output | None, total: int | None, max_tokens_per_batch: int | None, explained: bool = False
+) -> None:
+    """Classifies the rows of `source`, and reports how many were called fraud and how many were cut.
 
     Args:
-        path: JSON Lines; `-` is standard input. Only the first process reads.
+        source: the rows. Only the first process reads.
         out: where the rows go; None in all processes but the first.
         total: number of rows, None if not known yet.
         max_tokens_per_batch: most padded tokens in a batch. None takes the number with which the threshold was chosen.
+        explained: whether to add what each sentence did to the score.
     """
     scorer = load_scorer()
     selected, reference = scorer.selected, read_reference(SELECTED)
     max_tokens_per_batch = max_tokens_per_batch or selected.max_tokens_per_batch
-    made_with = settings(max_tokens_per_batch)
     if out:
-        out.resume(made_with)
+        out.resume(settings(max_tokens_per_batch, source.column, explained))
     counts = Counts()
     with tqdm(total=total, desc="predict", unit="text", disable=rank() > 0) as progress:
-        new = new_windows(path, out, counts, progress) if out else iter(())
+        new = new_windows(source, out, counts, progress) if out else iter(())
         for window, texts in for_all(new):
             scores = scorer.score(texts, max_tokens_per_batch)
-            require_finite(scores.log_odds, sources(path, window, len(texts)))
+            require_finite(scores.log_odds, sources(source, window, len(texts)))
+            further = further_values(scorer, texts, scores.log_odds, max_tokens_per_batch, explained)
             if out and window:
                 probability = selected.probability(scores.log_odds)
                 cells = count(reference, selected, texts, scores.log_odds) if reference else {}
-                done = write_window(out, window, probability, selected.threshold, int(scores.truncated.sum()), cells)
+                cut = int(scores.truncated.sum())
+                done = write_window(out, window, probability, selected.threshold, cut, cells, further)
                 counts.add(done)
                 progress.update(done.rows)
     if out:
-        finish(path, out, counts, total)
+        finish(source, out, counts, total)
         report_truncated(
-            "predict", input_name(path), counts.cut, counts.rows, selected.prompt.get("truncation_side", "right")
+            "predict", source.name, counts.cut, counts.rows, selected.prompt.get("truncation_side", "right")
         )
         if reference:
-            warn_of_shift(input_name(path), reference, counts)
+            warn_of_shift(source.name, reference, counts)
+
+
+def further_values(
+    scorer: Scorer, texts: list[str], log_odds: np.ndarray, max_tokens_per_batch: int, explained: bool
+) -> list[dict[str, Any]]:
+    """What rows hold beside label and probability.
+
+    Args:
+        scorer: the selected system.
+        texts: n_rows texts.
+        log_odds: their scores before calibration, float of shape (n_rows,).
+        max_tokens_per_batch: most padded tokens in a batch.
+        explained: whether to add what each sentence did to the score.
+    """
+    calibration = scorer.selected.calibration
+    values: list[dict[str, Any]] = [{"log_odds": value} for value in calibration.log_odds(log_odds).tolist()]
+    if explained:
+
+        def score(variants: list[str]) -> np.ndarray:
+            return calibration.log_odds(scorer.score(variants, max_tokens_per_batch).log_odds)
+
+        for row, sentences in zip(values, explain(score, texts), strict=True):
+            row["sentences"] = [{"text": each.text, "effect": each.effect} for each in sentences]
+    return values
 
 
 def count(reference: Reference, selected: TrainedClassifier, texts: list[str], log_odds: np.ndarray) -> Cells:
@@ -116,26 +146,34 @@ def warn_of_shift(name: str, reference: Reference, counts: Counts) -> None:
         print(line, file=sys.stderr)
 
 
-def finish(path: Path, out: Output, counts: Counts, total: int | None) -> None:
+def finish(source: Source, out: Output, counts: Counts, total: int | None) -> None:
     """Completes the output and reports it. Raises DataError if there were no rows, or fewer than at the start.
 
     Args:
-        path: the input.
+        source: the input.
         out: where the rows went.
         counts: sums over all windows.
         total: number of rows of the input at the start, None if not counted.
     """
     if not counts.rows:
-        raise empty(path)
+        raise empty(source)
     if total is not None and counts.rows < total:
-        raise DataError(f"{path} held {total} rows, and {counts.rows} when they were scored: leave it alone meanwhile")
+        raise DataError(
+            f"{source.name} held {total} rows, and {counts.rows} when they were scored: leave it alone meanwhile"
+        )
     with writing(out):
         out.finish()
     print(f"predict: {counts.rows} texts, {counts.fraud} called fraud, in {out.name}")
 
 
 def write_window(
-    out: Output, window: Window, probability: np.ndarray, threshold: float, cut: int, cells: Cells
+    out: Output,
+    window: Window,
+    probability: np.ndarray,
+    threshold: float,
+    cut: int,
+    cells: Cells,
+    further: Sequence[Mapping[str, Any]] | None = None,
 ) -> WindowRecord:
     """Writes the rows of a window.
 
@@ -148,9 +186,11 @@ def write_window(
         threshold: from which probability on a text is called fraud.
         cut: number of texts that were cut.
         cells: counts of the texts, to compare them with valid.
+        further: what each row holds beside label and probability, by key.
     """
     label = (probability >= threshold).tolist()
-    rows = "".join(map(Row.classified, window.rows, label, probability.tolist())).encode()
+    further = further or [{}] * len(label)
+    rows = "".join(map(Row.classified, window.rows, label, probability.tolist(), further)).encode()
     output_sha256 = hashlib.sha256(rows).hexdigest()
     done = WindowRecord(window.input_sha256, output_sha256, len(rows), len(window.rows), sum(label), cut, cells)
     with writing(out):
@@ -158,33 +198,35 @@ def write_window(
     return done
 
 
-def sources(path: Path, window: Window | None, rows: int) -> list[str]:
+def sources(source: Source, window: Window | None, rows: int) -> list[str]:
     """The place of each row of a window, for messages. Only the first process knows the lines."""
-    return [f"{input_name(path)}, line {number}" for number in window.numbers] if window else [input_name(path)] * rows
+    return [f"{source.name}, line {number}" for number in window.numbers] if window else [source.name] * rows
 
 
-def settings(max_tokens_per_batch: int) -> dict[str, str]:
-    """All that a score depends on except its text. A run resumes an earlier one only if none of it changed."""
+def settings(max_tokens_per_batch: int, column: str = "input", explained: bool = False) -> dict[str, str]:
+    """All that a row depends on except its text. A run resumes an earlier one only if none of it changed."""
     return {
         "selected model": files_sha256(sorted(file for file in SELECTED.rglob("*") if file.is_file())),
         "code": files_sha256([ROOT / file for file in imported_files("stages.predict.__main__")]),
         "--max-tokens-per-batch": str(max_tokens_per_batch),
+        "--text-column": column,
+        "--explain": str(explained),
         "window": str(WINDOW),
         "number of processes": str(world_size()),
         **environment(pick_device()),
     }
 
 
-def new_windows(path: Path, out: Output, counts: Counts, progress: tqdm) -> Iterator[Window]:
+def new_windows(source: Source, out: Output, counts: Counts, progress: tqdm) -> Iterator[Window]:
     """Yields the windows to score. Those of an earlier run are counted and skipped.
 
     Args:
-        path: the input.
+        source: the input.
         out: knows which windows were kept.
         counts, progress: advance by the kept windows.
     """
     kept = 0
-    for lines in windows(path):
+    for lines in windows(source):
         input_sha256 = digest(lines)
         earlier = out.kept(input_sha256)
         if earlier:
@@ -196,7 +238,7 @@ def new_windows(path: Path, out: Output, counts: Counts, progress: tqdm) -> Iter
         if kept:
             print(f"predict: resumes after the {kept} rows that an earlier run scored")
             kept = 0
-        yield Window(input_sha256, parse_window(path, lines), [number for number, _ in lines])
+        yield Window(input_sha256, parse_window(source, lines), [number for number, _ in lines])
 
 
 def for_all(own: Iterator[Window]) -> Iterator[tuple[Window | None, list[str]]]:

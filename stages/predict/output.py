@@ -1,7 +1,7 @@
 """Writes classified rows: to a file, which appears when all rows are there, or straight to a pipe or device.
 
-Until then the rows of a file are in .NAME.partial beside it, window by window. .NAME.partial.log records from which
-input each window was made. A run that ended midway resumes after the last whole window.
+Until then the rows of a file are in .NAME.partial beside it, as JSON Lines, window by window. .NAME.partial.log records
+from which input each window was made. A run that ended midway resumes after the last whole window.
 """
 
 import contextlib
@@ -23,6 +23,7 @@ from stages.artifacts import flush
 from stages.classifier.shift import Cells
 from stages.errors import UserError
 from stages.model.scoring import WINDOW
+from stages.predict.convert import Converter
 
 STANDARD_OUTPUT = Path("-")
 LINKS_FOLLOWED = 40  # as many as Linux follows
@@ -92,10 +93,13 @@ class Stream:
 
 
 class PartialFile:
-    """A file that replaces `target` when it is finished, and takes over its mode."""
+    """A file that replaces `target` when it is finished, and takes over its mode.
 
-    def __init__(self, target: Path):
-        self.target, self.name = target, str(target)
+    convert: makes the target of the rows, which are JSON Lines until then. None: they are the target.
+    """
+
+    def __init__(self, target: Path, convert: Converter | None = None):
+        self.target, self.name, self.convert = target, str(target), convert
         self.path = target.with_name(f".{target.name}.partial")
         self.log_path = target.with_name(f".{target.name}.partial.log")
         self.earlier: list[WindowRecord] = []  # windows of a run that ended midway, not yet reached
@@ -186,23 +190,35 @@ class PartialFile:
         if window.rows == WINDOW:  # the last window may grow with the input
             os.fsync(self.handle)
             write_all(self.log, line_of(window))
+            self.rows += window.rows  # before the disk is waited for: they count if a signal ends the process there
             os.fsync(self.log)
-            self.rows += window.rows
 
     def finish(self) -> None:
         """Replaces the target by the rows."""
         os.ftruncate(self.handle, self.position)
         os.fsync(self.handle)
-        try:
-            os.replace(self.path, self.target)
-            flush(self.target.parent)
-        except OSError as error:
-            if error.errno != errno.EBUSY:  # containers mount single files, which can't be replaced
-                raise
-            shutil.copyfile(self.path, self.target)
-            flush(self.target)
+        if self.convert:
+            with self.converted(self.convert) as path:
+                put_in_place(path, self.target)
             self.path.unlink()
+        else:
+            put_in_place(self.path, self.target)
         self.log_path.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def converted(self, convert: Converter) -> Iterator[Path]:
+        """A file of the rows in the target's format, with the mode of the partial file. It is removed if it stays."""
+        path = self.path.with_suffix(".converted")
+        path.unlink(missing_ok=True)  # left by a process that was killed
+        try:
+            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
+                convert(self.path, file)
+                file.flush()
+                take_owner_and_mode(file.fileno(), os.fstat(self.handle))
+                os.fsync(file.fileno())
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
 
     def remove_empty(self) -> None:
         """Removes the partial file if it holds no whole window of this run or of an earlier one."""
@@ -231,8 +247,11 @@ class PartialFile:
         return f"{rows} scored rows are kept in {self.path}: the same command resumes there"
 
 
-def open_output(path: Path) -> Output:
-    """Opens what `--out` names, before anything is scored. Raises UserError if it can't be written."""
+def open_output(path: Path, convert: Converter | None = None) -> Output:
+    """Opens what `--out` names, before anything is scored. Raises UserError if it can't be written.
+
+    convert: as of `PartialFile`.
+    """
     try:
         number = 1 if path == STANDARD_OUTPUT else descriptor_of(path)
         if number is not None:
@@ -241,14 +260,29 @@ def open_output(path: Path) -> Output:
         if target.is_dir() or stat_kind(target) == stat.S_IFBLK:
             raise UserError(f"--out {path} is a folder or a disk; expected the name of a file, a pipe or -")
         if target.exists() and not target.is_file():
+            if convert:
+                raise UserError(f"--out {path} is a pipe or a device, which takes JSON Lines; expected a file")
             return Stream(os.open(target, os.O_WRONLY | os.O_CLOEXEC | os.O_NOCTTY), str(path))
         if target.exists() and not os.access(target, os.W_OK):
             raise UserError(f"--out {path} is write-protected: choose another name, or permit writing")
-        return PartialFile(target)
+        return PartialFile(target, convert)
     except (OSError, ValueError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"--out {path} can't be written ({error}): choose another place, or permit writing") from None
+
+
+def put_in_place(path: Path, target: Path) -> None:
+    """Moves a file to the target."""
+    try:
+        os.replace(path, target)
+        flush(target.parent)
+    except OSError as error:
+        if error.errno != errno.EBUSY:  # containers mount single files, which can't be replaced
+            raise
+        shutil.copyfile(path, target)
+        flush(target)
+        path.unlink()
 
 
 def stat_kind(path: Path) -> int:

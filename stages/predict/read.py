@@ -1,18 +1,21 @@
-"""Reads the rows to classify, in windows. All values keep their spelling; label and probability are added."""
+"""Reads the rows to classify, in windows. All values keep their spelling; the verdict is added."""
 
 import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from stages.data.jsonl import parse_json_object
-from stages.data.lines import STANDARD_INPUT, DataError, input_name, read_lines
+from stages.data.lines import STANDARD_INPUT, DataError
 from stages.data.values import input_text, require_encodable
 from stages.model.scoring import WINDOW
+from stages.predict.formats import Format
+from stages.predict.source import Source, records
 
 SHOWN = 10
 SPACE = re.compile(r"[ \t\r]*")
@@ -27,18 +30,22 @@ class Row:
     text: str
     members: list[tuple[str, str, str]]
 
-    def classified(self, label: bool, probability: float) -> str:
-        """The row as a line of JSON with `label` and `probability`. If it has such keys, their values are replaced."""
-        added = {"label": json.dumps(label), "probability": json.dumps(probability)}
+    def classified(self, label: bool, probability: float, further: Mapping[str, Any] = MappingProxyType({})) -> str:
+        """The row as a line of JSON with its verdict. If it has such keys, their values are replaced.
+
+        further: values to add beside label and probability, by key.
+        """
+        values = {"label": label, "probability": probability, **further}
+        added = {key: json.dumps(value, ensure_ascii=False) for key, value in values.items()}
         written = [f"{name}: {added.pop(key, value)}" for key, name, value in self.members]
         written += [f'"{key}": {value}' for key, value in added.items()]
         return f"{{{', '.join(written)}}}\n"
 
 
-def parse_row(line: bytes) -> Row:
-    """The row of a line. Raises ValueError with the reason why it can't be classified."""
+def parse_row(line: bytes, column: str = "input") -> Row:
+    """The row of a line, whose text is at key `column`. Raises ValueError with the reason if it can't be classified."""
     row = parse_json_object(line)
-    text = input_text(row)
+    text = input_text(row, column)
     if b"\\u" in line:  # the only way to a surrogate, which other tools can't read
         require_encodable(json.dumps(row, ensure_ascii=False))
     return Row(text, members(line.decode("utf-8").replace("\r", " ")))
@@ -69,50 +76,52 @@ def skip_space(line: str, at: int) -> int:
     return match.end() if match else at
 
 
-def count_rows(path: Path) -> int:
+def count_rows(source: Source) -> int:
     """The number of rows of a file. Raises DataError that lists the first rows that can't be classified."""
     good, bad = 0, 0
     shown = []
-    for number, line in read_lines(path):
+    for number, line in records(source):
         try:
-            parse_row(line)
+            parse_row(line, source.column)
             good += 1
         except ValueError as error:
             bad += 1
-            shown += [f"  {path}:{number}: {error}"] if bad <= SHOWN else []
+            shown += [f"  {source.path}:{number}: {error}"] if bad <= SHOWN else []
     if bad:
         listed = "\n".join(shown)
         raise DataError(f"{bad} of {bad + good} rows hold no text to classify:\n{listed}\nFix them first.")
     if not good:
-        raise empty(path)
+        raise empty(source)
     return good
 
 
-def is_stream(path: Path) -> bool:
-    """Whether `path` can be read only once, like a pipe."""
+def is_stream(source: Source) -> bool:
+    """Whether the rows can be read only once, as those of a pipe."""
+    path = source.path
     return path == STANDARD_INPUT or (os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path))
 
 
-def empty(path: Path) -> DataError:
-    return DataError(f"{input_name(path)} is empty; expected JSON Lines with the key input")
+def empty(source: Source) -> DataError:
+    expected = "JSON Lines with the key" if source.format == Format.JSONL else "rows with the column"
+    return DataError(f"{source.name} is empty; expected {expected} {source.column}")
 
 
-def windows(path: Path) -> Iterator[Lines]:
-    """The lines that aren't blank, WINDOW at a time. Windows are scored independently, so a run can resume at any."""
-    rest = read_lines(path)
+def windows(source: Source) -> Iterator[Lines]:
+    """The rows as lines, WINDOW at a time. Windows are scored independently, so a run can resume at any."""
+    rest = records(source)
     while window := list(islice(rest, WINDOW)):
         yield window
 
 
-def parse_window(path: Path, window: Lines) -> list[Row]:
+def parse_window(source: Source, window: Lines) -> list[Row]:
     """The rows of a window. Raises DataError at the first that can't be classified."""
     rows = []
     for number, line in window:
         try:
-            rows.append(parse_row(line))
+            rows.append(parse_row(line, source.column))
         except ValueError as error:
             raise DataError(
-                f"{input_name(path)}, line {number}: {error}. The rows from line {window[0][0]} on were not scored: "
+                f"{source.name}, line {number}: {error}. The rows from line {window[0][0]} on were not scored: "
                 "fix the line and run the command again"
             ) from None
     return rows

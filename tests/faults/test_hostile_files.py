@@ -11,6 +11,7 @@ import pytest
 from stages import params
 from stages.data.lines import DataError
 from stages.predict.read import count_rows
+from stages.predict.source import Source
 from stages.prepare.dialogues import read_dialogues
 from stages.prepare.read import read_labelled
 from tests.conftest import ROOT
@@ -162,7 +163,7 @@ def test_files_to_classify_are_read_whole_or_refused_with_the_lines(tmp_path, co
         file.write_bytes(content(lines, rng))
         counts["inputs tried"] += 1
         try:
-            rows = count_rows(file)
+            rows = count_rows(Source(file))
         except DataError as error:
             assert str(file) in str(error), name  # noqa: PT017
         else:

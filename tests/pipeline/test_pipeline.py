@@ -223,3 +223,32 @@ def test_an_experiment_is_compared_with_the_committed_run(reproduced, tmp_path):
     assert written["tn"] + written["fp"] + written["fn"] + written["tp"] == len(
         (project / "data/processed/test.jsonl").read_text(encoding="utf-8").splitlines()
     )
+
+
+@pytest.mark.slow
+def test_texts_judged_in_review_are_trained_on_by_the_next_run(reproduced, tmp_path):
+    """One belongs to a case of train, the other resembles a text of train and names no case."""
+    project = Path(shutil.copytree(reproduced[0], tmp_path / "project", symlinks=True))
+    rows = read_json(project / "metrics/train.json")["facts"]["rows"]
+    first, *_, last = map(json.loads, (project / "data/processed/train.jsonl").open(encoding="utf-8"))
+    (project / "data/raw/reviewed.jsonl").write_text(
+        "".join(
+            json.dumps(
+                {"input": text, "label": label, "group": group, "source": "page", "time": "2026-11-26T10:00:00Z"}
+            )
+            + "\n"
+            for text, label, group in (
+                ("这一句和别的都不一样：藏青色的帆布包明早送到", first["label"], first["group"]),
+                (last["input"] + "！！", last["label"], ""),
+            )
+        )
+    )
+    run(project, "python", "-m", "stages.split", "--write", "data/raw/a.manifest")
+    pool = "datasets.sample.pool=[data/sample/pool.jsonl,data/raw/reviewed.jsonl]"  # the fixture has the smaller file
+    printed = run(project, "dvc", "exp", "run", "-S", pool, "-S", "prepare.manifest=data/raw/a.manifest")
+    assert set(stages_in(printed)) == {"prepare", "probe", "train", "select", "evaluate", "folds"}
+    assert read_json(project / "metrics/train.json")["facts"]["rows"] == rows + 2
+    train = [json.loads(line) for line in (project / "data/processed/train.jsonl").open(encoding="utf-8")]
+    unit = {row["source"]: row["unit"] for row in train}
+    assert unit["reviewed.jsonl:1"] == unit[first["source"]]
+    assert unit["reviewed.jsonl:2"] == unit[last["source"]]

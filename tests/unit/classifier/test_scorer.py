@@ -17,6 +17,7 @@ from stages.errors import UserError
 from stages.evaluate.__main__ import main as evaluate
 from stages.predict.classify import classify
 from stages.predict.output import open_output
+from stages.predict.source import Source
 from stages.select.__main__ import main as select
 from stages.text.example import read_examples
 from tests.unit.classifier.conftest import write_params
@@ -48,7 +49,7 @@ def test_predict_gives_the_scores_of_evaluate_to_the_last_digit(evaluated, monke
     assert record["system"] == system
     for name, file in (("test", "data/processed/test.jsonl"), ("sms", "data/processed/further/sms.jsonl")):
         out = open_output(evaluated / "classified.jsonl")
-        classify(evaluated / file, out, None, None)
+        classify(Source(evaluated / file), out, None, None)
         out.close()
         found = [json.loads(line) for line in (evaluated / "classified.jsonl").read_text("utf-8").splitlines()]
         rows = read_csv(evaluated / f"data/predictions/{name}.csv")

@@ -17,6 +17,7 @@ from stages.predict.classify import Window, sources, write_window
 from stages.predict.classify import settings as made_with
 from stages.predict.output import Stream
 from stages.predict.read import parse_row
+from stages.predict.source import Source
 from tests.conftest import ROOT
 from tests.unit.predict.process import SIZE, rows_of
 
@@ -75,7 +76,7 @@ def test_two_probabilities_beside_the_threshold_get_different_labels(tmp_path):
 
 
 def test_a_score_that_is_no_number_is_an_error():
-    lines = sources(Path("new.jsonl"), Window("0", [], [3, 4]), 2)
+    lines = sources(Source(Path("new.jsonl")), Window("0", [], [3, 4]), 2)
     with pytest.raises(UserError, match="new.jsonl, line 4: the model's score is nan; expected a finite number"):
         require_finite(np.array([0.5, np.nan]), lines)
     require_finite(np.array([0.5, -700.0]), lines)

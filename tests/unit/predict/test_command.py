@@ -48,6 +48,25 @@ def test_two_processes_share_the_rows_of_one_pipe(folder, predict, tmp_path):
     assert scores[1] == pytest.approx(scores[0], abs=1e-6)
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(torch.cuda.device_count() == 1, reason="two processes need two GPUs, or none")
+def test_two_processes_share_the_sentences_of_a_table(folder, predict, tmp_path):
+    file, one, two = (tmp_path / name for name in ("a.csv", "one.jsonl", "two.jsonl"))
+    file.write_text("input\n" + "".join(f"第{n}句。请转账 {n} 元！谢谢\n" for n in range(9)), encoding="utf-8")
+    predict("--file", file, "--out", one, "--explain")
+    done = subprocess.run(
+        [sys.executable, "-m", "stages.predict", "--file", str(file), "--out", str(two), "--explain"],
+        cwd=folder,
+        env=environment(NPROC="2"),
+        capture_output=True,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    first, second = ([json.loads(line) for line in out.read_bytes().splitlines()] for out in (one, two))
+    effects = [[each["effect"] for row in found for each in row["sentences"]] for found in (first, second)]
+    assert len(effects[0]) == 27
+    assert effects[1] == pytest.approx(effects[0], abs=1e-5)
+
+
 PEAK = """
 import resource, subprocess, sys
 count = int(sys.argv[1])

@@ -1,0 +1,92 @@
+"""The classifier from Python: load a trained or an exported one, and score texts with it.
+
+from stages.api import load
+load().predict_proba(["您好，您的快递到了。"])
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from scipy.special import expit
+
+from stages.classifier import sentences
+from stages.classifier.scorer import Scorer, Scores, load_scorer
+from stages.classifier.sentences import Sentence
+from stages.errors import UserError
+from stages.model.scoring import require_finite
+from stages.paths import SELECTED
+
+__all__ = ["Classifier", "Scores", "Sentence", "TrainedSystem", "load"]
+
+EXPORT_FILE = "export.json"  # in the folder of an export
+
+
+class Classifier(ABC):
+    """Texts to probabilities of fraud. All scores are calibrated.
+
+    classes_: names of the columns of `predict_proba`. threshold: the probability from which on a text is called fraud.
+    """
+
+    classes_: ClassVar[tuple[str, str]] = ("legitimate", "fraud")
+    threshold: float
+
+    @abstractmethod
+    def score(self, texts: list[str]) -> Scores:
+        """Calibrated log-odds of fraud and what was cut, of n texts, in one pass. The empty text has a score too."""
+
+    def log_odds(self, texts: Iterable[str]) -> np.ndarray:
+        """Calibrated log-odds of fraud, float64 of shape (n,)."""
+        return self.score(require_texts(texts)).log_odds
+
+    def predict_proba(self, texts: Iterable[str]) -> np.ndarray:
+        """Probabilities, float64 of shape (n, 2), as scikit-learn's: legitimate, fraud."""
+        log_odds = self.log_odds(texts)
+        return np.stack([expit(-log_odds), expit(log_odds)], axis=1)
+
+    def predict(self, texts: Iterable[str]) -> np.ndarray:
+        """Which texts are called fraud, bool of shape (n,)."""
+        return expit(self.log_odds(texts)) >= self.threshold
+
+    def explain(self, text: str) -> list[Sentence]:
+        """The sentences of a text, each with what it did to the score."""
+        (found,) = sentences.explain(lambda variants: self.score(variants).log_odds, require_texts([text]))
+        return found
+
+
+class TrainedSystem(Classifier):
+    """What `dvc repro` has left in models/selected. scorer: the system that select.system names, loaded."""
+
+    def __init__(self, scorer: Scorer):
+        self.scorer = scorer
+        self.threshold = scorer.selected.threshold
+
+    def score(self, texts: list[str]) -> Scores:
+        if not texts:
+            return Scores(np.zeros(0), np.zeros(0, dtype=bool))
+        scores = self.scorer.score(texts)
+        require_finite(scores.log_odds, [f"text {number}" for number in range(len(texts))])
+        return Scores(self.scorer.selected.calibration.log_odds(scores.log_odds), scores.truncated)
+
+
+def load(folder: Path | str = SELECTED) -> Classifier:
+    """Loads models/selected, beside which its base model lies, or a folder that `python -m stages.export` wrote."""
+    folder = Path(folder)
+    if (folder / EXPORT_FILE).is_file():
+        from stages.export.load import load_export  # the other way needs none of its packages
+
+        return load_export(folder)
+    return TrainedSystem(load_scorer(folder, folder.parent / "base"))
+
+
+def require_texts(texts: Iterable[str]) -> list[str]:
+    """The texts as a list. Raises UserError for anything else, for example one text."""
+    if isinstance(texts, str):
+        raise UserError(f"texts is one text, {texts[:40]!r}; expected several: write [text]")
+    found = list(texts)
+    for number, text in enumerate(found):
+        if not isinstance(text, str):
+            raise UserError(f"text {number} is {text!r}; expected a str: drop it, or convert it")
+    return found

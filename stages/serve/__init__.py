@@ -1,0 +1,1 @@
+"""Serves the classifier over HTTP, with a page for people and an audit log."""
