@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.special import expit
 
 from stages import params
 from stages.artifacts import replacing_folder, write_json
@@ -32,6 +33,7 @@ from stages.export.tokenizer import reads_alike
 from stages.model.device import environment, pick_device, pick_dtype
 from stages.model.scoring import require_finite
 from stages.paths import BASE_MODEL, PROCESSED, SELECTED
+from stages.serve.operating import curve, write_points
 from stages.text.example import Example, read_examples
 
 PARITY_FILE = "parity.json"
@@ -147,7 +149,8 @@ def spaced(examples: list[Example], most: int | None) -> list[Example]:
 
 
 def check(folder: Path, record: dict[str, Any], source: Source, rows: Rows, lossy: Kind | None) -> dict[str, Any]:
-    """Scores the texts by the written export, compares, and returns the figures of parity.json.
+    """Scores the texts by the written export, compares, and returns the figures of parity.json. Writes what each
+    threshold means on valid, for the server's slider.
 
     Args:
         folder: of the export. A lossy one gets a calibration and a threshold of its own here.
@@ -171,13 +174,17 @@ def check(folder: Path, record: dict[str, Any], source: Source, rows: Rows, loss
         "predict_texts_per_second": len(rows.texts) / rows.seconds,
         "environment": environment(pick_device()),
     }
+    final = found.log_odds[valid]
     worst = np.abs(found.log_odds[hostile] - expected.log_odds[hostile]).max()
     figures["valid"]["hostile_largest_difference"] = float(worst)
     if lossy is None:
         both_float32 = "float32" in record["weights"] and computes_float32(source)
         require_parity(figures["valid"], exact=both_float32)
     else:
-        figures |= recalibrate(folder, record, source, rows, (lossy, found, expected))
+        again, further = recalibrate(folder, record, source, rows, (lossy, found, expected))
+        figures |= further
+        final = again.log_odds[valid]
+    write_points(folder, curve(y_true, expit(final), selected.promised["fraud_fraction"]))
     return figures | {"bytes": folder_bytes(folder)}
 
 
@@ -187,8 +194,8 @@ def computes_float32(source: Source) -> bool:
 
 def recalibrate(
     folder: Path, record: dict[str, Any], source: Source, rows: Rows, scored: tuple[Kind, Scored, Scored]
-) -> dict[str, Any]:
-    """Gives a lossy export its own calibration and threshold, and returns what it is worth with them.
+) -> tuple[Scored, dict[str, Any]]:
+    """Gives a lossy export its own calibration and threshold, and returns its scores and what it is worth with them.
 
     Args:
         folder, record: of the export; both are changed.
@@ -219,7 +226,7 @@ def recalibrate(
     )
     y_true = np.array([row.label for row in rows.valid])
     original = operating_point.original_system(rows.valid, rows.reference[valid], selected, samples)
-    return {
+    return again, {
         "recalibrated": {
             **compare(again.rows(valid), expected.rows(valid), y_true),
             "slope": slope,

@@ -1,6 +1,6 @@
 """What each threshold means on valid: the figures behind the page's slider.
 
-They come from the folder of the classifier, if it holds FIGURES_FILE. For models/selected they are computed from the
+They come from the folder of the classifier, if it holds FIGURES_FILE, as an export does. For models/selected they are computed from the
 scores of valid that the stages left, and from the labels in data/processed/valid.jsonl.
 """
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from stages.artifacts import read_csv, read_json
 from stages.classifier.systems import PARTS
-from stages.classifier.trained import VALID_FILE, read_selected
+from stages.classifier.trained import RECORD_FILE, VALID_FILE, read_selected
 from stages.errors import UserError
 from stages.metrics import decision_metrics
 from stages.paths import BASELINE, PROBE, PROCESSED
@@ -27,6 +27,8 @@ def operating_points(folder: Path) -> dict[str, Any]:
     try:
         if (folder / FIGURES_FILE).is_file():
             return read_json(folder / FIGURES_FILE)
+        if not (folder / RECORD_FILE).is_file():
+            return {"missing": f"{folder} holds no {FIGURES_FILE}; export it again"}
         return points_of_selected(folder)
     except (OSError, KeyError, TypeError, ValueError, UserError) as error:
         return {"missing": f"no figures of valid: {error}"}

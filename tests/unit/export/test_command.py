@@ -18,6 +18,8 @@ from stages.export.classifier import HEAD, classifier_config
 from stages.export.load import load_export
 from stages.export.merge import read_source, require_expressible
 from stages.export.parity import EXACT, HOSTILE, score_export
+from stages.serve.operating import FIGURES_FILE, operating_points
+from stages.text.example import read_examples
 
 
 @pytest.mark.parametrize("arguments", [("merged", "--dtype", "float32"), ("adapter",)], ids=["merged", "adapter"])
@@ -54,6 +56,27 @@ def test_a_lossy_kind_gets_its_own_operating_point_in_its_weights(export, projec
     assert int(scored.label.sum()) == int((1 / (1 + np.exp(-scored.log_odds)) >= again["threshold"]).sum())
     plain = load_export(folder).predict(texts)
     assert (plain == scored.label).all()
+    require_figures_at_threshold(folder, read_examples(project / "data/processed/valid.jsonl"))
+
+
+def test_an_export_brings_the_figures_of_the_servers_slider(classifier_folder, project, monkeypatch, tmp_path):
+    folder = Path(shutil.copytree(classifier_folder, tmp_path / "export"))
+    valid = read_examples(project / "data/processed/valid.jsonl")
+    monkeypatch.chdir(tmp_path)  # without models/selected and data/processed
+    require_figures_at_threshold(folder, valid)
+    (folder / FIGURES_FILE).unlink()
+    assert "export it again" in operating_points(folder)["missing"]
+
+
+def require_figures_at_threshold(folder, valid):
+    """The slider's figures at the export's threshold are those of its labels."""
+    points, classifier = operating_points(folder), load_export(folder)
+    fraud = np.array([row.label for row in valid])
+    assert (points["fraud"], points["harmless"], points["fraud_fraction"]) == (fraud.sum(), (~fraud).sum(), 0.5)
+    called = classifier.predict([row.input for row in valid])
+    at = np.searchsorted(points["threshold"], classifier.threshold - 1e-6)
+    assert points["recall"][at] == pytest.approx(called[fraud].mean())
+    assert points["false_alarm_rate"][at] == pytest.approx(called[~fraud].mean())
 
 
 def test_an_export_beyond_its_tolerance_is_not_written(export, project, monkeypatch):
