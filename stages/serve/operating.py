@@ -1,7 +1,7 @@
 """What each threshold means on valid: the figures behind the page's slider.
 
-They come from the folder of the classifier, if it holds FIGURES_FILE, as an export does. For models/selected they are computed from the
-scores of valid that the stages left, and from the labels in data/processed/valid.jsonl.
+They come from the folder of the classifier, if it holds FIGURES_FILE, as an export does. For models/selected they are
+computed from the scores of valid that the stages left, and from the labels in data/processed/valid.jsonl.
 """
 
 import json
