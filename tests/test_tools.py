@@ -1,4 +1,4 @@
-"""make same finds what differs; make lock renews hashes of code, where nothing else has changed."""
+"""make same finds what differs; make lock renews hashes where nothing else changed; the table of exports is current."""
 
 import json
 import shutil
@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.pipeline.project import commit, copy_project, git, run
-from tools import lock, same
+from tools import exports, lock, same
 
 # Stands in for every stage: writes a constant of stages/metrics.py, and train its states, which it resumes from.
 STAGE = """
@@ -344,3 +344,11 @@ def test_lock_refuses_what_needs_a_run(locked, change, named):
     with pytest.raises(lock.LockError, match=named):
         lock.renew(skip_same=True)
     assert (locked / lock.LOCK).read_bytes() == before
+
+
+def test_the_table_of_exports_is_that_of_the_results():
+    page = (ROOT / exports.PAGE).read_text(encoding="utf-8")
+    results = json.loads((ROOT / exports.RESULTS).read_text(encoding="utf-8"))
+    assert exports.with_table(page, results) == page
+    changed = json.loads(json.dumps(results).replace('"decisions_changed": ', '"decisions_changed": 1'))
+    assert exports.with_table(page, changed) != page

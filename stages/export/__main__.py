@@ -4,6 +4,7 @@ python -m stages.export classifier --out exports/classifier
 """
 
 import argparse
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -173,6 +174,8 @@ def check(folder: Path, record: dict[str, Any], source: Source, rows: Rows, loss
         "texts_per_second": len(rows.texts) / found.seconds,
         "predict_texts_per_second": len(rows.texts) / rows.seconds,
         "environment": environment(pick_device()),
+        "load_average": os.getloadavg()[0],
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
     }
     final = found.log_odds[valid]
     worst = np.abs(found.log_odds[hostile] - expected.log_odds[hostile]).max()
