@@ -45,13 +45,13 @@ def test_the_pictures_are_those_that_make_figures_draws(monkeypatch):
 @pytest.mark.parametrize("name", ["difference.svg", "difference.zh-CN.svg"])
 def test_differences_are_those_of_the_json(name):
     shown = [words for words in words_of(name) if re.fullmatch(r"[+−]0\.\d{3,4}", words)]
-    h100, seeds = RESULTS / "h100", (1, 2, 3)
-    cases = [h100 / f"anti_fraud_cases/seed-{seed}/evaluate.json" for seed in seeds]
-    nameless = [h100 / f"anti_fraud_cases_names_removed/seed-{seed}/evaluate.json" for seed in seeds]
+    h100, cases, seeds = RESULTS / "h100", RESULTS / "h200/anti_fraud_cases", (1, 2, 3)
+    nameless = [cases / f"names_removed/seed-{seed}/evaluate.json" for seed in seeds]
+    named = [cases / f"names_kept/seed-{seed}/evaluate.json" for seed in seeds]
     minus = [h100 / f"anti_fraud_sft_minus/seed-{seed}/evaluate.json" for seed in (1, 2)]
     expected = [
-        *map(differences, [*cases, *nameless]),
-        *(differences(file, "further", "teleantifraud") for file in [*cases, *nameless]),
+        *map(differences, [*nameless, *named]),
+        *(differences(file, "further", "teleantifraud") for file in [*nameless, *named]),
         *map(differences, [*minus, h100 / "anti_fraud_sft_leaky/seed-1/evaluate.json"]),
     ]
     numbers = [float(words.replace("−", "-")) for words in shown]
