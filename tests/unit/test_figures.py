@@ -1,5 +1,6 @@
 """The pictures of the pages show the committed figures."""
 
+import itertools
 import json
 import re
 import subprocess
@@ -170,3 +171,110 @@ def test_the_loading_table_is_that_of_the_default_run():
         )
     assert rows
     assert [row for row in rows if row not in page] == []
+
+
+CASES = RESULTS / "h200/anti_fraud_cases"
+SEEDS = (1, 2, 3)
+TRAINED = {"model": "model", "combined": "model and baseline"}
+CHEAP = {
+    "zero_shot": "zero-shot",
+    "baseline": "TF-IDF baseline",
+    "probe": "probe",
+    "combined_cheap": "probe and baseline",
+}
+SETS = {
+    "test": (),
+    "fraud cases alone": ("without_categories",),
+    "calls": ("further", "teleantifraud"),
+}
+
+
+def evaluated(names, seed, keys=()):
+    """What evaluate reports of a training on the cases.
+
+    Args:
+        names: "removed" or "kept".
+        seed: of the training.
+        keys: where a test set's report is in the whole.
+    """
+    part = read(CASES / f"names_{names}/seed-{seed}/evaluate.json")
+    for key in keys:
+        part = part[key]
+    return part
+
+
+def signed_with_bounds(block, digits=4):
+    value, low, high = (figures.signed(block[f"average_precision{end}"], digits) for end in ("", "_low", "_high"))
+    return re.sub(r"(?<=[+−])0(?=\.)", "", f"{value} [{low}, {high}]")
+
+
+def with_bounds(block):
+    value, low, high = (block[f"average_precision{end}"] for end in ("", "_low", "_high"))
+    return f"{value:.4f} [{low:.3f}, {high:.3f}]".replace("0.", ".")
+
+
+def rows_of_systems():
+    """Average precision of each system, on test and on the calls, names removed and kept."""
+    columns = [(names, SETS[part]) for names in ("removed", "kept") for part in ("test", "calls")]
+    rows = [(name, system, 1) for system, name in CHEAP.items()]
+    rows += [(f"{name}, seed {seed}", system, seed) for system, name in TRAINED.items() for seed in SEEDS]
+    for name, system, seed in rows:
+        cells = [with_bounds(evaluated(names, seed, keys)[system]) for names, keys in columns]
+        yield f"| {name} | {' | '.join(cells)} |"
+
+
+def rows_of_differences():
+    """Paired differences of each training, on each test set."""
+    for names in ("removed", "kept"):
+        for part, keys in SETS.items():
+            for seed in SEEDS:
+                report = evaluated(names, seed, keys)
+                assert report["best_cheap"]["name"] == "combined_cheap"
+                blocks = [report["ahead"]["model"], report["difference"], report["ahead"]["combined"]]
+                first = f"names {names}, {part}" if seed == SEEDS[0] else ""
+                yield f"| {first} | {seed} | {' | '.join(map(signed_with_bounds, blocks))} |".replace("|  |", "| |")
+
+
+def rows_of_promises():
+    """Precision at half fraud, as promised on valid and as kept."""
+    for names in ("removed", "kept"):
+        for seed in SEEDS:
+            report = evaluated(names, seed)
+            promised, kept = report["promised"], report["kept"]
+            figures_shown = (promised["precision"], promised["precision_low"])
+            figures_shown += tuple(kept[part]["precision"] for part in ("test", "teleantifraud"))
+            cells = " | ".join(f"{value:.3f}".lstrip("0") for value in figures_shown)
+            yield f"| {f'names {names}' if seed == SEEDS[0] else ''} | {seed} | {cells} |".replace("|  |", "| |")
+
+
+@pytest.mark.parametrize("rows", [rows_of_systems, rows_of_differences, rows_of_promises])
+def test_the_tables_of_the_cases_are_those_of_the_json(rows):
+    page = (ROOT / "docs/results.md").read_text()
+    assert [row for row in rows() if row not in page] == []
+
+
+def test_a_trainings_cheap_systems_do_not_depend_on_its_seed():
+    for names, keys in itertools.product(("removed", "kept"), SETS.values()):
+        first, *others = ({system: evaluated(names, seed, keys)[system] for system in CHEAP} for seed in SEEDS)
+        for other in others:
+            assert {name: block["average_precision"] for name, block in other.items()} == {
+                name: block["average_precision"] for name, block in first.items()
+            }
+
+
+def test_the_study_of_batches_is_that_of_the_json():
+    page = (ROOT / "docs/recipes.md").read_text()
+    head = re.search(r"^\| batch \|(.*)\|$", page, re.MULTILINE)[1]
+    rates = [float(rate) for rate in head.split("|")]
+    shown = {}
+    for batch, two, cells in re.findall(r"^\| (\d+)(, two epochs)? \|((?:[ .*\d]*\|){5})$", page, re.MULTILINE):
+        for rate, cell in zip(rates, cells.split("|"), strict=False):
+            if cell.strip():
+                shown[int(batch), 2 if two else 1, rate] = float(cell.strip(" *"))
+    study = read(RESULTS / "h200/batch_study.json")["recipes"]
+    for each in study:
+        folds = [fold["average_precision"] for fold in each["folds"].values()]
+        assert each["average_precision"] == pytest.approx(sum(folds) / len(folds), abs=0.0001)
+    keys = [(each["batch"], each["epochs"], each["learning_rate"]) for each in study]
+    expected = {key: pytest.approx(each["average_precision"], abs=0.00055) for key, each in zip(keys, study, strict=True)}
+    assert shown == expected
