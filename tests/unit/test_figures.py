@@ -276,5 +276,71 @@ def test_the_study_of_batches_is_that_of_the_json():
         folds = [fold["average_precision"] for fold in each["folds"].values()]
         assert each["average_precision"] == pytest.approx(sum(folds) / len(folds), abs=0.0001)
     keys = [(each["batch"], each["epochs"], each["learning_rate"]) for each in study]
-    expected = {key: pytest.approx(each["average_precision"], abs=0.00055) for key, each in zip(keys, study, strict=True)}
+    expected = {
+        key: pytest.approx(each["average_precision"], abs=0.00055) for key, each in zip(keys, study, strict=True)
+    }
     assert shown == expected
+
+
+def default_run():
+    """Rows of the tables of the default run."""
+    report = read(ROOT / "metrics/evaluate.json")
+    for system, name in (CHEAP | TRAINED).items():
+        block = report[system]
+        cells = [f"{block['precision']:.3f}", f"{block['recall']:.3f}"]
+        for metric in ("f1", "average_precision", "roc_auc"):
+            value, low, high = (block[f"{metric}{end}"] for end in ("", "_low", "_high"))
+            cells.append(f"{value:.3f} [{low:.3f}, {high:.3f}]")
+        counts = " / ".join(str(block[count]) for count in ("tp", "fp", "fn", "tn"))
+        yield f"| {'**model**' if system == 'model' else name} | {' | '.join(cells)} | {counts} |"
+    for system in ("model", "combined", "baseline", "probe"):
+        block, name = report["ahead"][system], (CHEAP | TRAINED)[system]
+        ends = [
+            [figures.signed(block[f"{metric}{end}"], 3) for end in ("", "_low", "_high")]
+            for metric in ("average_precision", "f1")
+        ]
+        yield f"| {name} | " + " | ".join(f"{value} [{low}, {high}]" for value, low, high in ends) + " |"
+
+
+def test_the_tables_of_the_default_run_are_those_of_the_json():
+    page = (ROOT / "docs/results.md").read_text()
+    assert [row for row in default_run() if row not in page] == []
+
+
+@pytest.mark.parametrize("page", ["README.md", "README.zh-CN.md"])
+def test_the_printed_lines_of_the_start_are_those_of_the_json(page):
+    text, report = (ROOT / page).read_text(), read(ROOT / "metrics/evaluate.json")
+    shown = re.findall(r"^evaluate: test: (\w+) +(0\.\d+ \[.*)$", text, re.MULTILINE)
+    assert {"baseline", "combined_cheap", "model"} <= {system for system, _ in shown}
+    for system, line in shown:
+        block, ahead = report[system], report["ahead"].get(system)
+        keys = ["average_precision", "average_precision_low", "average_precision_high", "f1", "precision", "recall"]
+        expected = [f"{block[key]:.3f}" for key in keys] + [f"{ahead['average_precision']:+.3f}" if ahead else "best"]
+        assert line.replace("[", "").replace("]", "").replace(",", "").split() == expected
+    kept, promised = report["kept"]["test"], report["promised"]
+    last = (
+        f"precision {kept['precision']:.3f}, promised on valid {promised['precision']:.3f} "
+        f"(at least {promised['precision_low']:.3f})"
+    )
+    assert last in text
+
+
+@pytest.mark.parametrize("page", ["README.md", "README.zh-CN.md"])
+def test_a_readmes_results_of_three_seeds_are_those_of_the_json(page):
+    text = (ROOT / page).read_text()
+    for part in ("test", "calls"):
+        reports = [evaluated("removed", seed, SETS[part]) for seed in SEEDS]
+        ahead = sorted(report["ahead"]["model"]["average_precision"] for report in reports)
+        model = sorted(report["model"]["average_precision"] for report in reports)
+        cheap = reports[0]["combined_cheap"]["average_precision"]
+        cells = [[figures.signed(value, 4).replace("0", "", 1) for value in (ahead[0], ahead[-1])]]
+        cells += [[f"{value:.4f}".lstrip("0") for value in (model[0], model[-1])]]
+        to = " 至 " if page.endswith("zh-CN.md") else " to "
+        assert f"| {to.join(cells[0])} | {to.join(cells[1])} | {f'{cheap:.4f}'.lstrip('0')} |" in text
+
+
+def test_the_page_of_use_shows_the_default_threshold():
+    page, model = (ROOT / "docs/use.md").read_text(), read(ROOT / "metrics/evaluate.json")["model"]
+    harmless = model["fp"] + model["tn"]
+    shown = f"from {model['threshold']:.3f} on, and flags {model['fp']} of {harmless} harmless texts of test"
+    assert shown in " ".join(page.split())
