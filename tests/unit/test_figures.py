@@ -339,6 +339,17 @@ def test_a_readmes_results_of_three_seeds_are_those_of_the_json(page):
         assert f"| {to.join(cells[0])} | {to.join(cells[1])} | {f'{cheap:.4f}'.lstrip('0')} |" in text
 
 
+def test_the_same_run_elsewhere_is_that_of_the_json():
+    page = (ROOT / "docs/results.md").read_text()
+    for folder in [ROOT / "metrics", *(RESULTS / "cpu").iterdir()]:
+        report = read(folder / "evaluate.json")
+        cells = [
+            f"{report[system]['average_precision']:.4f} | {report[system]['f1']:.3f}"
+            for system in ("model", "combined")
+        ]
+        assert f" | {' | '.join(cells)} | " in page
+
+
 def test_the_page_of_use_shows_the_default_threshold():
     page, model = (ROOT / "docs/use.md").read_text(), read(ROOT / "metrics/evaluate.json")["model"]
     harmless = model["fp"] + model["tn"]
