@@ -68,13 +68,13 @@ REAL = [
         ("further", "teleantifraud"),
     ),
     (
-        ("Leaky split of the article, eval0819, 2,345, at v0.3", "文章中有泄漏的切分 eval0819，2,345 条，v0.3"),
-        [f"h100/anti_fraud_sft_minus/seed-{seed}/evaluate.json" for seed in (1, 2)],
+        ("Leaky split of the article, eval0819, 2,345", "文章中有泄漏的切分 eval0819，2,345 条"),
+        [f"h200/anti_fraud_sft_minus/seed-{seed}/evaluate.json" for seed in (1, 2, 3)],
         (),
     ),
     (
-        ("Leaky split of the article, test0819, 2,343, at v0.3", "文章中有泄漏的切分 test0819，2,343 条，v0.3"),
-        ["h100/anti_fraud_sft_leaky/seed-1/evaluate.json"],
+        ("Leaky split of the article, test0819, 2,343", "文章中有泄漏的切分 test0819，2,343 条"),
+        [f"h200/anti_fraud_sft_leaky/seed-{seed}/evaluate.json" for seed in (1, 2, 3)],
         (),
     ),
 ]
