@@ -16,7 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, modeling_gguf_pytorch_utils
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GgufConfig,
+    PreTrainedTokenizerBase,
+    modeling_gguf_pytorch_utils,
+)
 
 from stages.fetch.check import require_usable
 from stages.fetch.publish import FetchError
@@ -100,8 +106,18 @@ def convert(gguf: Path, folder: Path) -> None:
         )
         tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, trust_remote_code=False)
     model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    save_tokenizer(tokenizer, folder)
     require_usable(folder, f"the model in {gguf.name}")
+
+
+def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Saves a tokenizer with the same bytes on every machine.
+
+    transformers also writes how it was loaded, and with HF_HUB_OFFLINE=1 that differs. An adapter would then be refused
+    beside a base model fetched elsewhere, since base.json has the hash of these files.
+    """
+    tokenizer.init_kwargs["local_files_only"] = False
+    tokenizer.save_pretrained(folder)
 
 
 @contextlib.contextmanager

@@ -1,6 +1,10 @@
 """The one loader of base models and tokenizers, from the folder that the fetch stage wrote."""
 
+import contextlib
 import json
+import logging
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import bitsandbytes as bnb
@@ -47,16 +51,17 @@ def load_base(method: Method, path: Path = BASE_MODEL, device: torch.device | No
         require_gpu_build()
     transformers_logging.set_verbosity_error()
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            path,
-            dtype=dtype,
-            device_map={"": torch.device("cpu") if sharded else device},
-            # An explicit None would make transformers drop the folder's own quantization.
-            **({} if saved_quantized else {"quantization_config": None if sharded else config}),
-            use_safetensors=True,
-            trust_remote_code=False,
-            local_files_only=True,
-        )
+        with causes_named(path):
+            model = AutoModelForCausalLM.from_pretrained(
+                path,
+                dtype=dtype,
+                device_map={"": torch.device("cpu") if sharded else device},
+                # An explicit None would make transformers drop the folder's own quantization.
+                **({} if saved_quantized else {"quantization_config": None if sharded else config}),
+                use_safetensors=True,
+                trust_remote_code=False,
+                local_files_only=True,
+            )
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{path} can't be loaded: {error}. Run `dvc repro fetch --force` to fetch it again") from error
     except (
@@ -80,6 +85,52 @@ def load_base(method: Method, path: Path = BASE_MODEL, device: torch.device | No
     if dequantized and (method.load_in_4bit or method.load_in_8bit):
         model = model.dequantize(dtype=dtype)
     return model.requires_grad_(False).eval()
+
+
+@contextlib.contextmanager
+def causes_named(path: Path) -> Iterator[None]:
+    """Within the block, an error of transformers while it loads weights says what failed.
+
+    transformers catches what fails while it converts or quantizes a tensor, most often for lack of GPU memory. It logs
+    that as a warning, and raises a RuntimeError that names no cause.
+
+    Args:
+        path: the model's folder, for messages.
+
+    Raises:
+        torch.OutOfMemoryError: no memory for a tensor.
+        ModelError: anything else.
+    """
+    report, logger = Report(), logging.getLogger("transformers.modeling_utils")
+    level, propagate = logger.level, logger.propagate
+    logger.addHandler(report)
+    logger.setLevel(logging.WARNING)
+    logger.propagate = False
+    try:
+        yield
+    except RuntimeError as error:
+        if not report.text:
+            raise
+        causes = re.findall(r"^(?:\w+\.)*(\w+Error): (.+)", report.text, re.MULTILINE)
+        name, message = causes[-1] if causes else ("", report.text)
+        if name == "OutOfMemoryError":
+            raise torch.OutOfMemoryError(message) from error
+        raise ModelError(f"{path} can't be loaded: {name or error}: {message}") from error
+    finally:
+        logger.removeHandler(report)
+        logger.setLevel(level)
+        logger.propagate = propagate
+
+
+class Report(logging.Handler):
+    """Keeps what is logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.text = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.text += record.getMessage() + "\n"
 
 
 def is_saved_as(method: Method, path: Path) -> bool:

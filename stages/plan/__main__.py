@@ -27,7 +27,7 @@ def main() -> None:
     if not 0 < options.gpu_gb < math.inf or min(tokens, options.gpus) < 1:
         found = f"--gpu-gb {options.gpu_gb} --gpus {options.gpus} --tokens {tokens}"
         raise UserError(f"found {found}; expected numbers above 0")
-    methods = {name: chosen.methods[name] for name in chosen.benchmark.methods}
+    methods = distinct(chosen.methods)
     if options.gpus > 1:
         methods = with_sharded(methods)
     if options.config:
@@ -53,6 +53,15 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--tokens", type=int, help="tokens of a text with its prompt; default: prompt.max_length")
     parser.add_argument("--config", type=Path, help="a folder with a model's config.json, instead of the known models")
     return parser.parse_args()
+
+
+def distinct(methods: dict[str, Method]) -> dict[str, Method]:
+    """The methods without those that keep the base model in memory as an earlier one does."""
+    found: dict[tuple, str] = {}
+    for name, method in methods.items():
+        quantized = (method.load_in_8bit, method.load_in_4bit, method.bnb_4bit_use_double_quant)
+        found.setdefault((*quantized, method.residency), name)
+    return {name: methods[name] for name in found.values()}
 
 
 def with_sharded(methods: dict[str, Method]) -> dict[str, Method]:

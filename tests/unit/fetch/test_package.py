@@ -4,11 +4,11 @@ import hashlib
 import zipfile
 
 import pytest
-from transformers import modeling_gguf_pytorch_utils
+from transformers import AutoTokenizer, modeling_gguf_pytorch_utils
 from transformers.integrations.gguf import GGUF_CONFIG_ARCHS
 
 from stages.fetch import package
-from stages.fetch.package import from_packages, join_pieces
+from stages.fetch.package import from_packages, join_pieces, save_tokenizer
 from stages.fetch.publish import FetchError
 from stages.params import Model
 
@@ -76,6 +76,16 @@ def test_the_header_of_a_gguf_file_is_read_once(monkeypatch):
     assert reads == [("a.gguf", False), ("a.gguf", True)]
     assert second == {"config": {"layers": [1, 2]}}
     assert modeling_gguf_pytorch_utils.load_gguf_checkpoint is read
+
+
+def test_a_tokenizer_read_offline_has_the_bytes_of_one_read_online(base_folder, tmp_path):
+    for offline in (False, True):
+        tokenizer = AutoTokenizer.from_pretrained(base_folder, local_files_only=offline)
+        save_tokenizer(tokenizer, tmp_path / str(offline))
+    names = sorted(file.name for file in (tmp_path / "True").iterdir())
+    assert "tokenizer_config.json" in names
+    for name in names:
+        assert (tmp_path / "True" / name).read_bytes() == (tmp_path / "False" / name).read_bytes()
 
 
 def test_transformers_still_reads_gemma_3_by_its_older_reader():

@@ -130,6 +130,31 @@ def test_a_folder_without_a_model_says_what_to_run(tmp_path):
         load_base(METHODS["lora"], tmp_path, CPU)
 
 
+@pytest.mark.parametrize(
+    ("raised", "expected", "message"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to"), torch.OutOfMemoryError, "^CUDA out of memory. Tried"),
+        (ValueError("no such block size"), ModelError, "can't be loaded: ValueError: no such block size"),
+    ],
+)
+def test_a_weight_that_can_not_be_quantized_says_why(base_folder, monkeypatch, caplog, raised, expected, message):
+    def fail(*_):
+        raise raised
+
+    monkeypatch.setattr(bnb.nn.Params4bit, "to", fail)
+    with pytest.raises(expected, match=message):
+        load_base(METHODS["qlora"], base_folder, CPU)
+    assert caplog.text == ""
+
+
+def test_weights_of_another_shape_are_listed(base_folder, tmp_path):
+    folder = shutil.copytree(base_folder, tmp_path / "other")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps(config | {"intermediate_size": 48}), encoding="utf-8")
+    with pytest.raises(ModelError, match=r"(?s)can't be loaded: .*mlp.*MISMATCH"):
+        load_base(METHODS["lora"], folder, CPU)
+
+
 def test_pickled_weights_are_not_read(base_folder, tmp_path):
     torch.save(load_file(base_folder / "model.safetensors"), tmp_path / "pytorch_model.bin")
     (tmp_path / "config.json").write_bytes((base_folder / "config.json").read_bytes())
