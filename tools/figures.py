@@ -220,7 +220,7 @@ def difference(language: int) -> str:
         drawing.text(MARGIN + 15 + 130 * number, 52, words, "small")
     y = set_rows(drawing, 70, [(SAMPLE[0][language], differences(METRICS, *SAMPLE[1:]))], (-0.1, 0.1, 0.05), 3)
     rows = [(names[language], differences(RESULTS, files, keys)) for names, files, keys in REAL]
-    y = set_rows(drawing, y + 22, rows, (-0.08, 0.02, 0.02), 4)
+    y = set_rows(drawing, y + 22, rows, (-0.1, 0.02, 0.02), 4)
     note = (
         "A dot is a training seed, the line its 95 % interval. The two scales differ.",
         "每个点是一个训练种子，横线是 95 % 区间。上下两部分的刻度不同。",

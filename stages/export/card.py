@@ -57,23 +57,9 @@ def export_card(selected: TrainedClassifier, record: dict[str, Any], parity: dic
         record: export.json.
         parity: parity.json.
     """
-    base = record["base"]
-    name = base["license"] if base["license"] in LICENSES else "other"
-    library, task = {
-        "adapter": ("peft", "text-generation"),
-        "merged": ("transformers", "text-generation"),
-        "gguf": ("gguf", "text-generation"),
-    }.get(record["kind"], ("transformers", "text-classification"))
-    return f"""---
-library_name: {library}
-pipeline_tag: {task}
-base_model: {base["id"]}
-license: {name}
-language: [zh, en]
-tags: [fraud-detection]
----
+    return f"""{front_matter(record)}
 
-# Fraud or not: {record["kind"]}, {record["weights"]}, of {base["id"]}
+# Fraud or not: {record["kind"]}, {record["weights"]}, of {record["base"]["id"]}
 
 Gives the probability that a text is fraud. A person decides what follows from it.
 
@@ -97,14 +83,7 @@ Gives the probability that a text is fraud. A person decides what follows from i
 
 ## What it reads
 
-| | |
-|---|---|
-| base model | {base["id"]}, revision {base["revision"]}, licence: {base["license"]} (it binds this model too) |
-| weights of the base (sha256) | {base["sha256"]} |
-| trained as | {record["trained_with"]} on the data set {record["dataset"]} |
-| names of speakers in front of lines | {"removed by the tokenizer" if record["speakers_removed"] else "kept"} |
-| longer texts | lose their {LOST[record["truncation_side"]]} after {record["max_length"]} tokens |
-| made with | {", ".join(f"{key} {value}" for key, value in sorted(record["versions"].items()))} |
+{origin_table(record)}
 
 ## Limits
 
@@ -114,6 +93,37 @@ Gives the probability that a text is fraud. A person decides what follows from i
   are too good.
 - The licence of the base model is that of this model. Read it before use.
 """
+
+
+def front_matter(record: dict[str, Any]) -> str:
+    """What a hub reads of the card."""
+    base = record["base"]
+    library, task = {
+        "adapter": ("peft", "text-generation"),
+        "merged": ("transformers", "text-generation"),
+        "gguf": ("gguf", "text-generation"),
+    }.get(record["kind"], ("transformers", "text-classification"))
+    return f"""---
+library_name: {library}
+pipeline_tag: {task}
+base_model: {base["id"]}
+license: {base["license"] if base["license"] in LICENSES else "other"}
+language: [zh, en]
+tags: [fraud-detection]
+---"""
+
+
+def origin_table(record: dict[str, Any]) -> str:
+    """What the artefact was made from, and how it reads a text."""
+    base = record["base"]
+    return f"""| | |
+|---|---|
+| base model | {base["id"]}, revision {base["revision"]}, licence: {base["license"]} (it binds this model too) |
+| weights of the base (sha256) | {base["sha256"]} |
+| trained as | {record["trained_with"]} on the data set {record["dataset"]} |
+| names of speakers in front of lines | {"removed by the tokenizer" if record["speakers_removed"] else "kept"} |
+| longer texts | lose their {LOST[record["truncation_side"]]} after {record["max_length"]} tokens |
+| made with | {", ".join(f"{key} {value}" for key, value in sorted(record["versions"].items()))} |"""
 
 
 def load_text(record: dict[str, Any]) -> str:

@@ -112,7 +112,7 @@ def test_two_processes_classify_new_texts_as_one_does(project, two):
     )
     for key in ("probability", "log_odds"):  # batches differ, so the last digits may
         values = [[row.pop(key) for row in rows] for rows in (one, other)]
-        assert values[1] == pytest.approx(values[0], abs=1e-6)
+        assert values[1] == pytest.approx(values[0], abs=1e-9)
     assert one == other
 
 
