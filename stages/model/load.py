@@ -1,6 +1,7 @@
 """The one loader of base models and tokenizers, from the folder that the fetch stage wrote."""
 
 import contextlib
+import io
 import json
 import logging
 import re
@@ -101,36 +102,27 @@ def causes_named(path: Path) -> Iterator[None]:
         torch.OutOfMemoryError: no memory for a tensor.
         ModelError: anything else.
     """
-    report, logger = Report(), logging.getLogger("transformers.modeling_utils")
-    level, propagate = logger.level, logger.propagate
-    logger.addHandler(report)
+    report, logger = io.StringIO(), logging.getLogger("transformers.modeling_utils")
+    handler, level, propagate = logging.StreamHandler(report), logger.level, logger.propagate
+    logger.addHandler(handler)
     logger.setLevel(logging.WARNING)
     logger.propagate = False
     try:
         yield
+    except torch.OutOfMemoryError:
+        raise
     except RuntimeError as error:
-        if not report.text:
+        if not report.getvalue():
             raise
-        causes = re.findall(r"^(?:\w+\.)*(\w+Error): (.+)", report.text, re.MULTILINE)
-        name, message = causes[-1] if causes else ("", report.text)
+        causes = re.findall(r"^(?:\w+\.)*(\w+Error): (.+)", report.getvalue(), re.MULTILINE)
+        name, message = causes[-1] if causes else ("", report.getvalue())
         if name == "OutOfMemoryError":
             raise torch.OutOfMemoryError(message) from error
         raise ModelError(f"{path} can't be loaded: {name or error}: {message}") from error
     finally:
-        logger.removeHandler(report)
+        logger.removeHandler(handler)
         logger.setLevel(level)
         logger.propagate = propagate
-
-
-class Report(logging.Handler):
-    """Keeps what is logged."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.text = ""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.text += record.getMessage() + "\n"
 
 
 def is_saved_as(method: Method, path: Path) -> bool:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 import shutil
 
 import bitsandbytes as bnb
@@ -145,6 +146,17 @@ def test_a_weight_that_can_not_be_quantized_says_why(base_folder, monkeypatch, c
     with pytest.raises(expected, match=message):
         load_base(METHODS["qlora"], base_folder, CPU)
     assert caplog.text == ""
+
+
+def test_memory_that_runs_out_after_a_warning_is_still_that(base_folder, monkeypatch, capfd):
+    def run_out(*_, **__):
+        logging.getLogger("transformers.modeling_utils").warning("a key is not used")
+        raise torch.OutOfMemoryError("of the card")
+
+    monkeypatch.setattr(load_module.AutoModelForCausalLM, "from_pretrained", run_out)
+    with pytest.raises(torch.OutOfMemoryError, match="of the card"):
+        load_base(METHODS["lora"], base_folder, CPU)
+    assert "a key is not used" not in "".join(capfd.readouterr())
 
 
 def test_weights_of_another_shape_are_listed(base_folder, tmp_path):
