@@ -28,7 +28,7 @@ from stages.export.classifier import scale_head, write_classifier
 from stages.export.gguf import write_gguf
 from stages.export.merge import Source, read_source
 from stages.export.onnx import scale_graph, write_onnx
-from stages.export.parity import HOSTILE, Scored, compare, folder_bytes, require_parity, score_export
+from stages.export.parity import HOSTILE, Scored, compare, folder_bytes, require_order, require_parity, score_export
 from stages.export.record import RECORD_FILE, make_record, plain_threshold, write_record
 from stages.export.tokenizer import reads_alike
 from stages.model.device import environment, pick_device, pick_dtype
@@ -184,6 +184,7 @@ def check(folder: Path, record: dict[str, Any], source: Source, rows: Rows, loss
         both_float32 = "float32" in record["weights"] and computes_float32(source)
         require_parity(figures["valid"], exact=both_float32)
     else:
+        require_order(figures["valid"])
         again, further = recalibrate(folder, record, source, rows, (lossy, found, expected))
         figures |= further
         final = again.log_odds[valid]

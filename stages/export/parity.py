@@ -1,6 +1,7 @@
 """Does the export score as the evaluated model does? It is loaded by its own consumer, in a process of its own."""
 
 import json
+import math
 import re
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from stages.errors import UserError
 
 EXACT = 1e-4  # largest difference of log-odds of float32
 ROUNDED = 0.03  # mean difference where either side computes in 16 bits
+ORDERED = 0.9  # least rank correlation of a lossy export; the default model's: Q4_K_M .994, broken ones .68 and .01
 # Texts that a consumer may read otherwise than training did.
 HOSTILE = (
     "",
@@ -111,6 +113,20 @@ def require_parity(figures: dict[str, Any], exact: bool) -> None:
         raise UserError(
             f"the export does not score as predict does: the {name} difference of log-odds is {value:.2g}, expected at "
             f"most {limit:g}. Nothing was written. Export another kind, or report it with your base model"
+        )
+
+
+def require_order(figures: dict[str, Any]) -> None:
+    """Raises UserError if a lossy export orders texts so differently that no calibration helps.
+
+    Args:
+        figures: of `compare`.
+    """
+    value = figures.get("rank_correlation", math.nan)  # equal scores have none
+    if not value >= ORDERED:
+        raise UserError(
+            f"the export orders texts otherwise than predict: rank correlation {value:.2g}, expected at least "
+            f"{ORDERED}. Rounding can take back what training added. Nothing was written. Export other weights or kinds"
         )
 
 

@@ -79,6 +79,20 @@ def require_figures_at_threshold(folder, valid):
     assert points["false_alarm_rate"][at] == pytest.approx(called[~fraud].mean())
 
 
+def test_a_lossy_export_that_orders_texts_otherwise_is_not_written(export, project, monkeypatch):
+    def damaged(folder, source, dtype):
+        record = command.write_classifier(folder, source, dtype)
+        weights = load_file(folder / "model.safetensors")
+        weights[HEAD] = -weights[HEAD]
+        save_file(weights, folder / "model.safetensors", {"format": "pt"})
+        return record
+
+    monkeypatch.setitem(command.KINDS, "classifier", command.Kind(damaged, ("nf4",)))
+    with pytest.raises(UserError, match=r"orders texts otherwise than predict: rank correlation -.*at least 0.9"):
+        export("classifier", "--dtype", "nf4", out="reversed")
+    assert not (project / "exports/reversed").exists()
+
+
 def test_an_export_beyond_its_tolerance_is_not_written(export, project, monkeypatch):
     kept = export("classifier", out="kept")
     before = {file.name: file.read_bytes() for file in kept.iterdir()}
