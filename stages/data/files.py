@@ -25,18 +25,30 @@ HEAD = 4096
 
 def read_rows(path: Path, layout: Layout) -> Iterator[Row]:
     """Yields the rows of a file, also those that can't be used. Raises DataError if it can't be read at all."""
+    match form_of(path):
+        case "parquet":
+            return read_parquet(path, layout)
+        case "excel":
+            return read_excel(path, layout)
+        case "array":
+            return read_json_array(path, layout)
+        case "table":
+            return read_table(path, list(decoded_lines(path, layout)), layout)
+    return read_json_lines(path, layout) if layout.encoding else read_jsonl(path)
+
+
+def form_of(path: Path) -> str:
+    """The format of a file by its first bytes and its name: parquet, excel, array, table or lines (of JSON)."""
     start = head(path)
     if start.startswith(b"PAR1"):
-        return read_parquet(path, layout)
+        return "parquet"
     if start.startswith(b"PK\x03\x04") and path.suffix.lower() in WORKBOOKS:
-        return read_excel(path, layout)
+        return "excel"
     name = path.name.lower().removesuffix(".gz")
     first = start.replace(b"\0", b"").removeprefix(BYTE_ORDER_MARK).lstrip(b"\xff\xfe \t\r\n")[:1]
     if name.endswith(".json") and first == b"[":
-        return read_json_array(path, layout)
-    if name.endswith(TABLES) and first not in (b"{", b""):
-        return read_table(path, list(decoded_lines(path, layout)), layout)
-    return read_json_lines(path, layout) if layout.encoding else read_jsonl(path)
+        return "array"
+    return "table" if name.endswith(TABLES) and first not in (b"{", b"") else "lines"
 
 
 def head(path: Path) -> bytes:

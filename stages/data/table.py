@@ -2,8 +2,9 @@
 
 import csv
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from stages.data.csv_table import parse_csv_row
 from stages.data.layout import Layout
@@ -20,9 +21,8 @@ def read_table(path: Path, numbered: list[tuple[int, str]], layout: Layout) -> I
     numbered: number and text of each line. Raises DataError if the header lacks a column, or a quote never closes.
     """
     lines = table_lines(numbered)
-    csv.field_size_limit(sys.maxsize)
     delimiter, columns = find_header(path, lines, layout)
-    reader = csv.reader(lines, delimiter=delimiter, quoting=quoting(layout), strict=True)
+    reader = read_cells(lines, delimiter, layout)
     words = layout.labels or LABELS
     waiting, end = not layout.without_header, 0
     try:
@@ -54,8 +54,11 @@ def table_lines(numbered: list[tuple[int, str]]) -> list[str]:
     return [text + "\n" for text in texts]
 
 
-def quoting(layout: Layout) -> int:
-    return csv.QUOTE_MINIMAL if layout.quotes else csv.QUOTE_NONE
+def read_cells(lines: Iterable[str], delimiter: str, layout: Layout) -> Any:
+    """A reader of the cells of each row. Its `line_num` is how many lines it has read."""
+    csv.field_size_limit(sys.maxsize)
+    quoting = csv.QUOTE_MINIMAL if layout.quotes else csv.QUOTE_NONE
+    return csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)
 
 
 def find_header(path: Path, lines: list[str], layout: Layout) -> tuple[str, list[str]]:
@@ -80,7 +83,7 @@ def find_header(path: Path, lines: list[str], layout: Layout) -> tuple[str, list
 def header_cells(lines: list[str], delimiter: str, layout: Layout) -> list[str]:
     """The names in the first row, or the numbers of its columns if the table has no header."""
     try:
-        cells = next(csv.reader(lines, delimiter=delimiter, quoting=quoting(layout), strict=True), [])
+        cells = next((row for row in read_cells(lines, delimiter, layout) if any(map(str.strip, row))), [])
     except csv.Error:
         return []
     if layout.without_header:

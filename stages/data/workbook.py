@@ -10,7 +10,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from stages.data.layout import Layout
+from stages.data.layout import ROLES, Layout
 from stages.data.lines import DataError, missing_file_advice
 from stages.data.row import Row
 from stages.data.values import EXACT, shorten
@@ -45,7 +45,8 @@ def read_excel(path: Path, layout: Layout) -> Iterator[Row]:
             return
     raise DataError(
         f"{path} begins with the columns {shorten(shown, 300)}; expected {', '.join(layout.required)}, each once, "
-        f"in the first row of a sheet: name its columns in the entry (`python -m stages.prepare --check {path}` prints one)"
+        f"in the first row of a sheet: name its columns in the entry (`python -m stages.prepare --check {path}` "
+        "prints one)"
     )
 
 
@@ -69,8 +70,8 @@ def sheets(path: Path) -> Iterator[list[list[Any]]]:
         yield frame.values.tolist()
 
 
-def read_parquet(path: Path, layout: Layout) -> Iterator[Row]:
-    """Yields the rows of a Parquet file, with the columns of the layout. The line of a row is its number, from 1."""
+def read_parquet(path: Path, layout: Layout | None) -> Iterator[Row]:
+    """Yields the rows of a Parquet file, with the columns of the layout; None takes all. The line of a row is its number, from 1."""
     try:
         import datasets
     except ImportError:
@@ -82,9 +83,10 @@ def read_parquet(path: Path, layout: Layout) -> Iterator[Row]:
                 "parquet", data_files=glob.escape(str(path)), split="train", streaming=True, cache_dir=cache
             )
             names = list(rows.column_names or [])
-            require(path, names, layout)
-            wanted = {name for role in ("text", "label", "group", "category", "time") if (name := layout.name(role))}
-            for batch in rows.select_columns([name for name in names if name in wanted]).iter(BATCH):
+            if layout:
+                require(path, names, layout)
+                rows = rows.select_columns([name for name in names if name in map(layout.name, ROLES)])
+            for batch in rows.iter(BATCH):
                 for cells in zip(*batch.values(), strict=True):
                     number += 1
                     values = dict(zip(batch, map(plain, cells), strict=True))
