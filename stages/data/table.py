@@ -39,10 +39,15 @@ def read_table(path: Path, numbered: list[tuple[int, str]], layout: Layout) -> I
                 row = Row(row.line, row.raw, problem=row.problem.replace("UTF-8", layout.codec))
             yield row
     except csv.Error as error:
-        raise DataError(
-            f"{path}:{end + 1}: no table in the row that begins here: {error}; double the quotes of a text, or set "
-            "`quotes: false` in its entry if quotes mean nothing in this file"
-        ) from None
+        raise open_quote(path, end + 1, error) from None
+
+
+def open_quote(path: Path, line: int, error: csv.Error) -> DataError:
+    """The error of a row whose quotes make no sense."""
+    return DataError(
+        f"{path}:{line}: no table in the row that begins here: {error}; double the quotes of a text, or set "
+        "`quotes: false` in its entry if quotes mean nothing in this file"
+    )
 
 
 def table_lines(numbered: list[tuple[int, str]]) -> list[str]:

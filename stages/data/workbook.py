@@ -71,7 +71,10 @@ def sheets(path: Path) -> Iterator[list[list[Any]]]:
 
 
 def read_parquet(path: Path, layout: Layout | None) -> Iterator[Row]:
-    """Yields the rows of a Parquet file, with the columns of the layout; None takes all. The line of a row is its number, from 1."""
+    """Yields the rows of a Parquet file, with the columns of the layout; None takes all.
+
+    The line of a row is its number, from 1.
+    """
     try:
         import datasets
     except ImportError:

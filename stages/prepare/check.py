@@ -20,7 +20,7 @@ def check(path: Path, max_rejected_fraction: float) -> None:
         raise DataError(f"{path} is no file that can be read: {missing_file_advice(path)}")
     encoding = detect_encoding(path)
     print(f"check: {path}: {'in ' + encoding if encoding else 'in UTF-8, or a workbook'}")
-    layout, names, sample = guess(path, encoding)
+    layout, names = guess(path, encoding)
     print(f"check: columns {', '.join(names)}; " + ", ".join(f"{r} is {layout.name(r)!r}" for r in layout.columns))
     labels = guess_labels(path, layout)
     layout = Layout(layout.columns, label_words(labels), encoding, layout.quotes)
@@ -41,8 +41,8 @@ def check(path: Path, max_rejected_fraction: float) -> None:
         raise UserError(f"{path}: {fraud} of {len(rows.examples)} usable rows are fraud; expected some of both")
     if len(rows.rejected) > max_rejected_fraction * rows.total:
         print(
-            f"check: WARNING: more bad rows than prepare.max_rejected_fraction = {max_rejected_fraction} allows: correct "
-            "them, or raise it"
+            f"check: WARNING: more bad rows than prepare.max_rejected_fraction = {max_rejected_fraction} allows: "
+            "correct them, or raise it"
         )
     print_entry(path, layout, labels)
 

@@ -1,5 +1,6 @@
 """Guesses how a file is read: its encoding, its columns, and which words mean fraud."""
 
+import csv
 import gzip
 import re
 from collections import Counter
@@ -11,19 +12,25 @@ from typing import Any
 from stages.data.files import decoded_lines, form_of, read_rows
 from stages.data.layout import Layout, fold_word
 from stages.data.lines import GZIP_MAGIC, DataError
-from stages.data.table import DELIMITERS, header_cells, read_cells, table_lines
+from stages.data.table import DELIMITERS, header_cells, open_quote, read_cells, table_lines
 from stages.data.values import LABELS, parse_time
 from stages.data.workbook import read_parquet, sheets
 from stages.errors import UserError
 
 NAMES = {
-    "text": "input text content message messages msg sms body v2 sentence email 文本 内容 短信 短信内容 消息 正文 文字 话术 原文",
-    "label": "label is_fraud fraud is_spam spam target class y v1 category type 标签 是否诈骗 是否欺诈 诈骗 类别 标注 分类",
-    "group": "group case case_id group_id dialog_id dialogue_id session_id thread 案件 案件编号 案号 会话 会话编号 编组",
+    "text": "input text content message messages msg sms body v2 sentence email "
+    "文本 内容 短信 短信内容 消息 正文 文字 话术 原文",
+    "label": "label is_fraud fraud is_spam spam target class y v1 category type "
+    "标签 是否诈骗 是否欺诈 诈骗 类别 标注 分类",
+    "group": "group case case_id group_id dialog_id dialogue_id session_id thread "
+    "案件 案件编号 案号 会话 会话编号 编组",
     "category": "category subcategory kind scene type 类型 类别 场景 诈骗类型",
     "time": "time date timestamp datetime created_at sent_at 时间 日期 发送时间 创建时间",
 }
-FRAUD = "1 true yes y spam fraud scam phishing smishing fraudulent positive 是 诈骗 欺诈 垃圾 垃圾短信 涉诈 涉嫌诈骗 有风险 真"
+FRAUD = (
+    "1 true yes y spam fraud scam phishing smishing fraudulent positive "
+    "是 诈骗 欺诈 垃圾 垃圾短信 涉诈 涉嫌诈骗 有风险 真"
+)
 LEGITIMATE = (
     "0 false no n ham legit legitimate normal benign safe negative -1 否 正常 正常短信 非诈骗 非欺诈 无风险 不涉诈 假"
 )
@@ -72,8 +79,8 @@ def decodes(line: bytes, encoding: str) -> bool:
     return True
 
 
-def guess(path: Path, encoding: str) -> tuple[Layout, list[str], list[dict[str, Any]]]:
-    """How the file seems to be laid out, without labels; the names of its columns; and some rows."""
+def guess(path: Path, encoding: str) -> tuple[Layout, list[str]]:
+    """How the file seems to be laid out, without labels, and the names of its columns."""
     for quotes in (True, False):
         try:
             header, rows = first_rows(path, Layout(encoding=encoding, quotes=quotes))
@@ -81,7 +88,7 @@ def guess(path: Path, encoding: str) -> tuple[Layout, list[str], list[dict[str, 
             layout = Layout(columns, {}, encoding, quotes)
             for _ in read_rows(path, layout):  # to its end, where an open quote shows
                 pass
-            return layout, header, rows
+            return layout, header
         except DataError as error:
             if not quotes or "quotes: false" not in str(error):
                 raise
@@ -99,7 +106,15 @@ def first_rows(path: Path, layout: Layout) -> tuple[list[str], list[dict[str, An
         case "table":
             lines = table_lines(list(decoded_lines(path, layout)))
             delimiter = max(DELIMITERS, key=lambda each: len(header_cells(lines, each, layout)))
-            return by_name(list(islice(read_cells(lines, delimiter, layout), SAMPLE + 1)))
+            reader = read_cells(lines, delimiter, layout)
+            cells, end = [], 0
+            try:
+                for row in islice(reader, SAMPLE + 1):
+                    cells.append(row)
+                    end = reader.line_num
+            except csv.Error as error:
+                raise open_quote(path, end + 1, error) from None
+            return by_name([row for row in cells if any(map(str.strip, row))])
         case "parquet":
             found = [row.values for row in islice(read_parquet(path, None), SAMPLE)]
         case _:
