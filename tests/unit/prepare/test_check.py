@@ -47,7 +47,8 @@ YES = words("是", "否")
 SPAM = words("spam", "ham")
 PLAIN = table(["text", "label"], [TEXTS, words("1", "0")])
 FILES = {  # name: content, texts that are read, and what the entry must hold
-    "spam.csv": (table(["v1", "v2", "", ""], [SPAM, ENGLISH, [""] * 30, [""] * 30]).encode("cp1252"), ENGLISH, "cp1252"),
+    "spam.csv": (table(["v1", "v2", "", ""], [SPAM, ENGLISH, [""] * 30, [""] * 30]).encode("cp1252"),
+                 ENGLISH, "cp1252"),
     "gbk导出.csv": (table(["短信内容", "是否诈骗"], [TEXTS, YES]).encode("gbk"), TEXTS, "gb18030"),
     "tabs.tsv": (table(["label", "message"], [SPAM, TEXTS], "\t").encode(), TEXTS, "message"),
     "semicolons.csv": (table(["Message", "Category"], [TEXTS, SPAM], ";").encode(), TEXTS, "Message"),
@@ -61,13 +62,15 @@ FILES = {  # name: content, texts that are read, and what the entry must hold
     "stray.tsv": (table(["label", "text"], [SPAM, FLAT], "\t").replace("\t我是", '\t"我是', 1).encode(),
                   [FLAT[0], *FLAT[1:]], "quotes: false"),
     "blank_rows.csv": ((PLAIN.replace("\r\n谢", "谢") + ",\r\n\r\n,\r\n").encode(), TEXTS, "text"),
-    "index.csv": (table(["", "text", "label"], [list(range(30)), TEXTS, words("True", "False")]).encode(), TEXTS, "text"),
+    "index.csv": (table(["", "text", "label"], [list(range(30)), TEXTS, words("True", "False")]).encode(),
+                  TEXTS, "text"),
     "array.json": (json.dumps(ROWS, ensure_ascii=False, indent=1).encode(), TEXTS, "pool"),
     "array_other.json": (json.dumps([{"content": t, "fraud": y} for t, y in zip(TEXTS, YES, strict=True)]).encode(),
                          TEXTS, "content"),
     "lines.jsonl": (lines(ROWS).encode(), TEXTS, "pool"),
     "lines_gbk.jsonl": (lines(ROWS, "\r\n").encode("gbk"), TEXTS, "gb18030"),
-    "other_keys.jsonl": (lines([{"sms": t, "spam": s} for t, s in zip(TEXTS, SPAM, strict=True)]).encode(), TEXTS, "sms"),
+    "other_keys.jsonl": (lines([{"sms": t, "spam": s} for t, s in zip(TEXTS, SPAM, strict=True)]).encode(),
+                         TEXTS, "sms"),
     "cases.csv": (table(["案号", "时间", "文本", "标签"],
                         [[f"{n // 3:03}" for n in range(30)], [f"2024/5/{n + 1} 9:05" for n in range(30)], TEXTS,
                          words("诈骗", "正常")]).encode(), TEXTS, "time"),
