@@ -22,7 +22,8 @@ ADVICE = {
     "no UTF-8": "Convert the file to UTF-8 (of GBK: `iconv -f gbk -t utf-8 old > new`).",
     "no JSON": (
         "Expected JSON Lines in UTF-8, one object a line: no array, no object over several lines, no other encoding "
-        "(of GBK: `iconv -f gbk -t utf-8 old > new`). `python -m stages.prepare --check FILE` prints the entry for other files."
+        "(of GBK: `iconv -f gbk -t utf-8 old > new`). "
+        "`python -m stages.prepare --check FILE` prints the entry for other files."
     ),
     "found list": "Expected one object a line: `jq -c '.[]' old.json > new.jsonl` turns an array into JSON Lines.",
 }
