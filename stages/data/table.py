@@ -62,8 +62,9 @@ def table_lines(numbered: list[tuple[int, str]]) -> list[str]:
 def read_cells(lines: Iterable[str], delimiter: str, layout: Layout) -> Any:
     """A reader of the cells of each row. Its `line_num` is how many lines it has read."""
     csv.field_size_limit(sys.maxsize)
-    quoting = csv.QUOTE_MINIMAL if layout.quotes else csv.QUOTE_NONE
-    return csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)
+    if layout.quotes:
+        return csv.reader(lines, delimiter=delimiter, strict=True)
+    return csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_NONE, strict=True)
 
 
 def find_header(path: Path, lines: list[str], layout: Layout) -> tuple[str, list[str]]:
@@ -88,7 +89,7 @@ def find_header(path: Path, lines: list[str], layout: Layout) -> tuple[str, list
 def header_cells(lines: list[str], delimiter: str, layout: Layout) -> list[str]:
     """The names in the first row, or the numbers of its columns if the table has no header."""
     try:
-        cells = next((row for row in read_cells(lines, delimiter, layout) if any(map(str.strip, row))), [])
+        cells: list[str] = next((row for row in read_cells(lines, delimiter, layout) if any(map(str.strip, row))), [])
     except csv.Error:
         return []
     if layout.without_header:

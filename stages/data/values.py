@@ -89,10 +89,10 @@ def parse_label(value: Any, key: str = "label", words: Mapping[str, bool] = Mapp
     words: folded words, if others than these are expected.
     """
     if words:
-        word = fold_word(value) if isinstance(value, str | int | float) else None
-        if word not in words:
+        folded = fold_word(value) if isinstance(value, str | int | float) else ""
+        if folded not in words:
             raise ValueError(f"{key} is {shorten(value)}; expected {shorten(list(words))}, as in `labels`")
-        return words[word]
+        return words[folded]
     word = str(value).strip().lower() if isinstance(value, str | int | float) else None
     if word not in LABELS:
         raise ValueError(f"{key} is {shorten(value)}; expected true or false, 1 or 0")

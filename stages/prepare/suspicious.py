@@ -91,7 +91,8 @@ def other_labels(examples: list[Example], params: Prepare) -> tuple[dict[int, in
     rows_of: dict[tuple[int, bool], list[int]] = defaultdict(list)
     for row, (text, example) in enumerate(zip(similar.text.tolist(), examples, strict=True)):
         rows_of[text, example.label].append(row)
-    same, near = {}, {}
+    same: dict[int, int] = {}
+    near: dict[int, int] = {}
     for (text, label), rows in rows_of.items():
         if others := rows_of.get((text, not label)):
             same |= dict.fromkeys(rows, others[0])
