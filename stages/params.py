@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from stages.data.layout import Layout, column_problems, encoding_problems, label_problems, label_words
 from stages.params_file import MAX_WHOLE, ParamsError, build, build_table, is_mapping, nearest, read_yaml
 
 PARAMS_FILE = Path("params.yaml")
@@ -83,6 +84,10 @@ class Dataset:
     valid: str = ""
     test: str = ""
     drop_train_duplicates: bool = False
+    columns: dict = field(default_factory=dict)  # by role: text, label, group, category, time
+    labels: dict = field(default_factory=dict)  # words that mean fraud, and legitimate
+    encoding: str = ""
+    quotes: bool = True
 
     def problems(self):
         splits = [bool(self.train), bool(self.valid), bool(self.test)]
@@ -90,8 +95,18 @@ class Dataset:
             yield "expected either `pool` or `dialogues`, or all of `train`, `valid` and `test`"
         if self.dialogues and self.drop_train_duplicates:
             yield "drop_train_duplicates is for splits of your own: a split made here has none"
+        if self.dialogues and (self.columns or self.labels or self.encoding or not self.quotes):
+            yield "columns, labels, encoding and quotes are for texts in rows; dialogues have fixed columns"
+        if "time" in self.columns and not self.pool:
+            yield "columns.time is for a pool, which is split by it: splits of your own are kept as given"
+        yield from (*column_problems(self.columns), *label_problems(self.labels), *encoding_problems(self.encoding))
         for path in filter(None, (*self.pools, self.dialogues, self.train, self.valid, self.test)):
             yield from unseen_path(path)
+
+    @property
+    def layout(self) -> Layout:
+        """How its files are read."""
+        return Layout(self.columns, label_words(self.labels), self.encoding, self.quotes)
 
     @property
     def pools(self) -> list[str]:

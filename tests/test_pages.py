@@ -9,7 +9,6 @@ from ruamel.yaml import YAML
 from stages import params
 from stages.plan.fit import BATCHES, GB, largest_batch
 from stages.plan.shapes import config_of
-from stages.prepare.read import read_labelled
 from tests.pages import PAGES, ROOT, faults
 from tools import prose
 
@@ -179,23 +178,6 @@ def planned(chosen: params.Params, shape: str, checkpointing: bool, card: int) -
     method, r = chosen.methods["qlora-dq"], chosen.train.r
     fit = largest_batch(config_of(shape), method, r, 512, checkpointing, card * GB)
     return "–" if fit is None else f"{fit[0]}{'+' * (fit[0] == BATCHES[-1])}"
-
-
-def test_the_pages_conversion_of_a_table_gives_rows_that_prepare_reads(tmp_path, monkeypatch):
-    page = (ROOT / "docs/data.md").read_text(encoding="utf-8")
-    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    (tmp_path / "data/raw").mkdir(parents=True)
-    table = '\ufefftext,label\n"您好，""快递""到了。",0\n转到安全账户,TRUE\n"两行\n文本",1\n'
-    (tmp_path / "texts.csv").write_text(table, encoding="utf-8")
-    monkeypatch.chdir(tmp_path)
-    exec(code, {})
-    read = read_labelled(tmp_path / "data/raw/mine.jsonl")
-    assert not read.rejected
-    assert [(row.input, row.label) for row in read.examples] == [
-        ('您好，"快递"到了。', False),
-        ("转到安全账户", True),
-        ("两行\n文本", True),
-    ]
 
 
 FOREIGN = ("CUDA out of memory", "Could not override", "Unable to", "validation failed", "is invalid", "is busy",

@@ -12,7 +12,12 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
 CONSTRAINTS = ROOT / "constraints.txt"
-EXTRAS = ("requirements-modelscope.txt", "requirements-parquet.txt", "requirements-serve.txt")
+EXTRAS = (
+    "requirements-modelscope.txt",
+    "requirements-parquet.txt",
+    "requirements-tables.txt",
+    "requirements-serve.txt",
+)
 DIRECT = ("requirements.txt", *EXTRAS, "requirements-dev.txt")
 CUDA = re.compile(r"nvidia-|cuda-|triton")  # torch pins the libraries of its CUDA build itself
 HEAD = "# Packages that the required ones need in turn. Written by `make constraints`.\n"

@@ -2,7 +2,7 @@
 
 import csv
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 
 from stages.data.lines import DataError, read_lines
@@ -35,7 +35,7 @@ def read_csv_table(path: Path, required: Sequence[str], label: str) -> Iterator[
                     f"{path}:{end}: the header comes again, so files were joined here, and cases of one name would be "
                     "mixed: give each file by itself, in a folder"
                 )
-            yield parse_csv_row(end, "".join(text[start:end]).strip("\n"), cells, columns, label)
+            yield parse_csv_row(end, "".join(text[start:end]).strip("\n"), cells, columns, label, ",", LABELS)
     except csv.Error as error:
         raise DataError(
             f"{path}:{end + 1}: no CSV in the row that begins here: {error}; double the quotes of a text"
@@ -60,7 +60,15 @@ def require_columns(path: Path, columns: list[str], required: Sequence[str]) -> 
         )
 
 
-def parse_csv_row(line: int, text: str, cells: list[str], columns: list[str], label: str) -> Row:
+def parse_csv_row(
+    line: int,
+    text: str,
+    cells: list[str],
+    columns: list[str],
+    label: str,
+    delimiter: str,
+    words: Container[str],
+) -> Row:
     """A row with its values by column, or with the reason why it has none.
 
     Args:
@@ -69,6 +77,8 @@ def parse_csv_row(line: int, text: str, cells: list[str], columns: list[str], la
         cells: the values in it.
         columns: names in the header. One may be blank: the first (pandas' index), or any whose cells are all blank.
         label: the column that holds the label.
+        delimiter: what stands between the values.
+        words: labels in lower case.
     """
     encoded = text.encode("utf-8", errors="surrogateescape")
     raw = encoded.decode("utf-8", errors="backslashreplace")
@@ -76,7 +86,7 @@ def parse_csv_row(line: int, text: str, cells: list[str], columns: list[str], la
         encoded.decode("utf-8")
     except UnicodeDecodeError as error:
         return Row(line, raw, problem=f"no UTF-8 at byte {error.start}")
-    if spans_rows(text, columns, label):
+    if spans_rows(text.split("\n"), delimiter, columns.index(label) - len(columns), len(columns), words):
         return Row(
             line, raw, problem="a quote that opens in one row closes in a later one: double the quotes of a text"
         )
@@ -86,9 +96,16 @@ def parse_csv_row(line: int, text: str, cells: list[str], columns: list[str], la
     return Row(line, raw, dict(zip(columns, cells, strict=False)))
 
 
-def spans_rows(text: str, columns: list[str], label: str) -> bool:
-    """Whether the lines of a CSV row are rows themselves: each has all columns, and one a label in its place."""
-    values = [line.split(",") for line in text.split("\n") if line.strip()]
-    flag = columns.index(label) - len(columns)
-    whole = all(len(line) >= len(columns) for line in values)
-    return len(values) > 1 and whole and any(line[flag].strip().lower() in LABELS for line in values[:-1])
+def spans_rows(lines: list[str], delimiter: str, label: int, columns: int, words: Container[str]) -> bool:
+    """Whether the lines of a CSV row are rows themselves: each has all columns, and one a label in its place.
+
+    Args:
+        lines: of the row.
+        delimiter: what stands between the values.
+        label: the place of the label, from the end: below 0.
+        columns: their number.
+        words: labels in lower case.
+    """
+    values = [line.split(delimiter) for line in lines if line.strip()]
+    whole = all(len(line) >= columns for line in values)
+    return len(values) > 1 and whole and any(line[label].strip().lower() in words for line in values[:-1])

@@ -3,9 +3,14 @@
 Each function raises ValueError with the reason why a value can't be used.
 """
 
+import datetime
 import re
 import unicodedata
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
+
+from stages.data.layout import fold_word
 
 INVISIBLE = {"Zs", "Zl", "Zp", "Cc", "Cf"}  # Unicode's categories of characters
 LABELS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
@@ -13,6 +18,8 @@ LABELS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0
 MISSING = {"nan", "NaN", "NaT", "None", "<NA>", "null", "NULL", "N/A", "undefined"}
 MISSING |= {"#N/A", "#REF!", "#NAME?", "#VALUE!", "#DIV/0!", "#NUM!", "#NULL!"}
 SHORTENED = re.compile(r"\d([.,]\d+)?[Ee]\+\d+")  # Excel's 1.38E+10: different long numbers look the same
+SINCE_1970 = re.compile(r"(\d{9,13})(\.\d+)?")  # fewer digits may be a date: 20240501
+EAST_ASIAN = re.compile(r"^(\d{4})[/.年-](\d{1,2})[/.月-](\d{1,2})日?(?!\d)")
 EXACT = 2**53  # whole numbers below it are exact in a float
 
 
@@ -76,9 +83,38 @@ def identifier(row: dict[str, Any], key: str) -> str:
     return name
 
 
-def parse_label(value: Any, key: str = "label") -> bool:
-    """A label from true or false, 1 or 0, 1.0 or 0.0, written as such or as a text in any case."""
+def parse_label(value: Any, key: str = "label", words: Mapping[str, bool] = MappingProxyType({})) -> bool:
+    """A label from true or false, 1 or 0, 1.0 or 0.0, written as such or as a text in any case.
+
+    words: folded words, if others than these are expected.
+    """
+    if words:
+        folded = fold_word(value) if isinstance(value, str | int | float) else ""
+        if folded not in words:
+            raise ValueError(f"{key} is {shorten(value)}; expected {shorten(list(words))}, as in `labels`")
+        return words[folded]
     word = str(value).strip().lower() if isinstance(value, str | int | float) else None
     if word not in LABELS:
         raise ValueError(f"{key} is {shorten(value)}; expected true or false, 1 or 0")
     return LABELS[word]
+
+
+def parse_time(value: Any, key: str) -> datetime.datetime:
+    """A time from ISO 8601, 2024/5/1 13:00, 2024年5月1日, or seconds or milliseconds since 1970.
+
+    A time without a zone counts as UTC. Raises ValueError for any other value, such as 1/5/2024, whose order is unsure.
+    """
+    text = str(value).strip() if isinstance(value, str | int | float) and not isinstance(value, bool) else ""
+    number = SINCE_1970.fullmatch(text)
+    if number:
+        seconds = float(text) / (1000 if len(number[1]) > 11 else 1)
+        return datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+    written = EAST_ASIAN.sub(lambda m: f"{m[1]}-{int(m[2]):02}-{int(m[3]):02}", text)
+    written = re.sub(r"(?<=\d) +(\d:)", r" 0\1", written)
+    try:
+        time = datetime.datetime.fromisoformat(written)
+    except ValueError:
+        raise ValueError(
+            f"{key} is {shorten(value)}; expected a time such as 2024-05-01, 2024-05-01 13:00 or seconds since 1970"
+        ) from None
+    return time.astimezone(datetime.UTC) if time.tzinfo else time.replace(tzinfo=datetime.UTC)

@@ -27,6 +27,7 @@ def print_summary(summary: dict[str, Any], sets: Sets, raw: Rows, chosen: Params
     for name in SPLITS:
         print(f"prepare: {name} {summary[name]['rows']} rows, {summary[name]['fraud_fraction']:.1%} fraud")
     print_manifest(summary)
+    print_time(summary)
     warn_of_units(summary, sets)
     print_rejected(raw, chosen.prepare.max_rejected_fraction)
     warn_of_leaks(summary)
@@ -72,6 +73,19 @@ def print_manifest(summary: dict[str, Any]) -> None:
         print(
             f"prepare: WARNING: {counts['changed_split']} rows changed their split, because new rows join them with "
             "rows of another one: all went to the first of train, valid and test that held one of them"
+        )
+
+
+def print_time(summary: dict[str, Any]) -> None:
+    """Prints the boundaries of a split by time."""
+    found = summary.get("time")
+    if found is None:
+        return
+    print(f"prepare: by time: train until {found['train_until']}, valid until {found['valid_until']}, then test")
+    if found["held_out_rows_before"]:
+        print(
+            f"prepare: {found['held_out_rows_before']} rows of valid and test are from before the end of train: their "
+            "cases, or similar texts, go on after it, and units stay whole"
         )
 
 

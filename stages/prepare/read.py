@@ -1,5 +1,6 @@
-"""Raw JSON Lines to examples. A row that can't be used is rejected with file, line and reason."""
+"""Raw rows to examples. A row that can't be used is rejected with file, line and reason."""
 
+import datetime
 import json
 from collections import Counter
 from collections.abc import Iterable
@@ -7,19 +8,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from stages.artifacts import replacing
-from stages.data.jsonl import read_jsonl
+from stages.data.files import read_rows
+from stages.data.layout import Layout
 from stages.data.lines import DataError
 from stages.data.row import Row
-from stages.data.values import identifier, input_text, optional_text, parse_label, required
+from stages.data.values import identifier, input_text, optional_text, parse_label, parse_time, required
 from stages.text.example import Example
 
 SHOWN = 10
+PLAIN = Layout()
 # What to do if no row of a file can be used, by the start of the first reason.
 ADVICE = {
     "no UTF-8": "Convert the file to UTF-8 (of GBK: `iconv -f gbk -t utf-8 old > new`).",
     "no JSON": (
         "Expected JSON Lines in UTF-8, one object a line: no array, no object over several lines, no other encoding "
-        "(of GBK: `iconv -f gbk -t utf-8 old > new`). CSV is read where `dialogues` names a file that ends in .csv."
+        "(of GBK: `iconv -f gbk -t utf-8 old > new`). "
+        "`python -m stages.prepare --check FILE` prints the entry for other files."
     ),
     "found list": "Expected one object a line: `jq -c '.[]' old.json > new.jsonl` turns an array into JSON Lines.",
 }
@@ -40,7 +44,8 @@ class Rows:
     """The content of raw files.
 
     used: how many rows of each file became examples or parts of them. left_out: files of a folder that were not read,
-    each with the reason. doubts: what may be wrong with rows that were used, a sentence each.
+    each with the reason. doubts: what may be wrong with rows that were used, a sentence each. times: when a row was
+    written, by its source, if the layout names a column of times.
     """
 
     examples: list[Example] = field(default_factory=list)
@@ -48,6 +53,7 @@ class Rows:
     used: Counter[str] = field(default_factory=Counter)
     left_out: dict[str, str] = field(default_factory=dict)
     doubts: list[str] = field(default_factory=list)
+    times: dict[str, datetime.datetime] = field(default_factory=dict)
 
     @property
     def total(self) -> int:
@@ -61,6 +67,7 @@ class Rows:
         self.used += other.used
         self.left_out |= other.left_out
         self.doubts += other.doubts
+        self.times |= other.times
 
 
 def together(parts: Iterable[Rows]) -> Rows:
@@ -71,16 +78,19 @@ def together(parts: Iterable[Rows]) -> Rows:
     return whole
 
 
-def read_labelled(path: Path, name: str | None = None) -> Rows:
-    """Reads one object a line: `input` and `label`, optionally `group` and `category`. Other keys are ignored.
+def read_labelled(path: Path, name: str | None = None, layout: Layout = PLAIN) -> Rows:
+    """Reads one text a row, in any format of `read_rows`. Columns that the layout does not name are ignored.
 
     name: the file's name in the source of each example; None takes its own.
     Raises DataError if the file is missing, damaged or empty.
     """
     rows = Rows()
-    for row in read_jsonl(path):
+    for row in read_rows(path, layout):
         try:
-            rows.examples.append(to_example(row, name or path.name))
+            example = to_example(row, name or path.name, layout)
+            if layout.name("time"):
+                rows.times[example.source] = parse_time(required(row.values, layout.name("time")), layout.name("time"))
+            rows.examples.append(example)
         except ValueError as error:
             rows.rejected.append(Rejected(str(path), row.line, str(error), row.raw))
     rows.used[str(path)] = len(rows.examples)
@@ -91,17 +101,22 @@ def read_labelled(path: Path, name: str | None = None) -> Rows:
             "rows of one case may end up in different splits"
         )
     if not rows.total:
-        raise DataError(f"{path} has no rows; expected JSON Lines with the keys input and label")
+        form = "JSON Lines with the keys" if layout == PLAIN else "rows with the columns"
+        raise DataError(f"{path} has no rows; expected {form} {layout.name('text')} and {layout.name('label')}")
     return rows
 
 
-def to_example(row: Row, file: str) -> Example:
+def to_example(row: Row, file: str, layout: Layout) -> Example:
     """The example in a row. Raises ValueError with the reason if there is none."""
     values = row.require_values()
-    text = input_text(values)
-    label = parse_label(required(values, "label"))
-    group, category = identifier(values, "group"), optional_text(values, "category")
-    return Example(text, label, group, category, f"{file}:{row.line}")
+    text, label = layout.name("text"), layout.name("label")
+    return Example(
+        input_text(values, text),
+        parse_label(required(values, label), label, layout.labels),
+        identifier(values, layout.name("group")),
+        optional_text(values, layout.name("category")),
+        f"{file}:{row.line}",
+    )
 
 
 def write_rejected(path: Path, rejected: list[Rejected]) -> None:

@@ -21,7 +21,7 @@ def read_sources(chosen: Params) -> tuple[dict[str, Rows], dict[str, Rows]]:
     names = source_names([*dataset.pools, *splits.values(), *further.values()])
 
     def read(path: str) -> Rows:
-        return read_labelled(Path(path), names[path])
+        return read_labelled(Path(path), names[path], dataset.layout)
 
     if dataset.dialogues:
         own = {"pool": read_dialogues(Path(dataset.dialogues), chosen.prepare)}
@@ -30,7 +30,7 @@ def read_sources(chosen: Params) -> tuple[dict[str, Rows], dict[str, Rows]]:
         own = {"pool": together(map(read, dataset.pools))}
     else:
         own = {name: read(path) for name, path in splits.items()}
-    return own, {name: read(path) for name, path in further.items()}
+    return own, {name: read_labelled(Path(path), names[path]) for name, path in further.items()}
 
 
 def source_names(paths: list[str]) -> dict[str, str]:

@@ -3,7 +3,9 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from stages.params import Params, Prepare
 from stages.prepare.deal import choose_folds, count_strata, deal_units, renumbered, stratified_folds
 from stages.prepare.leaks import find_similar_rows, have_both_labels, unit_numbers
 from stages.prepare.manifest import SPLITS, Recorded, compare_with, digest, key_of, read_manifest, recorded_parts
+from stages.prepare.time_split import names_by_time
 from stages.text.example import Example
 
 # A split is a whole number of these folds: steps of 0.05, coarser if there are fewer units or rows of a class.
@@ -21,12 +24,17 @@ FOLDS = 20
 Splits = dict[str, list[Example]]
 
 
-def split_sources(texts: Splits, chosen: Params) -> tuple[Splits, dict[str, Any]]:
+def split_sources(
+    texts: Splits, chosen: Params, times: Mapping[str, datetime] = MappingProxyType({})
+) -> tuple[Splits, dict[str, Any]]:
     """The splits of a data set: its own, or made from its pool. Returns them, and what a manifest knows of the rows.
 
-    Raises DataError if prepare.fold or prepare.manifest is set for splits of a user's own.
+    times: of each row, by its source, if the pool is split by time.
+    Raises DataError if prepare.fold or prepare.manifest is set for splits of a user's own, or by time.
     """
     params = chosen.prepare
+    if times:
+        return split_by_time(texts["pool"], params, times)
     if "pool" in texts:
         manifest = read_manifest(Path(params.manifest)) if params.manifest else []
         splits = split_pool(texts["pool"], params, manifest)
@@ -38,6 +46,22 @@ def split_sources(texts: Splits, chosen: Params) -> tuple[Splits, dict[str, Any]
                 "which are kept as given; expected null"
             )
     return texts, {}
+
+
+def split_by_time(pool: list[Example], params: Prepare, times: Mapping[str, datetime]) -> tuple[Splits, dict[str, Any]]:
+    """Splits a pool by the times of its rows, with no unit in two splits. Returns the boundaries, too."""
+    for key in ("fold", "manifest"):
+        if getattr(params, key) is not None:
+            raise DataError(
+                f"prepare.{key} is {getattr(params, key)}, but columns.time splits by time; expected null, or no "
+                "columns.time in the entry of datasets"
+            )
+    units = renumbered(np.array(unit_numbers(pool, find_similar_rows(pool, params))))
+    large = oversized(units, FOLDS, max(params.valid_fraction, params.test_fraction))
+    folds = fifths(pool, units, np.full(int(units.max()) + 1, -1), large, params.seed)
+    pool = [replace(example, fold=int(fold)) for example, fold in zip(pool, folds, strict=True)]
+    names, boundaries = names_by_time(pool, units, times, params)
+    return gather(pool, names), {"time": boundaries}
 
 
 def split_pool(pool: list[Example], params: Prepare, manifest: Sequence[Recorded] = ()) -> Splits:

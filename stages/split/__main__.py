@@ -37,6 +37,10 @@ def main() -> None:
             f"datasets.{chosen.dataset_name} has splits of its own, which stay as they are; expected a data set with "
             "`pool` or `dialogues`"
         )
+    if "time" in chosen.dataset.columns:
+        raise UserError(
+            f"datasets.{chosen.dataset_name} is split by time, which needs no manifest; expected no columns.time"
+        )
     limit_rejected(together(own.values()), chosen.prepare.max_rejected_fraction)
     manifest = read_manifest(Path(in_use)) if in_use else []
     pool = texts_as_trained(own, chosen.removes_speakers)["pool"]

@@ -42,6 +42,7 @@ def listed(*files: str) -> set[str]:
                 "requirements.txt",
                 "requirements-modelscope.txt",
                 "requirements-parquet.txt",
+                "requirements-tables.txt",
                 "requirements-serve.txt",
             ],
         ),

@@ -1,0 +1,132 @@
+"""Excel workbooks by pandas, Parquet by the library `datasets`. Both are installed by requirements-tables.txt."""
+
+import datetime
+import glob
+import json
+import math
+import tempfile
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from stages.data.layout import ROLES, Layout
+from stages.data.lines import DataError, missing_file_advice
+from stages.data.row import Row
+from stages.data.values import EXACT, shorten
+from stages.errors import UserError
+
+NEEDED = "needs {}: run `pip install -r requirements-tables.txt`, or export the table as CSV in UTF-8"
+BATCH = 1000  # rows
+
+
+def read_excel(path: Path, layout: Layout) -> Iterator[Row]:
+    """Yields the rows of the first sheet that has the columns. Numbers and times become texts, as in a CSV export."""
+    columns: list[str] = []
+    shown: list[str] = []
+    for sheet in sheets(path):
+        for line, cells in enumerate(sheet, 1):
+            values = list(map(as_text, cells))
+            if not any(str(value).strip() for value in values):
+                continue
+            if columns:
+                yield Row(line, as_json(values), dict(zip(columns, values, strict=True)))
+                continue
+            names = [str(value).strip() for value in values]
+            if layout.without_header:
+                names = [str(number) for number in range(1, len(values) + 1)]
+            shown = shown or names
+            if any(names.count(name) != 1 for name in layout.required):
+                break
+            columns = names
+            if layout.without_header:
+                yield Row(line, as_json(values), dict(zip(columns, values, strict=True)))
+        if columns:
+            return
+    raise DataError(
+        f"{path} begins with the columns {shorten(shown, 300)}; expected {', '.join(layout.required)}, each once, "
+        f"in the first row of a sheet: name its columns in the entry (`python -m stages.prepare --check {path}` "
+        "prints one)"
+    )
+
+
+def sheets(path: Path) -> Iterator[list[list[Any]]]:
+    """Yields the cells of each sheet, row by row from the first row on."""
+    try:
+        import openpyxl  # noqa: F401  pandas needs it
+        import pandas
+    except ImportError:
+        raise UserError(f"{path}: an Excel workbook {NEEDED.format('pandas and openpyxl')}") from None
+    try:
+        found = pandas.read_excel(
+            path, sheet_name=None, header=None, dtype=object, na_filter=False, keep_default_na=False, engine="openpyxl"
+        )
+    except Exception as error:  # openpyxl lets errors of zip, XML and its own code through
+        raise DataError(
+            f"{path} is no Excel workbook that can be read ({type(error).__name__}: {error}): "
+            f"{missing_file_advice(path)}"
+        ) from None
+    for frame in found.values():
+        yield frame.values.tolist()
+
+
+def read_parquet(path: Path, layout: Layout | None) -> Iterator[Row]:
+    """Yields the rows of a Parquet file, with the columns of the layout; None takes all.
+
+    The line of a row is its number, from 1.
+    """
+    try:
+        import datasets
+    except ImportError:
+        raise UserError(f"{path}: a Parquet file {NEEDED.format('datasets')}") from None
+    number = 0
+    with tempfile.TemporaryDirectory() as cache:  # streamed, so it only holds a lock
+        try:
+            rows = datasets.load_dataset(
+                "parquet", data_files=glob.escape(str(path)), split="train", streaming=True, cache_dir=cache
+            )
+            names = list(rows.column_names or [])
+            if layout:
+                require(path, names, layout)
+                rows = rows.select_columns([name for name in names if name in map(layout.name, ROLES)])
+            for batch in rows.iter(BATCH):
+                for cells in zip(*batch.values(), strict=True):
+                    number += 1
+                    values = dict(zip(batch, map(plain, cells), strict=True))
+                    yield Row(number, as_json(values), values)
+        except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
+            if isinstance(error, DataError):
+                raise
+            raise DataError(f"{path} is no Parquet file that can be read: {error}; expected a whole one") from None
+
+
+def require(path: Path, names: list[str], layout: Layout) -> None:
+    """Raises DataError if a Parquet file lacks a column."""
+    if layout.without_header or any(name not in names for name in layout.required):
+        raise DataError(
+            f"{path} has the columns {shorten(names, 300)}; expected {', '.join(layout.required)}: name its columns in "
+            f"the entry (`python -m stages.prepare --check {path}` prints one)"
+        )
+
+
+def plain(value: Any) -> Any:
+    """A value without types that JSON lacks: times and decimal numbers as texts, NaN as nothing."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
+    return str(value) if isinstance(value, Decimal) else value
+
+
+def as_text(value: Any) -> Any:
+    """A cell as a text. A number from 2^53 on stays one, since the workbook has rounded it."""
+    value = plain(value)
+    if value is None or (isinstance(value, int | float) and not isinstance(value, bool) and abs(value) >= EXACT):
+        return "" if value is None else float(value)
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value).removesuffix("T00:00:00") if isinstance(value, str) else str(value)
+
+
+def as_json(values: list[Any] | Mapping[str, Any]) -> str:
+    return json.dumps(values, ensure_ascii=False, default=repr)

@@ -1,0 +1,76 @@
+"""Looks at a file that someone has: what it is, which rows are bad, and which entry of `datasets` reads it."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from stages.data.layout import ROLES, Layout, label_words
+from stages.data.lines import DataError, missing_file_advice
+from stages.errors import UserError
+from stages.prepare.guess import detect_encoding, guess, guess_labels
+from stages.prepare.read import SHOWN, read_labelled
+
+
+def check(path: Path, max_rejected_fraction: float) -> None:
+    """Prints what the file holds and the entry that reads it. Raises UserError where no entry can be given."""
+    if not path.is_file():
+        raise DataError(f"{path} is no file that can be read: {missing_file_advice(path)}")
+    encoding = detect_encoding(path)
+    print(f"check: {path}: {'in ' + encoding if encoding else 'in UTF-8, or a workbook'}")
+    layout, names = guess(path, encoding)
+    print(f"check: columns {', '.join(names)}; " + ", ".join(f"{r} is {layout.name(r)!r}" for r in layout.columns))
+    labels = guess_labels(path, layout)
+    layout = Layout(layout.columns, label_words(labels), encoding, layout.quotes)
+    rows = read_labelled(path, layout=layout)
+    fraud = sum(example.label for example in rows.examples)
+    print(f"check: {len(rows.examples)} of {rows.total} rows can be used, {fraud} of them fraud")
+    for row in rows.rejected[:SHOWN]:
+        print(f"check: {row.file}:{row.line}: {row.reason}")
+    if len(rows.rejected) > SHOWN:
+        print(f"check: … and {len(rows.rejected) - SHOWN} more")
+    texts = Counter((example.input, example.label) for example in rows.examples)
+    both = sum((text, not label) in texts for text, label in texts) // 2
+    twice = texts.total() - len({text for text, _ in texts})
+    print(f"check: {twice} rows repeat a text; {both} texts have both labels")
+    for doubt in rows.doubts:
+        print(f"check: WARNING: {doubt}")
+    if not 0 < fraud < len(rows.examples):
+        raise UserError(f"{path}: {fraud} of {len(rows.examples)} usable rows are fraud; expected some of both")
+    if len(rows.rejected) > max_rejected_fraction * rows.total:
+        print(
+            f"check: WARNING: more bad rows than prepare.max_rejected_fraction = {max_rejected_fraction} allows: "
+            "correct them, or raise it"
+        )
+    print_entry(path, layout, labels)
+
+
+def print_entry(path: Path, layout: Layout, labels: Mapping[str, list[str]]) -> None:
+    """Prints the entry of the data set, and how it is used."""
+    name = re.sub(r"[^a-z0-9_]+", "_", path.name.lower().partition(".")[0]).strip("_") or "mine"
+    raw = path.parts[:2] in (("data", "raw"), ("data", "sample"))
+    place = path if raw else Path("data/raw") / path.name
+    if not raw:
+        print(f"check: first copy it: cp {json.dumps(str(path), ensure_ascii=False)} data/raw/")
+    print(f"check: put this into params.yaml, and run `dvc exp run -S dataset={name}`:\n")
+    print(f"datasets:\n  {name}: {flow(entry(place, layout, labels))}")
+
+
+def entry(place: Path, layout: Layout, labels: Mapping[str, list[str]]) -> dict[str, Any]:
+    """The entry of `datasets`, without what is the default."""
+    columns = {role: name for role, name in layout.columns.items() if name != ROLES[role]}
+    if layout.without_header:
+        columns = dict(layout.columns)
+    found = {"pool": place.as_posix(), "encoding": layout.encoding, "columns": columns, "labels": dict(labels)}
+    return {key: value for key, value in found.items() if value} | ({} if layout.quotes else {"quotes": False})
+
+
+def flow(value: Any) -> str:
+    """A value as YAML in one line. Texts are quoted, so that none of them is a number or a mark."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {flow(inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(flow, value)) + "]"
+    return json.dumps(value, ensure_ascii=False)
