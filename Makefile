@@ -9,6 +9,10 @@ FOLDS ?=
 KIND ?= classifier
 DTYPE ?=
 ROWS ?=
+A ?= HEAD
+B ?= .
+FAIL_BELOW ?=
+DEVICE ?=
 CURVE = $(if $(SIZES),--sizes $(SIZES)) $(if $(filter-out 0,$(FOLDS)),--folds)
 export NPROC ?= 1
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
@@ -70,6 +74,12 @@ curve: install  ## when does fine-tuning pay? all systems by texts of train, in 
 	dvc exp run --run-all
 	python -m stages.curve $(CURVE)
 
+compare: install  ## model against model on common rows, params and data that differ; A=main B=HEAD, or folders with checkouts
+	python -m stages.compare $(A) $(B) $(if $(FAIL_BELOW),--fail-below $(FAIL_BELOW))
+
+verify: install  ## run the pipeline, and compare with the committed figures; DEVICE=cuda: evaluation of the pinned adapter
+	python -m stages.verify $(if $(DEVICE),--device $(DEVICE))
+
 export: install  ## the trained model for use without this project; KIND=classifier, merged, adapter, onnx or gguf
 	python -m stages.export $(KIND) --out exports/$(KIND) $(if $(DTYPE),--dtype $(DTYPE)) $(if $(ROWS),--rows $(ROWS))
 
@@ -108,4 +118,4 @@ lock: install-dev  ## renew the code's hashes in dvc.lock, where this code write
 
 check: lint types test  ## lint, format, types, tests
 
-.PHONY: help install install-dev constraints repro repair mend seeds folds curve export serve test test-slow test-faults lint types audit figures same lock check
+.PHONY: help install install-dev constraints repro repair mend seeds folds curve compare verify export serve test test-slow test-faults lint types audit figures same lock check

@@ -1,4 +1,4 @@
-"""Files of a commit or an experiment: from git, from DVC's cache, or from a remote."""
+"""Files of a commit or an experiment, from git, DVC's cache or a remote, and those of a folder with a checkout."""
 
 import csv
 import json
@@ -9,17 +9,21 @@ from typing import Any
 
 import dvc.api
 from dvc.exceptions import DvcException
+from dvc_data.index.index import DataIndexError
+from ruamel.yaml import YAML
 
 from stages.errors import UserError
 from stages.text.example import Example
 
+UNREADABLE = (DvcException, DataIndexError, OSError)
+
 
 @dataclass(frozen=True)
 class Revision:
-    """A commit or an experiment, or the workspace.
+    """A commit or an experiment, or a folder with a checkout, as it is there.
 
     Attributes:
-        name: what git calls it; empty for the workspace.
+        name: what git calls it, or the path of the folder.
         advice: what to do if a file of it can't be read.
     """
 
@@ -27,27 +31,26 @@ class Revision:
     advice: str
 
     def __str__(self) -> str:
-        return self.name or "the workspace"
+        return self.name
 
     @cached_property
     def files(self) -> Any:
-        return dvc.api.DVCFileSystem(rev=self.name or None)
+        return dvc.api.DVCFileSystem(rev=self.name)
 
     def text(self, path: Path) -> str:
         """The content of a file. Raises UserError if neither git nor DVC's cache nor a remote holds it."""
+        folder = Path(self.name)
         try:
-            return self.files.read_bytes(path.as_posix()).decode("utf-8")
-        except (DvcException, OSError) as error:
+            content = (folder / path).read_bytes() if folder.is_dir() else self.files.read_bytes(path.as_posix())
+        except UNREADABLE as error:
             raise UserError(f"{path} of {self} can't be read ({error}): {self.advice}") from None
-
-    def has(self, path: Path) -> bool:
-        try:
-            return self.files.exists(path.as_posix())
-        except (DvcException, OSError) as error:
-            raise UserError(f"{self} can't be read ({error}): {self.advice}") from None
+        return content.decode("utf-8")
 
     def json(self, path: Path) -> dict[str, Any]:
         return json.loads(self.text(path))
+
+    def yaml(self, path: Path) -> dict[str, Any]:
+        return YAML(typ="safe", pure=True).load(self.text(path))
 
     def examples(self, path: Path) -> list[Example]:
         """The rows of a file that stage prepare wrote."""
