@@ -12,8 +12,8 @@ LOOK_AT = {
     "zero_shot": "models/base/base.json and the arithmetic: environment in metrics/evaluate.json",
     "probe": "metrics/probe.json, and versions of torch and bitsandbytes",
     "combined_cheap": "metrics/probe.json",
-    "model": "the training: metrics/plots/train.csv, metrics/plots/valid.csv and metrics/train.json; `make seeds` shows "
-    "how much a seed moves it",
+    "model": "the training: metrics/plots/train.csv, metrics/plots/valid.csv and metrics/train.json; `make seeds` "
+    "shows how much a seed moves it",
     "combined": "the rows for model and baseline above",
 }
 NEEDS = {"combined": {"model", "baseline"}, "combined_cheap": {"probe", "baseline"}}
