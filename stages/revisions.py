@@ -11,11 +11,12 @@ import dvc.api
 from dvc.exceptions import DvcException
 from dvc_data.index.index import DataIndexError
 from ruamel.yaml import YAML
+from scmrepo.exceptions import SCMError
 
 from stages.errors import UserError
 from stages.text.example import Example
 
-UNREADABLE = (DvcException, DataIndexError, OSError)
+UNREADABLE = (DvcException, DataIndexError, SCMError, OSError)
 
 
 @dataclass(frozen=True)

@@ -51,8 +51,8 @@ def pair(a: Side, b: Side) -> Pairs:
             "by prepare.manifest"
         )
     units = joined([np.array([test[row].unit for row in column]) for test, column in zip(tests, rows.T, strict=True)])
-    predictions = (side.predictions.rows(column) for side, column in zip((a, b), rows.T, strict=True))
-    return Pairs(*predictions, y_true=y_true, units=units, relabelled=len(shared) - len(same))
+    of_a, of_b = (side.predictions.rows(column) for side, column in zip((a, b), rows.T, strict=True))
+    return Pairs(of_a, of_b, y_true, units, len(shared) - len(same))
 
 
 def numbered(examples: list[Example]) -> Iterator[tuple[Key, int]]:

@@ -49,7 +49,7 @@ def compare_figures(
         bands: by system and metric.
     """
     return [
-        Row(system, metric, *(each.get(system, {}).get(metric) for each in (old, new)), band)
+        Row(system, metric, old.get(system, {}).get(metric), new.get(system, {}).get(metric), band)
         for system, of_system in bands.items()
         for metric, band in of_system.items()
     ]
