@@ -9,6 +9,11 @@ FOLDS ?=
 KIND ?= classifier
 DTYPE ?=
 ROWS ?=
+A ?= HEAD
+B ?= .
+FAIL_BELOW ?=
+DEVICE ?=
+PULL ?=
 CURVE = $(if $(SIZES),--sizes $(SIZES)) $(if $(filter-out 0,$(FOLDS)),--folds)
 export NPROC ?= 1
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
@@ -41,8 +46,8 @@ constraints: install-dev  ## install the newest packages that the pinned ones ne
 	python -m pip install --upgrade --upgrade-strategy eager --requirement requirements-dev.txt
 	python -m tools.constraints
 
-repro: install  ## run what has changed: data, benchmark, training, selection, evaluation; NPROC=2: on two GPUs
-	python -m stages.repro
+repro: install  ## run what has changed: data, benchmark, training, selection, evaluation; NPROC=2: on two GPUs; PULL=--pull: fetch what a remote has
+	python -m stages.repro $(PULL)
 
 repair: install  ## after a kill: put the last whole dvc.lock back, and run nothing
 	python -m stages.repro --repair
@@ -69,6 +74,17 @@ curve: install  ## when does fine-tuning pay? all systems by texts of train, in 
 	python -m stages.curve --queue $(CURVE)
 	dvc exp run --run-all
 	python -m stages.curve $(CURVE)
+
+compare: install  ## model against model on common rows, params and data that differ; A=main B=HEAD, or folders with checkouts
+	python -m stages.compare $(A) $(B) $(if $(FAIL_BELOW),--fail-below $(FAIL_BELOW))
+
+up-to-date: install  ## does dvc.lock belong to this code, data and params? Nothing runs, and no output has to be here
+	@mkdir -p runs
+	set -o pipefail; dvc repro --dry --allow-missing | tee runs/up-to-date.txt
+	@! grep -q "^Running stage" runs/up-to-date.txt || { echo "dvc.lock is older than code, data or params: run make repro, or make lock, and commit"; exit 1; }
+
+verify: install  ## run the pipeline, and compare with the committed figures; DEVICE=cuda: evaluation of the pinned adapter
+	python -m stages.verify $(if $(DEVICE),--device $(DEVICE))
 
 export: install  ## the trained model for use without this project; KIND=classifier, merged, adapter, onnx or gguf
 	python -m stages.export $(KIND) --out exports/$(KIND) $(if $(DTYPE),--dtype $(DTYPE)) $(if $(ROWS),--rows $(ROWS))
@@ -108,4 +124,4 @@ lock: install-dev  ## renew the code's hashes in dvc.lock, where this code write
 
 check: lint types test  ## lint, format, types, tests
 
-.PHONY: help install install-dev constraints repro repair mend seeds folds curve export serve test test-slow test-faults lint types audit figures same lock check
+.PHONY: help install install-dev constraints repro repair mend seeds folds curve compare up-to-date verify export serve test test-slow test-faults lint types audit figures same lock check

@@ -263,6 +263,20 @@ class Evaluate:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Verify:
+    bands: dict  # system: {metric: how far it may be from the committed figure}
+
+    def problems(self):
+        for system, metrics in self.bands.items():
+            if not isinstance(metrics, dict):
+                yield f"bands.{system} is {metrics!r}; expected numbers by metric, as in model: {{f1: 0.05}}"
+                continue
+            for metric, band in metrics.items():
+                if isinstance(band, bool) or not isinstance(band, int | float) or not 0 <= band <= MAX_WHOLE:
+                    yield f"bands.{system}.{metric} is {band!r}; expected a number from 0 on"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Params:
     """The selected entries and all sections. `method`, `model` and `dataset` are the entries, `*_name` their names."""
 
@@ -280,6 +294,7 @@ class Params:
     train: Train
     select: Select
     evaluate: Evaluate
+    verify: Verify
 
     @property
     def removes_speakers(self) -> bool:
@@ -302,6 +317,7 @@ SECTIONS = {
     "train": Train,
     "select": Select,
     "evaluate": Evaluate,
+    "verify": Verify,
 }
 TABLES = {"method": ("methods", Method), "model": ("models", Model), "dataset": ("datasets", Dataset)}
 

@@ -19,6 +19,7 @@ from stages.command import run
 from stages.errors import UserError
 from stages.evaluate.choices import System, Valid, choose_on_valid
 from stages.evaluate.compare import compare_systems, slices, worst_errors
+from stages.evaluate.headline import headline
 from stages.evaluate.messages import print_comparison, print_promise, warn_of_shift, warn_of_unused_categories
 from stages.evaluate.predictors import (
     Predictions,
@@ -68,6 +69,8 @@ def main() -> None:
         further[name]["shift"] = shift.report()
     promises = {"promised": selected.promised, "kept": kept, "environment": environment(pick_device())}
     write_json(METRICS / "evaluate.json", {**comparisons["test"], "further": further, **promises})
+    threshold = float(predictions["test"]["model"].threshold)
+    write_json(METRICS / "headline.json", headline(comparisons["test"], threshold))
     warn_of_unused_categories(evaluate.without_categories, sets.values())
     for name, comparison in comparisons.items():
         print_comparison(name, comparison, evaluate.equivalence_margin)

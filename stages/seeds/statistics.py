@@ -1,12 +1,23 @@
 """Selects the runs that belong together, and computes mean and standard deviation of their metrics."""
 
 import copy
+import json
 import statistics
+import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from stages.paths import METRICS
+
 BLOCKS = ("model", "zero_shot", "baseline", "difference")
+
+
+def read_figures(revision: str) -> dict[str, Any]:
+    """The figures of a commit or an experiment, empty if it has none."""
+    path = f"./{(METRICS / 'evaluate.json').as_posix()}"
+    shown = subprocess.run(["git", "show", f"{revision}:{path}"], capture_output=True, text=True)
+    return {} if shown.returncode else json.loads(shown.stdout)
 
 
 @dataclass(frozen=True)
@@ -39,6 +50,8 @@ class Run:
 def finished(shown: list[dict[str, Any]]) -> Iterator[Run]:
     """Yields the commit and its finished experiments from the output of `dvc exp show --json`.
 
+    DVC lists only the headline of their figures, so the others are read from git.
+
     The workspace, listed first, does not count: its params may have been edited after its metrics were written. DVC
     lists an experiment that failed or still runs with its own params, but with the metrics of its commit.
     """
@@ -47,10 +60,9 @@ def finished(shown: list[dict[str, Any]]) -> Iterator[Run]:
         done = [group for group in groups if (group.get("executor") or {}).get("state", "success") == "success"]
         for revision in [commit, *(revision for group in done for revision in group["revs"])]:
             data = revision.get("data") or {}
-            metrics = data.get("metrics", {}).get("metrics/evaluate.json", {}).get("data")
             params = data.get("params", {}).get("params.yaml", {}).get("data")
-            if metrics and params:
-                yield Run(params, metrics, revision.get("rev", ""))
+            if params and (metrics := read_figures(revision["rev"])):
+                yield Run(params, metrics, revision["rev"])
 
 
 def same_but_for_seed(runs: list[Run], params: dict[str, Any]) -> list[Run]:

@@ -78,8 +78,7 @@ def test_what_trainings_would_be_wasted_on_is_reported_before_they_are_queued(
 
 def listed(revision, rows=None, fold=None, seed=42):
     params = {"prepare": {"train_rows": rows, "fold": fold, "seed": seed}}
-    metrics = {"metrics/evaluate.json": {"data": {"model": {}}}}
-    return {"rev": revision, "data": {"params": {"params.yaml": {"data": params}}, "metrics": metrics}}
+    return {"rev": revision, "data": {"params": {"params.yaml": {"data": params}}}}
 
 
 def test_an_experiment_counts_before_the_commit_and_a_missing_one_is_named(monkeypatch):
@@ -87,6 +86,7 @@ def test_an_experiment_counts_before_the_commit_and_a_missing_one_is_named(monke
     commit = listed("a") | {"experiments": [{"revs": runs}]}
     shown = [listed("workspace"), commit]
     monkeypatch.setattr("stages.curve.__main__.list_experiments", lambda: shown)
+    monkeypatch.setattr("stages.seeds.statistics.read_figures", lambda revision: {"model": {}})
     found = find_runs([200, None], [None])
     assert {key: run.revision for key, run in found.items()} == {(200, None): "b", (200, 1): "d", (None, None): "a"}
     runs.append(listed("f"))

@@ -22,16 +22,14 @@ def test_runs_with_other_params_are_left_out_and_the_newest_of_a_seed_counts():
     assert report["difference"]["f1"]["mean"] == pytest.approx(0.2)
 
 
-def listed(run):
-    return {
-        "data": {
-            "metrics": {"metrics/evaluate.json": {"data": run.metrics}},
-            "params": {"params.yaml": {"data": run.params}},
-        }
-    }
+def test_experiments_that_failed_or_still_run_do_not_count(monkeypatch):
+    figures = {}
+    monkeypatch.setattr("stages.seeds.statistics.read_figures", lambda revision: figures.get(revision, {}))
 
+    def listed(run):
+        figures[name := f"revision {len(figures)}"] = run.metrics
+        return {"rev": name, "data": {"params": {"params.yaml": {"data": run.params}}}}
 
-def test_experiments_that_failed_or_still_run_do_not_count():
     def group(seed, executor):
         return {"executor": executor, "revs": [listed(make(seed, 0.7))]}
 
@@ -42,6 +40,6 @@ def test_experiments_that_failed_or_still_run_do_not_count():
         group(4, {"state": "running"}),
     ]
     edited = listed(make(1, 0.8))  # the workspace: another seed, and the metrics of the commit
-    shown = [edited, {**listed(make(42, 0.8)), "experiments": groups}, {"data": None}]
+    shown = [edited, {**listed(make(42, 0.8)), "experiments": groups}, {"rev": "none", "data": None}]
     runs = same_but_for_seed(list(finished(shown)), make(1, 0).params)
     assert [(run.seed, run.metrics["model"]["f1"]) for run in runs] == [(1, 0.7), (2, 0.7), (42, 0.8)]

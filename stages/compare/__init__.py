@@ -1,0 +1,1 @@
+"""The models of two revisions on the texts that both tests hold. No stage: it reads what the stages wrote."""

@@ -1,0 +1,83 @@
+"""Figures against the committed ones: a regression is outside the bands, other seeds and machines are within."""
+
+import copy
+import subprocess
+import sys
+
+import pytest
+
+from stages import params
+from stages.artifacts import read_json, write_json
+from stages.errors import UserError
+from stages.verify.__main__ import main
+from stages.verify.bands import compare_figures, look_at
+from tests.conftest import ROOT
+
+BANDS = params.load(ROOT / "params.yaml").verify.bands
+
+
+@pytest.fixture
+def verify(tmp_path, monkeypatch, capsys):
+    """Verifies figures that differ from the committed ones by {system.metric: number to add}."""
+    committed = read_json(ROOT / "metrics/evaluate.json")
+    write_json(tmp_path / "metrics/evaluate.json", committed)
+    (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    git = ["git", "-c", "user.name=test", "-c", "user.email=test@localhost"]
+    for command in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "-m", "test"]):
+        subprocess.run([*git, *command], cwd=tmp_path, check=True)
+    subprocess.run([sys.executable, "-m", "dvc", "init", "--quiet"], cwd=tmp_path, check=True)
+    monkeypatch.chdir(tmp_path)
+
+    def run(changes, *arguments):
+        found = copy.deepcopy(committed)
+        for name, by in changes.items():
+            system, metric = name.split(".")
+            found[system][metric] += by
+        write_json(tmp_path / "metrics/evaluate.json", found)
+        monkeypatch.setattr("sys.argv", ["verify", *(arguments or ["--no-run"])])
+        main()
+        return capsys.readouterr().out
+
+    return run
+
+
+def test_the_measured_moves_of_machines_and_seeds_are_let_through(verify):
+    assert "all 13 figures are within" in verify({})
+    verify({"model.f1": 0.0075, "model.average_precision": -0.0001, "combined.f1": 0.0065})
+    for seed in (-1, 0.5, 1):
+        verify({"model.average_precision": 0.0043 * seed, "model.f1": 0.024 * seed, "combined.f1": 0.023 * seed})
+
+
+def test_a_regression_is_caught_and_says_where_to_look(verify):
+    with pytest.raises(UserError, match=r"1 of 13 .*model.average_precision. Look at the training"):
+        verify({"model.average_precision": -0.031})
+    with pytest.raises(UserError, match=r"2 of 13 .*size.rows, baseline.f1. Look at the rows of test"):
+        verify({"size.rows": -1, "baseline.f1": 0.006})
+
+
+def test_other_params_are_refused(verify, tmp_path):
+    text = (tmp_path / "params.yaml").read_text(encoding="utf-8")
+    (tmp_path / "params.yaml").write_text(text.replace("learning_rate: 3e-4", "learning_rate: 1e-4"), encoding="utf-8")
+    with pytest.raises(UserError, match="differs from that of HEAD in train; expected the same"):
+        verify({})
+
+
+def test_the_pipeline_runs_and_a_failed_one_is_named(verify, monkeypatch):
+    monkeypatch.setattr("stages.verify.__main__.run_pipeline", lambda device, force: None)
+    assert "WARNING: DVC had data/predictions of an earlier run" in verify({}, "--device", "cpu")
+    monkeypatch.undo()
+
+
+def test_a_missing_figure_is_outside_and_sums_are_blamed_on_their_parts():
+    found = compare_figures(
+        {"model": {"f1": 0.5}, "combined": {"f1": 0.5}}, {}, {"model": {"f1": 1}, "combined": {"f1": 1}}
+    )
+    assert [row.within for row in found] == [False, False]
+    assert [line.split(":")[0] for line in look_at(found)] == ["the training"]
+
+
+def test_bands_are_checked(changed):
+    with pytest.raises(params.ParamsError, match=r"verify: bands.model.f1 is -1; expected a number from 0 on"):
+        params.load(changed({"verify/bands": {"model": {"f1": -1}}}))
+    with pytest.raises(params.ParamsError, match=r"verify: bands.model is 3; expected numbers by metric"):
+        params.load(changed({"verify/bands": {"model": 3}}))
