@@ -5,12 +5,19 @@ from collections.abc import Callable, Sequence
 from html import escape
 
 from stages.report.rates import Point, Rate
-from stages.report.words import Words, both, plain, short
+from stages.report.words import Words, both, plain, short, signed
 
-WIDTH = 460  # units: on a phone 1 unit is 0.7 pixels, which leaves letters of 9 pixels
+WIDTH = 400  # units: on a phone 1 unit is 0.8 pixels, which leaves letters of 9 to 10 pixels
 ROW = 24
 MOST_NAME = 15
-LINES = {"model": "own", "combined": "own thin", "zero_shot": "none thin"}  # classes of a system's line; else "cheap"
+LINES = {  # classes of a system's line
+    "zero_shot": "none thin",
+    "baseline": "cheap thin dotted",
+    "probe": "cheap thin dashed",
+    "combined_cheap": "cheap",
+    "model": "own",
+    "combined": "own thin dashed",
+}
 
 
 class Drawing:
@@ -95,16 +102,16 @@ def forest(rows: list[tuple[Words, float, float | None, float | None]], zero: Wo
         rows: name, difference, and the ends of its interval or None.
         zero: what the vertical line stands for.
     """
-    drawing, left, right = Drawing(), 158.0, WIDTH - 70.0
+    drawing, left, right = Drawing(), 140.0, WIDTH - 58.0
     ends = [abs(end) for _, value, low, high in rows for end in (value, low or value, high or value)]
     # One system far off would squeeze all others: it is drawn at the edge.
     limit = max(0.02, 1.1 * (sorted(ends)[-4] if len(ends) > 6 and sorted(ends)[-4] < max(ends) / 2 else max(ends)))
-    place, step = axis(-limit, limit, left, right), step_of(2 * limit)
+    place, step = axis(-limit, limit, left, right), step_of(limit * 1.2)
     bottom = 32 + ROW * len(rows)
     for number in range(-math.floor(limit / step), math.floor(limit / step) + 1):
         x = place(number * step)
         drawing.line([(x, 26), (x, bottom)], "axis" if number else "zero")
-        ticks = f"{number * step:+.{2 if step >= 0.01 else 3}f}".replace("-", "−") if number else "0"
+        ticks = signed(number * step, 2 if step >= 0.01 else 3) if number else "0"
         drawing.text(x, bottom + 16, ticks, "small", "middle")
     drawing.text(place(0), 16, zero, "small", "middle")
     for number, (name, value, low, high) in enumerate(rows):
@@ -118,7 +125,7 @@ def forest(rows: list[tuple[Words, float, float | None, float | None]], zero: Wo
             drawing.line([(edge + inward, y - 5), (edge, y), (edge + inward, y + 5)], css)
         else:
             drawing.dot(place(value), y, css)
-        drawing.text(WIDTH - 8, y + 4, f"{value:+.3f}".replace("-", "−"), "number", "end")
+        drawing.text(WIDTH - 4, y + 4, signed(value), "number", "end")
     return drawing.svg(bottom + 26, Words("与最好的廉价系统的差", "difference to the best cheap system"))
 
 
@@ -129,7 +136,7 @@ def grid(drawing: Drawing, names: tuple[Words, Words]) -> tuple[Callable[[float]
         drawing: receives the lines.
         names: of the axes, across and up.
     """
-    across, up = axis(0, 1, 44, WIDTH - 16), axis(0, 1, 330, 34)
+    across, up = axis(0, 1, 44, WIDTH - 16), axis(0, 1, 290, 34)
     for number in range(6):
         value = number / 5
         drawing.line([(across(value), up(0)), (across(value), up(1))], "axis")
@@ -139,6 +146,11 @@ def grid(drawing: Drawing, names: tuple[Words, Words]) -> tuple[Callable[[float]
     drawing.text(across(1), up(0) + 34, names[0], "small", "end")
     drawing.text(8, 18, names[1], "small")
     return across, up
+
+
+def line_of(system: str, used: str) -> str:
+    """The classes of a system's line."""
+    return f"{LINES[system]} strong" if system == used else LINES[system]
 
 
 def precision_recall(curves: dict[str, list[Point]], size: tuple[int, int], own: dict[str, Point], used: str) -> str:
@@ -153,7 +165,7 @@ def precision_recall(curves: dict[str, list[Point]], size: tuple[int, int], own:
     drawing = Drawing()
     across, up = grid(drawing, (Words("召回率，%", "recall, %"), Words("精确率，%", "precision, %")))
     for system, curve in sorted(curves.items(), key=lambda each: each[0] == used):
-        css = ("own strong" if system == used else LINES.get(system, "cheap thin")) + f" of-{system}"
+        css = line_of(system, used)
         places = [
             (across(point.tp / size[0]), up(point.tp / (point.tp + point.fp))) for point in curve if point.tp + point.fp
         ]
@@ -166,7 +178,7 @@ def precision_recall(curves: dict[str, list[Point]], size: tuple[int, int], own:
         f'<circle id="mark" r="8" class="mark" cx="-20" cy="-20" data-x="{start[0]:.1f} {across(1):.1f}" '
         f'data-y="{start[1]:.1f} {up(1):.1f}"/>'
     )
-    return drawing.svg(372, Words("各系统的精确率与召回率", "precision and recall of each system"))
+    return drawing.svg(332, Words("各系统的精确率与召回率", "precision and recall of each system"))
 
 
 def reliability(bins: dict[str, list[tuple[float, float]]]) -> str:
@@ -179,7 +191,7 @@ def reliability(bins: dict[str, list[tuple[float, float]]]) -> str:
         drawing.line([(across(x), up(y)) for x, y in bins[name]], css)
         for x, y in bins[name]:
             drawing.dot(across(x), up(y), css, f"{x:.3f}: {y:.3f}")
-    return drawing.svg(372, Words("可靠性", "reliability"))
+    return drawing.svg(332, Words("可靠性", "reliability"))
 
 
 def rates(rows: list[Rate], css: str, label: Words) -> str:
@@ -190,7 +202,7 @@ def rates(rows: list[Rate], css: str, label: Words) -> str:
         css: class of the bars.
         label: what the chart shows.
     """
-    drawing, place = Drawing(), axis(0, 1, 150, WIDTH - 92)
+    drawing, place = Drawing(), axis(0, 1, 128, WIDTH - 92)
     bottom = 10 + ROW * len(rows)
     for number in range(5):
         x = place(number / 4)

@@ -8,8 +8,8 @@ from typing import Any
 from stages.artifacts import read_json
 from stages.errors import UserError
 from stages.paths import METRICS
+from stages.report.html import Cell, card, paragraph, table
 from stages.report.read import Run, opened
-from stages.report.sections import Cell, card, paragraph, table
 from stages.report.words import Words, label, say, signed
 
 FILES = {

@@ -16,14 +16,6 @@ for (const node of document.querySelectorAll("[data-language]")) {
 }
 showLanguage(startLanguage());
 
-// A print shows what is folded, too.
-const folded = () => document.querySelectorAll("details:not([open])");
-addEventListener("beforeprint", () => folded().forEach((node) => { node.open = true; node.dataset.closed = ""; }));
-addEventListener("afterprint", () => document.querySelectorAll("details[data-closed]").forEach((node) => {
-  node.open = false;
-  delete node.dataset.closed;
-}));
-
 const data = JSON.parse($("data").textContent);
 
 function costs([, tp, fp], share, falseAlarm, miss) {

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from stages.report import sections
+from stages.report import sections, threshold
 from stages.report.read import Run
 from stages.report.words import Words, both
 
@@ -27,12 +27,10 @@ def page(run: Run, extra: str = "") -> str:
         sections.verdict,
         sections.tiles,
         sections.ladder,
-        sections.threshold,
+        threshold.threshold,
         sections.reliability,
         sections.lengths,
         sections.kinds,
-        sections.leaks,
-        sections.shortcuts,
         sections.further,
         sections.errors,
         sections.provenance,
@@ -68,12 +66,12 @@ def page(run: Run, extra: str = "") -> str:
 
 def slider_data(run: Run) -> dict[str, Any] | None:
     """What the slider needs: by system its thresholds, as [threshold, tp, fp], and the index of its own."""
-    curves = sections.all_points(run)
+    curves = threshold.all_points(run)
     if run.used not in curves:
         return None
     systems = {
         system: {
-            "own": sections.own_point(run, system, curve),
+            "own": threshold.own_point(run, system, curve),
             "points": [[point.threshold, point.tp, point.fp] for point in curve],
         }
         for system, curve in curves.items()

@@ -4,7 +4,20 @@ from typing import Literal
 
 from stages.report.rates import by_kind, categories, cheapest, costs, files, outstanding, points
 from stages.report.read import Run
-from stages.report.words import Words, count, interval_of, label, percent, plain, say, short, signed, span
+from stages.report.words import (
+    WHEN,
+    Words,
+    count,
+    feature,
+    interval_of,
+    label,
+    percent,
+    plain,
+    say,
+    short,
+    signed,
+    span,
+)
 
 Standing = Literal["ahead", "behind", "equal", "not shown", "unknown"]
 RARE = 0.01  # a share of fraud as in daily traffic
@@ -28,8 +41,8 @@ HEADLINES: dict[Standing, Words] = {
     ),
     "unknown": Words(
         "无法比较{system}与最好的廉价系统（{cheap}）：测试集只有一个类别，或单元太少，或没有分数。",
-        "The {system} and the best cheap system ({cheap}) can't be compared: test has a single class, too few units, or "
-        "no scores.",
+        "The {system} and the best cheap system ({cheap}) can't be compared: test has a single class, too few units, "
+        "or no scores.",
     ),
 }
 ADVICE: dict[Standing, Words] = {
@@ -41,7 +54,8 @@ ADVICE: dict[Standing, Words] = {
     "equal": Words("廉价系统成本更低，效果相当。", "The cheap system costs less and does as well."),
     "not shown": Words(
         "这个测试集看不出训练带来的好处，廉价系统成本更低。更多的测试文本会缩小区间。",
-        "This test set shows no gain from training, and the cheap system costs less. More test texts narrow the interval.",
+        "This test set shows no gain from training, and the cheap system costs less. "
+        "More test texts narrow the interval.",
     ),
     "unknown": Words("请使用更大的测试集。", "Use a larger test set."),
 }
@@ -66,7 +80,7 @@ def headline(run: Run) -> Words:
 
 def sentences(run: Run) -> list[Words]:
     """What follows the headline, the most important first."""
-    parts = (comparison, advice, decisions, rarity, kinds, leaks, shortcut, cut, dearer, elsewhere)
+    parts = (comparison, advice, decisions, rarity, promise, kinds, leaks, shortcut, cut, dearer, elsewhere)
     return [words for part in parts for words in part(run)]
 
 
@@ -125,6 +139,23 @@ def decisions(run: Run) -> list[Words]:
     return found
 
 
+def promise(run: Run) -> list[Words]:
+    """Whether the threshold keeps on test what it promised on valid."""
+    promised, kept = run.evaluate.get("promised") or {}, run.evaluate.get("kept", {}).get("test")
+    if not kept or promised.get("precision") is None:
+        return []
+    return [
+        say(
+            "验证集给出的承诺：精确率 {precision}，召回率 {recall}。测试集实得：{kept_precision}，{kept_recall}。",
+            "Valid promised precision {precision} and recall {recall}. Test gives {kept_precision} and {kept_recall}.",
+            precision=percent(promised["precision"]),
+            recall=percent(promised["recall"]),
+            kept_precision=percent(kept["precision"]),
+            kept_recall=percent(kept["recall"]),
+        )
+    ]
+
+
 def rarity(run: Run) -> list[Words]:
     """Of 100 alarms how many are right, here and where fraud is rare."""
     block = run.evaluate[run.used]
@@ -134,8 +165,8 @@ def rarity(run: Run) -> list[Words]:
     return [
         say(
             "测试集中 {share} 是诈骗，告警有 {here} 属实。若 100 条中只有 1 条诈骗，属实的告警只占 {rare}。",
-            "In test {share} of the texts are fraud, and {here} of the alarms are right. Where 1 of 100 texts is fraud, "
-            "{rare} would be.",
+            "In test {share} of the texts are fraud, and {here} of the alarms are right. "
+            "Where 1 of 100 texts is fraud, {rare} would be.",
             share=percent(run.evaluate["size"]["fraud_fraction"], 0),
             here=percent(block["precision"]),
             rare=percent(hits / (hits + false)),
@@ -215,10 +246,10 @@ def shortcut(run: Run) -> list[Words]:
     return [
         say(
             "最强的捷径是单个特征“{name}”（{when}时判为诈骗）：验证集 F1 为 {f1}，全部判为诈骗为 {always}。{strong}",
-            "The strongest shortcut is “{name}” (fraud if {when}): F1 {f1} on valid, where calling everything fraud has "
-            "{always}. {strong}",
-            name=short(plain(first["feature"]), MOST_NAME + 20),
-            when=Words({"absent": "缺失", "present": "出现"}.get(first["fraud_if"], "出现"), first["fraud_if"]),
+            "The strongest shortcut is “{name}” (fraud if {when}): F1 {f1} on valid, where calling everything fraud "
+            "has {always}. {strong}",
+            name=Words(*(short(plain(name), MOST_NAME + 20) for name in feature(first["feature"]))),
+            when=WHEN[first["fraud_if"]],
             f1=f"{first['f1']:.3f}",
             always=f"{shortcuts['always_fraud_f1']:.3f}",
             strong=Words(
@@ -258,11 +289,12 @@ def dearer(run: Run) -> list[Words]:
     at = "> 1" if best.threshold > 1 else f"{best.threshold:.3f}"
     return [
         say(
-            "若一次误报的代价是一次漏报的 5 倍，阈值宜改为 {at}：找出 {recall} 的诈骗，每 1,000 条正常文本误报 {alarms} 条，"
-            "成本从 {now} 降到 {then}（每 1,000 条）。该阈值选自测试集，略偏乐观。",
-            "If a false alarm cost five times as much as a miss, {at} would be the threshold: {recall} of the fraud found, "
-            "{alarms} of 1,000 harmless texts flagged, cost per 1,000 texts {then} instead of {now}. It is chosen on test, "
-            "which flatters it slightly.",
+            "若一次误报的代价是一次漏报的 5 倍，阈值宜改为 {at}：找出 {recall} 的诈骗，"
+            "每 1,000 条正常文本误报 {alarms} 条，"
+            "每 1,000 条的成本从 {now} 降到 {then}。该阈值选自测试集，略偏乐观。",
+            "If a false alarm cost five times as much as a miss, {at} would be the threshold: {recall} of the fraud "
+            "found, {alarms} of 1,000 harmless texts flagged, cost per 1,000 texts {then} instead of {now}. "
+            "It is chosen on test, which flatters it slightly.",
             at=at,
             recall=percent(best.tp / fraud),
             alarms=count(1000 * best.fp / harmless),

@@ -79,8 +79,8 @@ def span(low: float, high: float, digits: int = 0, scale: float = 100) -> Words:
     return Words(f"95 % 区间 {ends[0]} 至 {ends[1]}", f"95 % interval {ends[0]} to {ends[1]}")
 
 
-def interval_of(block: dict, name: str, digits: int = 0, scale: float = 100) -> Words:
-    """The interval of a metric in brackets; empty if it has none.
+def bare_interval(block: dict, name: str, digits: int = 0, scale: float = 100) -> Words:
+    """The interval of a metric; empty if it has none.
 
     Args:
         block: metrics of a system.
@@ -90,8 +90,20 @@ def interval_of(block: dict, name: str, digits: int = 0, scale: float = 100) -> 
     """
     if block.get(f"{name}_low") is None:
         return Words("", "")
-    words = span(block[f"{name}_low"], block[f"{name}_high"], digits, scale)
-    return Words(f"（{words.zh}）", f" ({words.en})")
+    return span(block[f"{name}_low"], block[f"{name}_high"], digits, scale)
+
+
+def interval_of(block: dict, name: str, digits: int = 0, scale: float = 100) -> Words:
+    """The same in brackets, to stand in a sentence.
+
+    Args:
+        block: metrics of a system.
+        name: of the metric.
+        digits: decimals that are shown.
+        scale: what the ends are multiplied by.
+    """
+    words = bare_interval(block, name, digits, scale)
+    return Words(f"（{words.zh}）", f" ({words.en})") if words.en else words
 
 
 # Systems, from the cheapest to the dearest: labels.
@@ -108,3 +120,33 @@ SYSTEMS = {
 
 def label(system: str) -> Words:
     return SYSTEMS.get(system, Words(system, system))
+
+
+# Features of stages/prepare/shortcuts.py: how their names start.
+FEATURES = {
+    "first token ": "首词 ",
+    "speaker tags": "说话人标记",
+    "speaker ": "说话人 ",
+    "at most ": "字数不超过 ",
+    "more than one line": "不止一行",
+    "digits": "数字",
+    "Latin letters": "拉丁字母",
+    "URL": "网址",
+    "placeholder": "占位符",
+    "punctuation ": "标点 ",
+    "category word ": "类别词 ",
+}
+WHEN = {"absent": Words("缺失", "absent"), "present": Words("出现", "present")}
+
+
+def feature(name: str) -> Words:
+    """The name of a shortcut.
+
+    >>> feature("at most 53 characters").zh
+    '字数不超过 53'
+    """
+    for start, chinese in FEATURES.items():
+        if name.startswith(start):
+            rest = name.removeprefix(start)
+            return Words(chinese + (rest.removesuffix(" characters") if start == "at most " else rest), name)
+    return Words(name, name)
