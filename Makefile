@@ -9,6 +9,7 @@ FOLDS ?=
 KIND ?= classifier
 DTYPE ?=
 ROWS ?=
+AGAINST ?=
 CURVE = $(if $(SIZES),--sizes $(SIZES)) $(if $(filter-out 0,$(FOLDS)),--folds)
 export NPROC ?= 1
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
@@ -70,6 +71,9 @@ curve: install  ## when does fine-tuning pay? all systems by texts of train, in 
 	dvc exp run --run-all
 	python -m stages.curve $(CURVE)
 
+report: install  ## runs/report.html: the report with commit and timings; AGAINST=REV: an earlier run's figures beside it
+	python -m stages.report --out runs/report.html $(if $(AGAINST),--against $(AGAINST))
+
 export: install  ## the trained model for use without this project; KIND=classifier, merged, adapter, onnx or gguf
 	python -m stages.export $(KIND) --out exports/$(KIND) $(if $(DTYPE),--dtype $(DTYPE)) $(if $(ROWS),--rows $(ROWS))
 
@@ -108,4 +112,4 @@ lock: install-dev  ## renew the code's hashes in dvc.lock, where this code write
 
 check: lint types test  ## lint, format, types, tests
 
-.PHONY: help install install-dev constraints repro repair mend seeds folds curve export serve test test-slow test-faults lint types audit figures same lock check
+.PHONY: help install install-dev constraints repro repair mend seeds folds curve report export serve test test-slow test-faults lint types audit figures same lock check

@@ -102,11 +102,11 @@ def forest(rows: list[tuple[Words, float, float | None, float | None]], zero: Wo
         rows: name, difference, and the ends of its interval or None.
         zero: what the vertical line stands for.
     """
-    drawing, left, right = Drawing(), 140.0, WIDTH - 58.0
+    drawing, left, right = Drawing(), 158.0, WIDTH - 56.0
     ends = [abs(end) for _, value, low, high in rows for end in (value, low or value, high or value)]
     # One system far off would squeeze all others: it is drawn at the edge.
     limit = max(0.02, 1.1 * (sorted(ends)[-4] if len(ends) > 6 and sorted(ends)[-4] < max(ends) / 2 else max(ends)))
-    place, step = axis(-limit, limit, left, right), step_of(limit * 1.2)
+    place, step = axis(-limit, limit, left, right), step_of(2 * limit)
     bottom = 32 + ROW * len(rows)
     for number in range(-math.floor(limit / step), math.floor(limit / step) + 1):
         x = place(number * step)

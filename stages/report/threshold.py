@@ -38,7 +38,7 @@ def threshold(run: Run) -> str:
         Words("精确率与召回率", "Precision and recall"), chart, charts.legend(keys), paragraph(note, "quiet small")
     )
     best = card(Words("不同代价下的最佳阈值", "The best threshold for other costs"), cost_table(run, curves))
-    return left + stack(card(Words("阈值的代价", "What a threshold costs"), slider(run, curves)), best)
+    return stack(left, best) + card(Words("阈值的代价", "What a threshold costs"), slider(run, curves))
 
 
 def slider(run: Run, curves: dict[str, list[Point]]) -> str:
