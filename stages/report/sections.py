@@ -14,7 +14,7 @@ from stages.report.words import WHEN, Words, bare_interval, both, count, feature
 
 HEX_DIGITS = 16
 OPEN_ERRORS = 6  # of a kind; the others are folded
-SYSTEM_HEAD = (
+SYSTEM_HEAD: tuple[Cell, ...] = (
     Words("系统", "system"),
     Words("平均精确率 [95 % 区间]", "average precision [95 % interval]"),
     "F1",
@@ -95,8 +95,10 @@ def ladder(run: Run) -> str:
         "The {cheap} was chosen before test was looked at.",
         cheap=label(run.best_cheap),
     )
-    body = [[label(name), difference(ahead.get(name, {})), *system_cells(run.evaluate[name])] for name in run.systems]
-    head = [SYSTEM_HEAD[0], Words("差值 [95 % 区间]", "difference [95 % interval]"), *SYSTEM_HEAD[1:]]
+    body: list[list[Cell]] = [
+        [label(name), difference(ahead.get(name, {})), *system_cells(run.evaluate[name])] for name in run.systems
+    ]
+    head: list[Cell] = [SYSTEM_HEAD[0], Words("差值 [95 % 区间]", "difference [95 % interval]"), *SYSTEM_HEAD[1:]]
     chart = charts.forest(rows, zero) if rows else ""
     return card(
         Words("各系统的阶梯", "The ladder of systems"),
@@ -233,11 +235,11 @@ def leaks(run: Run) -> str:
 def shortcuts(run: Run) -> str:
     """The single features that give the label away."""
     always = (run.data.get("shortcuts") or {}).get("always_fraud_f1")
-    rows = [
+    rows: list[list[Cell]] = [
         [feature(row["feature"]), WHEN[row["fraud_if"]], f"{float(row['f1']):.3f}", percent(float(row["share"]))]
         for row in run.tables["shortcuts"]
     ]
-    head = [Words("特征", "feature"), Words("诈骗当", "fraud if"), "F1", Words("占文本", "of texts")]
+    head: list[Cell] = [Words("特征", "feature"), Words("诈骗当", "fraud if"), "F1", Words("占文本", "of texts")]
     parts = [table(head, rows, right=2)]
     if always is not None:
         note = say(
@@ -253,7 +255,8 @@ def further(run: Run) -> str:
     """The systems on each further set."""
     parts = []
     for name, block in sorted(run.evaluate.get("further", {}).items()):
-        body = [[label(system), *system_cells(block[system])] for system in run.systems if system in block]
+        systems = [system for system in run.systems if system in block]
+        body: list[list[Cell]] = [[label(system), *system_cells(block[system])] for system in systems]
         title = f"<h3><bdi>{escape(plain(name))}</bdi> · {count(block['size']['rows'])}</h3>"
         parts += [title, table(SYSTEM_HEAD, body)]
     return card(Words("其他数据集", "Further sets"), *parts, css="wide") if parts else ""
@@ -278,7 +281,7 @@ def errors(run: Run) -> str:
 
 
 def error_item(row: dict[str, str]) -> str:
-    about = [
+    about: list[Cell] = [
         say("模型 {p}", "model {p}", p=percent(float(row["probability"]))),
         say("基线 {p}", "baseline {p}", p=percent(float(row["baseline_probability"]))),
         row["category"],
@@ -299,9 +302,9 @@ def provenance(run: Run) -> str:
         [Words("基础模型", "base model"), f"{base['id']} @ {base['revision'][:HEX_DIGITS]}"],
         [Words("方法", "method"), run.record["method_name"]],
         [Words("在用系统", "system in use"), label(run.used)],
-        *([path, f"sha256 {digest[:HEX_DIGITS]}"] for path, digest in run.hashes.items()),
-        *([name, str(version)] for name, version in sorted(versions.items())),
     ]
+    rows += [[path, f"sha256 {digest[:HEX_DIGITS]}"] for path, digest in run.hashes.items()]
+    rows += [[name, str(version)] for name, version in sorted(versions.items())]
     head: list[Cell] = [Words("什么", "what"), Words("哪一个", "which")]
     flat = [[key, value] for key, value in flat_params(run)]
     return card(
