@@ -238,7 +238,7 @@ def lengths(rows: list[tuple[float, int, int]]) -> str:
     return drawing.svg(240, Words("文本长度", "lengths of the texts"))
 
 
-def legend(entries: list[tuple[str, str | Words]]) -> str:
+def legend(entries: Sequence[tuple[str, str | Words]]) -> str:
     """HTML that says which line is what. entries: classes and name."""
     items = "".join(f'<li><i class="{css}"></i>{both(words)}</li>' for css, words in entries)
     return f'<ul class="legend keys">{items}</ul>'

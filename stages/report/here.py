@@ -80,7 +80,7 @@ def earlier(run: Run, rev: str) -> str:
         "The two runs may have different test sets, and these figures alone show no significance.",
     )
     title = say("与 {rev} 相比", "Beside {rev}", rev=rev)
-    head = ["", Words("本次", "this run"), rev, Words("差", "difference")]
+    head: list[Cell] = ["", Words("本次", "this run"), rev, Words("差", "difference")]
     return card(title, table(head, rows), paragraph(note, "quiet small"), css="wide")
 
 

@@ -138,7 +138,7 @@ def reliability(run: Run) -> str:
         "点在对角线上，概率就可信：0.8 表示 100 条中约 80 条是诈骗。",
         "On the diagonal a probability is right: of texts with 80 %, 80 of 100 are fraud.",
     )
-    keys: list[tuple[str, str | Words]] = [
+    keys = [
         ("own strong", Words("微调模型", "fine-tuned model")),
         ("none thin", Words("校准之前", "before calibration")),
     ]
@@ -169,7 +169,7 @@ def lengths(run: Run) -> str:
         for name in sorted({*found, *flagged})
     ]
     head = [Words("字符数", "characters"), Words("找出的诈骗", "fraud found"), Words("正常被误报", "harmless flagged")]
-    keys: list[tuple[str, str | Words]] = [
+    keys = [
         ("fraud strong", Words("诈骗", "fraud")),
         ("harmless strong", Words("正常", "harmless")),
     ]

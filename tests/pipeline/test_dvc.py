@@ -87,9 +87,9 @@ KNOBS = {
     "a maintainer's tool": ("tools/deps.py", "# a comment\n", set()),
     "a page": ("docs/use.md", "\n", set()),
     "reading files of texts": ("stages/data/jsonl.py", "# a comment\n", {"prepare"}),
-    "the code of text": ("stages/text/prompt.py", "# a comment\n", {"fetch"} | AFTER_PREPARE),
-    "the code of model": ("stages/model/load.py", "# a comment\n", {"benchmark"} | AFTER_PREPARE),
-    "the code of metrics": ("stages/metrics.py", "# a comment\n", {"prepare"} | AFTER_PREPARE),
+    "the code of text": ("stages/text/prompt.py", "# a comment\n", {"fetch"} | AFTER_PREPARE - {"report"}),
+    "the code of model": ("stages/model/load.py", "# a comment\n", {"benchmark"} | AFTER_PREPARE - {"report"}),
+    "the code of metrics": ("stages/metrics.py", "# a comment\n", {"prepare"} | AFTER_PREPARE - {"report"}),
     "the code of params": ("stages/params.py", "# a comment\n", set(STAGES)),
     "the tests and the README": ("README.md", "\n", set()),
 }
