@@ -14,6 +14,7 @@ B ?= .
 FAIL_BELOW ?=
 DEVICE ?=
 PULL ?=
+AGAINST ?=
 CURVE = $(if $(SIZES),--sizes $(SIZES)) $(if $(filter-out 0,$(FOLDS)),--folds)
 export NPROC ?= 1
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
@@ -86,6 +87,9 @@ up-to-date: install  ## does dvc.lock belong to this code, data and params? Noth
 verify: install  ## run the pipeline, and compare with the committed figures; DEVICE=cuda: evaluation of the pinned adapter
 	python -m stages.verify $(if $(DEVICE),--device $(DEVICE))
 
+report: install  ## runs/report.html: the report with commit and timings; AGAINST=REV: an earlier run's figures beside it
+	python -m stages.report --out runs/report.html $(if $(AGAINST),--against $(AGAINST))
+
 export: install  ## the trained model for use without this project; KIND=classifier, merged, adapter, onnx or gguf
 	python -m stages.export $(KIND) --out exports/$(KIND) $(if $(DTYPE),--dtype $(DTYPE)) $(if $(ROWS),--rows $(ROWS))
 
@@ -124,4 +128,4 @@ lock: install-dev  ## renew the code's hashes in dvc.lock, where this code write
 
 check: lint types test  ## lint, format, types, tests
 
-.PHONY: help install install-dev constraints repro repair mend seeds folds curve compare up-to-date verify export serve test test-slow test-faults lint types audit figures same lock check
+.PHONY: help install install-dev constraints repro repair mend seeds folds curve compare up-to-date verify report export serve test test-slow test-faults lint types audit figures same lock check

@@ -17,6 +17,7 @@ FOLD_SCORES = Path("data/folds")  # out-of-fold scores of the model, an input th
 PREDICTIONS = Path("data/predictions")
 METRICS = Path("metrics")
 PLOTS = METRICS / "plots"
+REPORT = Path("report/index.html")
 RUNS = Path("runs")  # working files, tracked by neither git nor DVC
 LOCK = Path("dvc.lock")
 LOCK_COPY = RUNS / "dvc.lock"  # the last whole one

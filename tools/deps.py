@@ -9,12 +9,21 @@ from pathlib import Path
 from stages.code import imported_files
 
 PIPELINE = Path("dvc.yaml")
+# What a stage reads beside its code.
+FILES = {
+    "report": [
+        "stages/report/page.css",
+        "stages/report/page.js",
+        "stages/serve/page/base.css",
+        "stages/serve/page/language.js",
+    ]
+}
 PROGRAMS = {"benchmark": ["stages.benchmark.prequantize", "stages.benchmark.measure"]}  # started, not imported
 
 
 def code_deps(stage: str) -> list[str]:
     """The files of this project that a stage's results depend on."""
-    return imported_files(f"stages.{stage}.__main__", *PROGRAMS.get(stage, []))
+    return sorted([*imported_files(f"stages.{stage}.__main__", *PROGRAMS.get(stage, [])), *FILES.get(stage, [])])
 
 
 def with_code_deps(pipeline: str) -> str:

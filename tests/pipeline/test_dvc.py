@@ -41,15 +41,15 @@ def test_git_ignores_raw_data_and_not_what_points_to_it(name):
     assert not ignored("data/raw/.gitignore")
 
 
-AFTER_TRAIN = {"train", "select", "evaluate", "folds"}
-AFTER_PROBE = {"probe", "select", "evaluate", "folds"}
+AFTER_TRAIN = {"train", "select", "evaluate", "report", "folds"}
+AFTER_PROBE = {"probe", "select", "evaluate", "report", "folds"}
 AFTER_PREPARE = AFTER_TRAIN | AFTER_PROBE
 # A file and what is appended to it, or a key of params.yaml and its value; and the stages that then run. No row needs
 # another one to have come before it.
 KNOBS = {
     "a comment in params.yaml": ("params.yaml", "\n# a comment\n", set()),
     "learning rate": ("train.learning_rate", 5e-05, AFTER_TRAIN),
-    "selection metric": ("select.metric", "loss", {"select", "evaluate", "folds"}),
+    "selection metric": ("select.metric", "loss", {"select", "evaluate", "report", "folds"}),
     "evaluation batch": ("evaluate.max_tokens_per_batch", 1000, AFTER_PROBE),
     "split fraction": ("prepare.test_fraction", 0.3, {"prepare"} | AFTER_PREPARE),
     "further sets": ("evaluate.further_sets", {"a": "data/raw/a.jsonl"}, {"prepare"} | AFTER_PREPARE),
@@ -71,10 +71,12 @@ KNOBS = {
     "the code of benchmark": ("stages/benchmark/weights.py", "# a comment\n", {"benchmark"}),
     "the code of train": ("stages/train/trainer.py", "# a comment\n", {"train"}),
     "the code of probe": ("stages/probe/fit.py", "# a comment\n", {"probe"}),
-    "the system in use": ("select.system", "best", {"select", "evaluate", "folds"}),
+    "the system in use": ("select.system", "best", {"select", "evaluate", "report", "folds"}),
     "the code of select": ("stages/select/checkpoint.py", "# a comment\n", {"select"}),
     "the code of evaluate": ("stages/evaluate/compare.py", "# a comment\n", {"evaluate", "folds"}),
     "the code of predict": ("stages/predict/read.py", "# a comment\n", set()),
+    "the code of report": ("stages/report/verdict.py", "# a comment\n", {"report"}),
+    "the page's looks": ("stages/serve/page/base.css", "/* a comment */\n", {"report"}),
     "the code of folds": ("stages/folds/scores.py", "# a comment\n", {"folds"}),
     "the code of collect": ("stages/collect/experiments.py", "# a comment\n", set()),
     "the model's out-of-fold scores": ("data/folds/README.md", "\n", {"folds"}),
@@ -85,9 +87,9 @@ KNOBS = {
     "a maintainer's tool": ("tools/deps.py", "# a comment\n", set()),
     "a page": ("docs/use.md", "\n", set()),
     "reading files of texts": ("stages/data/jsonl.py", "# a comment\n", {"prepare"}),
-    "the code of text": ("stages/text/prompt.py", "# a comment\n", {"fetch"} | AFTER_PREPARE),
-    "the code of model": ("stages/model/load.py", "# a comment\n", {"benchmark"} | AFTER_PREPARE),
-    "the code of metrics": ("stages/metrics.py", "# a comment\n", {"prepare"} | AFTER_PREPARE),
+    "the code of text": ("stages/text/prompt.py", "# a comment\n", {"fetch"} | AFTER_PREPARE - {"report"}),
+    "the code of model": ("stages/model/load.py", "# a comment\n", {"benchmark"} | AFTER_PREPARE - {"report"}),
+    "the code of metrics": ("stages/metrics.py", "# a comment\n", {"prepare"} | AFTER_PREPARE - {"report"}),
     "the code of params": ("stages/params.py", "# a comment\n", set(STAGES)),
     "the tests and the README": ("README.md", "\n", set()),
 }
@@ -98,7 +100,7 @@ KNOBS = {
 def test_a_change_reruns_what_it_affects(reproduce, knob):
     folder, repro = reproduce
     where, change, expected = KNOBS[knob]
-    if (folder / where).suffix in (".py", ".md", ".yaml", ".jsonl") and (folder / where).is_file():
+    if (folder / where).suffix in (".py", ".md", ".yaml", ".jsonl", ".css") and (folder / where).is_file():
         with (folder / where).open("a", encoding="utf-8") as file:
             file.write(change)
     else:

@@ -465,7 +465,7 @@ TABS.forEach((name, index) => {
 for (const button of document.querySelectorAll("[data-language]")) {
   button.addEventListener("click", () => {
     language = button.dataset.language;
-    localStorage.setItem("language", language);
+    keepLanguage(language);
     showAll();
   });
 }

@@ -98,13 +98,6 @@ const WORDS = {
 
 const PAGE_TITLES = { en: "en", zh: "zh-CN" };
 
-function startLanguage() {
-  const kept = localStorage.getItem("language");
-  if (kept in WORDS) return kept;
-  const first = (navigator.languages ?? [navigator.language]).find((name) => /^(zh|en)/i.test(name)) ?? "en";
-  return /^zh/i.test(first) ? "zh" : "en";
-}
-
 let language = startLanguage();
 
 // A word with its values. Numbers are shown as they are given.

@@ -2,28 +2,14 @@
 
 import json
 import re
-import shutil
 
 import pytest
 
 from stages.serve.app import PAGE
 from tests.conftest import ROOT
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 SIZES = {"desktop": {"width": 1280, "height": 900}, "phone": {"width": 360, "height": 740}}
 TEXT = "您好，这里是市公安局。请在今天下午五点前把资金转到安全账户核查。\n如有疑问请拨打 12345。"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """Chromium. These tests are skipped where it or playwright is missing: `apt install chromium`."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if CHROMIUM is None:
-        pytest.skip("there is no Chromium here")
-    with playwright.sync_playwright() as started:
-        found = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield found
-        found.close()
 
 
 @pytest.fixture(scope="module")

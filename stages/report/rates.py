@@ -1,0 +1,154 @@
+"""Shares of rows with intervals, by kind of text, and what a threshold costs."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from stages.report.read import Run
+from stages.units import effective_units
+
+Z = 1.959964  # of 95 %
+MOST_POINTS = 400
+FEWEST_ROWS = 5  # of a kind that a sentence names
+NO_ALARM = 2.0  # a threshold that no probability reaches
+
+
+@dataclass(frozen=True)
+class Rate:
+    """In how many of some rows something happened, with a 95 % interval of its share."""
+
+    name: str
+    happened: int
+    rows: int
+    low: float
+    high: float
+
+    @property
+    def share(self) -> float:
+        return self.happened / self.rows
+
+
+@dataclass(frozen=True)
+class Point:
+    """What a threshold finds on test: fraud called fraud, and harmless called fraud."""
+
+    threshold: float
+    tp: int
+    fp: int
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Per 1,000 texts: alarms, how many of them are false, misses, and their cost."""
+
+    alarms: float
+    false_alarms: float
+    misses: float
+    cost: float
+
+
+def rate(name: str, happened: np.ndarray, units: np.ndarray) -> Rate:
+    """A share with Wilson's interval (1927). Rows of one unit count as one draw, by Kish's number of units.
+
+    Args:
+        name: of these rows.
+        happened: bool of shape (n_rows,).
+        units: int of shape (n_rows,), the unit of each row.
+    """
+    share, n = float(happened.mean()), effective_units(units)
+    centre, scale = share + Z * Z / (2 * n), 1 + Z * Z / n
+    half = Z * math.sqrt(share * (1 - share) / n + Z * Z / (4 * n * n))
+    low, high = max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
+    return Rate(name, int(happened.sum()), len(happened), min(low, share), max(high, share))
+
+
+def by_kind(run: Run, kinds: Iterable[str], keep: np.ndarray) -> list[Rate]:
+    """The share that the system in use flags of each kind of text, the largest first.
+
+    Args:
+        run: the figures.
+        kinds: the kind of each of the n_rows rows of test.
+        keep: bool of shape (n_rows,), the rows that count.
+    """
+    flagged, units = run.flagged(run.used), np.array([row.unit for row in run.test])
+    names = np.array(list(kinds), dtype=object)
+    found = []
+    for name in sorted(set(names[keep])):
+        rows = keep & (names == name)
+        found.append(rate(name, flagged[rows], units[rows]))
+    return sorted(found, key=lambda each: (-each.share, -each.rows, each.name))
+
+
+def categories(run: Run) -> list[str]:
+    return [row.category or "none" for row in run.test]
+
+
+def files(run: Run) -> list[str]:
+    return [row.source.rpartition(":")[0] for row in run.test]
+
+
+def length_bands(run: Run) -> list[str]:
+    """The band of each row, as metrics/plots/slices.csv names them: "0051-0100", "0401 or more"."""
+    bands = sorted({row["value"] for row in run.tables["slices"] if row["by"] == "characters"})
+    starts = [int(band[:4]) for band in bands]
+    return [bands[max(0, int(np.searchsorted(starts, len(row.input), side="right")) - 1)] for row in run.test]
+
+
+def outstanding(rates: list[Rate], most: bool) -> Rate | None:
+    """The kind that is flagged most, or least; of those with FEWEST_ROWS rows if there are any."""
+    enough = [each for each in rates if each.rows >= FEWEST_ROWS] or rates
+    if not enough:
+        return None
+    return (max if most else min)(enough, key=lambda each: (each.share, each.rows if most else -each.rows))
+
+
+def points(run: Run, system: str) -> list[Point]:
+    """What each threshold finds on test, from no alarm to everything; at most MOST_POINTS, the system's own included.
+
+    Empty for written answers, which have no threshold.
+    """
+    scores = run.scores(system)
+    if scores is None:
+        return []
+    order = np.argsort(-scores, kind="stable")
+    ends = np.flatnonzero(np.diff(scores[order], append=-1.0))
+    tp, fp = np.cumsum(run.labels[order])[ends], np.cumsum(~run.labels[order])[ends]
+    thresholds = scores[order][ends]
+    every = [Point(NO_ALARM, 0, 0), *map(Point, thresholds.tolist(), tp.tolist(), fp.tolist())]
+    chosen = run.evaluate[system]["threshold"]
+    own = int((thresholds >= chosen).sum())
+    every[own] = Point(chosen, every[own].tp, every[own].fp)
+    kept = set(np.linspace(0, len(every) - 1, MOST_POINTS).round().astype(int).tolist()) | {own}
+    return [every[index] for index in sorted(kept)]
+
+
+def costs(run: Run, point: Point, share: float, false_alarm: float, miss: float) -> Costs:
+    """What a threshold costs per 1,000 texts. page.js computes the same.
+
+    Args:
+        run: the figures.
+        point: the threshold.
+        share: of fraud among the texts.
+        false_alarm: cost of a false alarm.
+        miss: cost of a miss.
+    """
+    fraud = int(run.labels.sum())
+    hits = 1000 * share * (point.tp / fraud if fraud else 0)
+    false_alarms = 1000 * (1 - share) * (point.fp / (len(run.test) - fraud) if fraud < len(run.test) else 0)
+    misses = 1000 * share - hits
+    return Costs(hits + false_alarms, false_alarms, misses, false_alarm * false_alarms + miss * misses)
+
+
+def cheapest(run: Run, found: list[Point], share: float, false_alarm: float, miss: float) -> Point:
+    """The threshold with the lowest cost on test; of equals the highest.
+
+    Args:
+        run: the figures.
+        found: the thresholds.
+        share: of fraud among the texts.
+        false_alarm: cost of a false alarm.
+        miss: cost of a miss.
+    """
+    return min(found, key=lambda point: costs(run, point, share, false_alarm, miss).cost)

@@ -1,0 +1,108 @@
+"""What a threshold finds and costs: the curve, the slider and the table of best thresholds."""
+
+from html import escape
+
+from stages.report import charts
+from stages.report.html import card, paragraph, stack, table
+from stages.report.rates import Point, cheapest, costs, points
+from stages.report.read import Run
+from stages.report.words import Words, both, count, label, percent
+
+COST_PAIRS = ((1, 1), (5, 1), (10, 1), (1, 5), (1, 10))  # of a false alarm and of a miss
+
+
+def all_points(run: Run) -> dict[str, list[Point]]:
+    """The thresholds of each system that has some; none where test has a single class."""
+    if run.labels.all() or not run.labels.any():
+        return {}
+    found = {system: points(run, system) for system in run.systems}
+    return {system: curve for system, curve in found.items() if curve}
+
+
+def own_point(run: Run, system: str, curve: list[Point]) -> int:
+    """The index of the system's own threshold."""
+    return next(n for n, point in enumerate(curve) if point.threshold == run.evaluate[system]["threshold"])
+
+
+def threshold(run: Run) -> str:
+    """Precision by recall, and a slider over the thresholds."""
+    curves = all_points(run)
+    if run.used not in curves:
+        return ""
+    own = {system: curve[own_point(run, system, curve)] for system, curve in curves.items()}
+    size = int(run.labels.sum()), int((~run.labels).sum())
+    keys = [(charts.line_of(name, run.used), label(name)) for name in curves]
+    note = Words("圆点是各系统自己的阈值。", "The dots are the systems' own thresholds.")
+    chart = charts.precision_recall(curves, size, own, run.used)
+    left = card(
+        Words("精确率与召回率", "Precision and recall"), chart, charts.legend(keys), paragraph(note, "quiet small")
+    )
+    best = card(Words("不同代价下的最佳阈值", "The best threshold for other costs"), cost_table(run, curves))
+    return stack(left, best) + card(Words("阈值的代价", "What a threshold costs"), slider(run, curves))
+
+
+def slider(run: Run, curves: dict[str, list[Point]]) -> str:
+    """The controls, filled in for the system in use at its threshold; page.js keeps them up to date."""
+    choices = "".join(
+        f'<option value="{name}"{" selected" if name == run.used else ""}>{escape(label(name).zh)} · '
+        f"{escape(label(name).en)}</option>"
+        for name in curves
+    )
+    at, share = own_point(run, run.used, curves[run.used]), run.evaluate["size"]["fraud_fraction"]
+    point = curves[run.used][at]
+    now = costs(run, point, share, 1, 1)
+    fields = (
+        ("share", Words("诈骗所占比例，%", "Share of fraud, %"), f"{100 * share:g}", 100),
+        ("false-alarm", Words("一次误报的代价", "Cost of a false alarm"), "1", 10**9),
+        ("miss", Words("一次漏报的代价", "Cost of a miss"), "1", 10**9),
+    )
+    inputs = "".join(
+        f'<label><span>{both(words)}</span><input id="{name}" type="number" min="0" max="{most}" step="any" '
+        f'value="{value}" inputmode="decimal"></label>'
+        for name, words, value, most in fields
+    )
+    outs = (
+        ("alarms", Words("每 1,000 条文本的告警", "Alarms per 1,000 texts"), f"{now.alarms:.1f}"),
+        ("false-alarms", Words("其中误报", "of them false"), f"{now.false_alarms:.1f}"),
+        ("misses", Words("漏报", "Misses"), f"{now.misses:.1f}"),
+        ("cost", Words("代价", "Cost"), f"{now.cost:.1f}"),
+        ("right", Words("告警属实", "Alarms that are right"), percent(run.evaluate[run.used]["precision"])),
+        ("found", Words("找出的诈骗", "Fraud found"), percent(run.evaluate[run.used]["recall"])),
+    )
+    results = "".join(f'<div><dt>{both(words)}</dt><dd id="{name}">{value}</dd></div>' for name, words, value in outs)
+    shown = "–" if point.threshold > 1 else f"{point.threshold:.3f}"
+    return (
+        f'<div class="fields controls"><label><span>{both(Words("系统", "System"))}</span>'
+        f'<select id="system">{choices}</select></label>{inputs}</div>\n'
+        f'<div class="slider"><label for="threshold">{both(Words("阈值", "Threshold"))}</label>'
+        f'<input id="threshold" type="range" min="0" max="{len(curves[run.used]) - 1}" step="1" value="{at}">'
+        f'<output id="threshold-value">{shown}</output></div>\n<div class="row controls">'
+        f'<button type="button" id="own">{both(Words("系统自己的阈值", "The system’s own"))}</button>'
+        f'<button type="button" id="cheapest">{both(Words("代价最低", "Lowest cost"))}</button></div>\n'
+        f'<dl class="results" aria-live="polite">{results}</dl>'
+    )
+
+
+def cost_table(run: Run, curves: dict[str, list[Point]]) -> str:
+    """The best threshold for some costs, so that a print shows it too."""
+    size, share = (int(run.labels.sum()), int((~run.labels).sum())), run.evaluate["size"]["fraud_fraction"]
+    rows = []
+    for false_alarm, miss in COST_PAIRS:
+        best = cheapest(run, curves[run.used], share, false_alarm, miss)
+        cost = costs(run, best, share, false_alarm, miss).cost
+        at = "> 1" if best.threshold > 1 else f"{best.threshold:.3f}"
+        found = [at, percent(best.tp / size[0]), count(1000 * best.fp / size[1]), count(cost)]
+        rows.append([f"{false_alarm} : {miss}", *found])
+    head = [
+        Words("误报 : 漏报", "false alarm : miss"),
+        Words("最佳阈值", "best threshold"),
+        Words("找出", "found"),
+        Words("误报 / 1,000 正常", "flagged / 1,000 harmless"),
+        Words("代价 / 1,000", "cost / 1,000"),
+    ]
+    note = Words(
+        "最佳阈值选自测试集，略偏乐观。要改用它，请设置 select.threshold: min_cost 和 select.cost。",
+        "The best thresholds are chosen on test, which flatters them slightly. To use one, set "
+        "select.threshold: min_cost and select.cost.",
+    )
+    return table(head, rows) + paragraph(note, "quiet small")

@@ -1,0 +1,72 @@
+"""The report in headless Chromium, opened as a file: three widths, two languages, the slider."""
+
+import pytest
+
+from stages.report.page import page as write_page
+from stages.report.rates import cheapest, costs, points
+from stages.report.threshold import own_point
+from tests.unit.report.conftest import HOSTILE
+
+WIDTHS = (360, 820, 1280)
+
+
+@pytest.fixture
+def open_report(browser, tmp_path):
+    """Opens a run's report without a network. No error may appear in its console, and it may ask for nothing."""
+    contexts, errors, asked = [], [], []
+
+    def start(run, width=1280, locale="en-US"):
+        (tmp_path / "report.html").write_text(write_page(run), encoding="utf-8")
+        context = browser.new_context(viewport={"width": width, "height": 800}, locale=locale, offline=True)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto((tmp_path / "report.html").as_uri())
+        return page
+
+    yield start
+    for context in contexts:
+        context.close()
+    assert errors == []
+    assert {url.partition(":")[0] for url in asked} == {"file"}
+    assert len(asked) == len(contexts)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_nothing_lies_beside_the_screen(open_report, make_run, width):
+    page = open_report(make_run(text=HOSTILE * 3, category=HOSTILE), width)
+    assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+
+
+def test_the_browsers_language_comes_first_and_can_be_switched(open_report, make_run):
+    page = open_report(make_run(), locale="zh-CN")
+    assert page.locator(".headline").inner_text().startswith("微调模型不如")
+    page.get_by_role("button", name="English").click()
+    assert page.locator(".headline").inner_text().startswith("The fine-tuned model is worse")
+    assert page.evaluate("document.documentElement.lang") == "en"
+
+
+def test_the_slider_computes_what_python_does(open_report, make_run):
+    run = make_run()
+    page, every = open_report(run), points(run, "model")
+
+    def shown():
+        return [float(page.locator(f"#{name}").inner_text()) for name in ("alarms", "false-alarms", "misses", "cost")]
+
+    def expected(point, *settings):
+        found = costs(run, point, *settings)
+        return pytest.approx([found.alarms, found.false_alarms, found.misses, found.cost], abs=0.051)
+
+    own = every[own_point(run, "model", every)]
+    assert shown() == expected(own, 0.5, 1, 1)
+    page.locator("#share").fill("1")
+    page.locator("#false-alarm").fill("3")
+    page.locator("#miss").fill("20")
+    assert shown() == expected(own, 0.01, 3, 20)
+    page.locator("#cheapest").click()
+    assert shown() == expected(cheapest(run, every, 0.01, 3, 20), 0.01, 3, 20)
+    page.locator("#system").select_option("baseline")
+    other = points(run, "baseline")
+    assert shown() == expected(other[own_point(run, "baseline", other)], 0.01, 3, 20)
