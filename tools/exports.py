@@ -89,8 +89,8 @@ def main() -> None:
     folders = [Path(name) for name in sys.argv[1:]]
     if folders:
         known = read_json(RESULTS) if RESULTS.is_file() else {}
-        text = json.dumps(collect(folders, known), indent=2, sort_keys=False, ensure_ascii=False, allow_nan=False) + "\n"
-        RESULTS.write_text(text, encoding="utf-8")
+        text = json.dumps(collect(folders, known), indent=2, ensure_ascii=False, allow_nan=False)
+        RESULTS.write_text(f"{text}\n", encoding="utf-8")
     results = read_json(RESULTS)
     PAGE.write_text(with_table(PAGE.read_text(encoding="utf-8"), results), encoding="utf-8")
 
