@@ -34,7 +34,7 @@ from stages.export.tokenizer import reads_alike
 from stages.model.device import environment, pick_device, pick_dtype
 from stages.model.scoring import require_finite
 from stages.paths import BASE_MODEL, PROCESSED, SELECTED
-from stages.serve.operating import curve, write_points
+from stages.serve.operating import curve, points_of_selected, write_points
 from stages.text.example import Example, read_examples
 
 PARITY_FILE = "parity.json"
@@ -190,7 +190,11 @@ def check(folder: Path, record: dict[str, Any], source: Source, rows: Rows, loss
         again, further = recalibrate(folder, record, source, rows, (lossy, found, expected))
         figures |= further
         final = again.log_odds[valid]
-    write_points(folder, curve(y_true, expit(final), selected.promised["fraud_fraction"]))
+    if lossy is None and len(y_true) < sum(int(selected.valid[key]) for key in ("tn", "fp", "fn", "tp")):
+        points = points_of_selected(SELECTED)  # of all rows: on them the threshold was chosen
+    else:
+        points = curve(y_true, expit(final), selected.promised["fraud_fraction"])
+    write_points(folder, points)
     return figures | {"bytes": folder_bytes(folder)}
 
 

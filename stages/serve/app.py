@@ -33,11 +33,13 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": messages.ErrorAnswer, "description": meaning}
     for status, meaning in {
         401: "No token, or a wrong one",
+        408: "The body came too slowly",
         413: "Body, text or number of texts too large",
         415: "Not application/json",
+        421: "Not a name of this server in the header Host",
         422: "The request can't be used",
         429: "Too many texts from this address: Retry-After",
-        503: "No model yet, queue full, or audit log not writable: Retry-After",
+        503: "No model yet, queue full, not scored in time, or audit log not writable: Retry-After",
     }.items()
 }
 

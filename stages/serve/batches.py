@@ -248,7 +248,9 @@ class Worker:
         self.rate += (cost / max(seconds, 1e-6) - self.rate) * (SMOOTHING if self.rate else 1)
         self.observe(cost, seconds)
         try:
-            self.record([(job.ticket.context, job.text, result) for job, result in scored])
+            # A request that was given up meanwhile gets no verdict, so there is none to record.
+            asked = [(job, result) for job, result in scored if not job.ticket.future.done()]
+            self.record([(job.ticket.context, job.text, result) for job, result in asked])
         except Exception as error:
             logger.exception("verdicts could not be recorded")
             found = [error] * len(batch)

@@ -145,8 +145,8 @@ def require_texts(texts: list[str], most: int, most_characters: int) -> None:
         raise ApiError(422, "input holds no text; expected one or more")
     if len(texts) > most:
         raise ApiError(413, f"{len(texts)} texts; expected at most {most} in a request")
-    for number, text in enumerate(texts):
-        where = f"text {number}" if len(texts) > 1 else "the text"
+    for number, text in enumerate(texts, 1):
+        where = f"text {number} of {len(texts)}" if len(texts) > 1 else "the text"
         if len(text) > most_characters:
             raise ApiError(413, f"{where} has {len(text)} characters; expected at most {most_characters}")
         if not is_visible(text):

@@ -5,7 +5,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,8 @@ class Verdicts:
     def add(self, text: str, label: bool, source: str, group: str = "", probability: float | None = None) -> int:
         """Writes a verdict, in place of an earlier one on the same text. Returns the number of rows.
 
+        Without a group, the earlier verdict's stays: only with it does prepare know the text's case.
+
         Args:
             text: as it was shown.
             label: true for fraud.
@@ -53,17 +55,20 @@ class Verdicts:
             group: the case that it belongs to.
             probability: of fraud, by the model.
         """
-        row = {
-            "input": text,
-            "label": label,
-            "source": source,
-            "time": timestamp(now()),
-            "group": group or OWN_GROUP + fingerprint(text)[:16],
-            **({} if probability is None else {"probability": probability}),
-        }
-        key, data = fingerprint(text), (json.dumps(row, ensure_ascii=False) + "\n").encode()
+        key = fingerprint(text)
         with locked(self.lock_folder):
-            others = self.rows().keys() - {key}
+            rows = self.rows()
+            others = rows.keys() - {key}
+            earlier = json.loads(rows[key]).get("group") if key in rows else ""
+            row = {
+                "input": text,
+                "label": label,
+                "source": source,
+                "time": timestamp(now()),
+                "group": group or (isinstance(earlier, str) and earlier) or OWN_GROUP + key[:16],
+                **({} if probability is None else {"probability": probability}),
+            }
+            data = (json.dumps(row, ensure_ascii=False) + "\n").encode()
             self.path.parent.mkdir(parents=True, exist_ok=True)
             if not drop_rows(self.path, lambda row: is_of(row, key), data):
                 append(self.path, data)
@@ -161,7 +166,7 @@ def rows_of(path: Path) -> Iterator[Waiting]:
 def choose(
     waiting: Iterable[Waiting], judged: Iterable[str], low: float, high: float, order: str, threshold: float
 ) -> list[Waiting]:
-    """The texts that wait, each once.
+    """The texts that wait, each once, with the group that any of its rows has: the audit log knows of none.
 
     Args:
         waiting: classified texts, the newest last.
@@ -170,13 +175,14 @@ def choose(
         order: informative, nearest to the threshold first; or newest.
         threshold: the probability from which on a text is called fraud.
     """
+    keys = {row: fingerprint(row.input) for row in waiting}
+    groups = {keys[row]: row.group for row in keys if row.group}
     seen = set(judged)
     found = []
-    for row in reversed(list(waiting)):
-        key = fingerprint(row.input)
+    for row, key in reversed(keys.items()):
         if key not in seen and low <= row.probability <= high:
             seen.add(key)
-            found.append(row)
+            found.append(replace(row, group=groups.get(key, "")))
     if order == "informative":
         found.sort(key=lambda row: abs(log_odds(row.probability) - log_odds(threshold)))
     return found

@@ -1,6 +1,7 @@
 "use strict";
 const $ = (id) => document.getElementById(id);
-const TEXTS_AT_ONCE = 32; // small enough for the progress to move
+const FEWEST_AT_ONCE = 4, TEXTS_AT_ONCE = 32; // a file begins with few texts, since a slow model may score few in the server's time
+const SECONDS_AT_ONCE = 2; // so that the progress moves
 const BYTES_AT_ONCE = 500_000;
 const MOST_TRIES = 30;
 const MOST_ROWS = 100; // of a table
@@ -39,18 +40,11 @@ async function call(path, values, method = values ? "POST" : "GET") {
   throw error;
 }
 
-// Calls again where the server says when.
-async function callPatiently(path, values, stopped = () => false) {
-  for (let tries = 1; ; tries++) {
-    try {
-      return await call(path, values);
-    } catch (error) {
-      if (!error.seconds || tries === MOST_TRIES || stopped()) throw error;
-      showProblem(word("waiting", { seconds: error.seconds }));
-      await new Promise((resolve) => setTimeout(resolve, error.seconds * 1000));
-      showProblem("");
-    }
-  }
+// Waits as long as the server asks for, and says so.
+async function pause(seconds) {
+  showProblem(word("waiting", { seconds }));
+  await new Promise((resolve) => setTimeout(resolve, seconds * 1000));
+  showProblem("");
 }
 
 let asking = null;
@@ -260,13 +254,21 @@ async function classifyRows(name, all) {
   choose("file");
   showBatch();
   if (rows.length < all.length) showProblem(word("too_long", { most, count: all.length - rows.length }));
+  let most = FEWEST_AT_ONCE, tries = 0;
   while (batch.done < rows.length && !batch.stopped) {
-    const part = nextPart(rows, batch.done);
+    const part = nextPart(rows, batch.done, most), begun = performance.now();
     try {
-      const answer = await callPatiently("/v1/classify", { input: part.map((row) => row.input) }, () => batch.stopped);
+      const answer = await call("/v1/classify", { input: part.map((row) => row.input) });
       part.forEach((row, index) => Object.assign(row, answer.results[index]));
       batch.done += part.length;
+      tries = 0;
+      if (performance.now() - begun < 1000 * SECONDS_AT_ONCE) most = Math.min(2 * most, TEXTS_AT_ONCE);
     } catch (error) {
+      if (error.seconds && ++tries < MOST_TRIES && !batch.stopped) {
+        most = Math.max(1, Math.floor(part.length / 2));
+        await pause(error.seconds);
+        continue;
+      }
       batch.stopped = true;
       showBatch();
       throw error;
@@ -275,9 +277,9 @@ async function classifyRows(name, all) {
   }
 }
 
-// The next rows, within the server's limits.
-function nextPart(rows, start) {
-  const most = Math.min(TEXTS_AT_ONCE, state.model?.limits.max_texts ?? TEXTS_AT_ONCE);
+// The next rows, at most so many, within the server's limits.
+function nextPart(rows, start, texts) {
+  const most = Math.min(texts, state.model?.limits.max_texts ?? texts);
   const limit = Math.min(BYTES_AT_ONCE, (state.model?.limits.max_body_bytes ?? BYTES_AT_ONCE) / 2);
   let end = start, bytes = 0;
   while (end < rows.length && end - start < most) {

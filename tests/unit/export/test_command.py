@@ -33,10 +33,13 @@ def test_lossless_kinds_score_as_predict_does(export, arguments):
     assert not list(folder.parent.glob(".writing*"))
 
 
-def test_rounded_weights_are_compared_by_their_mean(export):
-    figures = read_json(export("classifier", "--dtype", "bfloat16", "--rows", "12") / "parity.json")
+def test_rounded_weights_are_compared_by_their_mean(export, project):
+    folder = export("classifier", "--dtype", "bfloat16", "--rows", "12")
+    figures = read_json(folder / "parity.json")
     assert figures["valid"]["rows"] == 12
     assert EXACT < figures["valid"]["log_odds_mean_difference"] < 0.03
+    points, chosen_on = operating_points(folder), read_selected(project / "models/selected").valid
+    assert points["fraud"] == chosen_on["tp"] + chosen_on["fn"] > 12
 
 
 def test_a_lossy_kind_gets_its_own_operating_point_in_its_weights(export, project):

@@ -49,7 +49,7 @@ def test_one_text_its_threshold_and_its_sentences(serve, classifier):
         ({"input": ["a", None]}, 422, "expected a text, or a list of texts"),
         ({"input": []}, 422, "input holds no text"),
         ({"input": " \u200b"}, 422, "expected a text that is not blank"),
-        ({"input": ["a", "\n"]}, 422, "text 1 is '\\n'; expected a text that is not blank"),
+        ({"input": ["a", "\n"]}, 422, "text 2 of 2 is '\\n'; expected a text that is not blank"),
         ({"input": "a", "threshold": 1.5}, 422, "threshold is 1.5; expected less than or equal to 1"),
         ({"input": "a", "threshold": True}, 422, "threshold is True"),
         ({"input": "a", "explain": "yes"}, 422, "explain is 'yes'"),

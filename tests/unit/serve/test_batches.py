@@ -161,6 +161,23 @@ def test_texts_of_a_request_that_gave_up_are_not_scored(start):
     assert worker.cost == 0
 
 
+def test_no_verdict_is_recorded_for_a_request_that_gave_up_while_it_was_scored(start):
+    classifier, recorded = Lengths(), []
+    worker = start(classifier, record=recorded.extend)
+    recorded.clear()
+    classifier.gate.clear()
+    gone = worker.submit(["gone"], [1], False, None)
+    deadline = time.monotonic() + SECONDS
+    while worker.waiting and time.monotonic() < deadline:
+        time.sleep(0.001)
+    assert gone.cancel()
+    stays = worker.submit(["stays"], [1], False, None)
+    classifier.gate.set()
+    assert stays.result(SECONDS)
+    assert [text for _, text, _ in recorded] == ["stays"]
+    assert classifier.batches == [["gone"], ["stays"]]
+
+
 def test_closing_answers_what_waits_and_takes_nothing_more(start):
     classifier = Lengths()
     worker = start(classifier)

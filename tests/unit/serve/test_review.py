@@ -70,6 +70,17 @@ def test_the_queue_has_each_text_once_nearest_to_the_threshold_first(tmp_path):
     assert numbers == sorted(numbers, reverse=True)
 
 
+def test_a_text_keeps_its_case_where_the_audit_log_knows_of_none(verdicts):
+    rows = [Waiting(TEXT, 0.4, "new.jsonl:3", "case 7"), Waiting(f"{TEXT}\n", 0.4, "audit.jsonl:1")]
+    (found,) = choose(rows, [], 0, 1, "newest", 0.5)
+    assert (found.source, found.group) == ("audit.jsonl:1", "case 7")
+    verdicts.add(TEXT, True, "new.jsonl:3", "case 7")
+    verdicts.add(TEXT, False, "audit.jsonl:1")
+    assert [row["group"] for row in rows_of(verdicts.path)] == ["case 7"]
+    verdicts.add(TEXT, False, "api", "case 8")
+    assert [row["group"] for row in rows_of(verdicts.path)] == ["case 8"]
+
+
 def test_files_of_predict_are_read_and_rows_without_a_text_are_left_out(tmp_path):
     file = tmp_path / "classified.jsonl"
     rows = [{"input": "a", "probability": 0.5, "group": 3}, {"input": " ", "probability": 0.5}, {"input": "b"}, [],
