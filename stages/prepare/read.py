@@ -82,10 +82,12 @@ def read_labelled(path: Path, name: str | None = None, layout: Layout = PLAIN) -
     """Reads one text a row, in any format of `read_rows`. Columns that the layout does not name are ignored.
 
     name: the file's name in the source of each example; None takes its own.
-    Raises DataError if the file is missing, damaged or empty.
+    Raises DataError if the file is missing, damaged or empty, or lacks a column that the layout names.
     """
     rows = Rows()
+    absent = set(map(str, layout.columns.values()))
     for row in read_rows(path, layout):
+        absent -= row.values.keys()
         try:
             example = to_example(row, name or path.name, layout)
             if layout.name("time"):
@@ -94,6 +96,11 @@ def read_labelled(path: Path, name: str | None = None, layout: Layout = PLAIN) -
         except ValueError as error:
             rows.rejected.append(Rejected(str(path), row.line, str(error), row.raw))
     rows.used[str(path)] = len(rows.examples)
+    if rows.examples and absent:  # a table without it is refused by its header
+        raise DataError(
+            f"{path} has no row with {', '.join(sorted(absent))}; expected what `columns` names in its entry of "
+            "datasets: correct the name, or leave it out"
+        )
     alone = sum(not example.group for example in rows.examples)
     if 0 < alone < len(rows.examples):
         rows.doubts.append(
