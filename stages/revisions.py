@@ -1,5 +1,6 @@
 """Files of a commit or an experiment, from git, DVC's cache or a remote, and those of a folder with a checkout."""
 
+import atexit
 import csv
 import io
 import json
@@ -37,7 +38,9 @@ class Revision:
 
     @cached_property
     def files(self) -> Any:
-        return dvc.api.DVCFileSystem(rev=self.name)
+        files = dvc.api.DVCFileSystem(rev=self.name)
+        atexit.register(files.close)  # its git processes end before the interpreter takes itself apart, not meanwhile
+        return files
 
     def text(self, path: Path) -> str:
         """The content of a file. Raises UserError if neither git nor DVC's cache nor a remote holds it."""
