@@ -26,6 +26,8 @@ def check(path: Path, max_rejected_fraction: float) -> None:
     print(f"check: {path}: {'in ' + encoding if encoding else 'in UTF-8, or a workbook'}")
     layout, names = guess(path, encoding)
     print(f"check: columns {', '.join(names)}; " + ", ".join(f"{r} is {layout.name(r)!r}" for r in layout.columns))
+    if "time" in layout.columns:
+        print("check: the column of times splits the rows by time: take it out of the entry for a split by unit")
     labels = guess_labels(path, layout)
     layout = Layout(layout.columns, label_words(labels), encoding, layout.quotes)
     rows = read_labelled(path, layout=layout)

@@ -41,9 +41,19 @@ def verify(tmp_path, monkeypatch, capsys):
     return run
 
 
-def test_the_measured_moves_of_machines_and_seeds_are_let_through(verify):
+@pytest.mark.parametrize("machine", ["one_thread", "amd"])
+def test_the_default_run_of_other_machines_is_let_through(machine):
+    """docs/ci.md has the moves of the model."""
+    committed, found = (read_json(ROOT / folder / "evaluate.json") for folder in ("metrics", f"results/cpu/{machine}"))
+    rows = compare_figures(committed, found, BANDS)
+    assert [row.name for row in rows if not row.within] == []
+    moved = {row.name: abs(row.new - row.old) for row in rows}
+    expected = {"one_thread": (0.0001, 0.0075), "amd": (0.0024, 0.014)}[machine]
+    assert (moved["model.average_precision"], moved["model.f1"]) == pytest.approx(expected, abs=1e-4, rel=0.05)
+
+
+def test_the_measured_moves_of_seeds_are_let_through(verify):
     assert "all 13 figures are within" in verify({})
-    verify({"model.f1": 0.0075, "model.average_precision": -0.0001, "combined.f1": 0.0065})
     for seed in (-1, 0.5, 1):
         verify({"model.average_precision": 0.0043 * seed, "model.f1": 0.024 * seed, "combined.f1": 0.023 * seed})
 
