@@ -19,13 +19,15 @@ SHOWN = 10
 PLAIN = Layout()
 # What to do if no row of a file can be used, by the start of the first reason.
 ADVICE = {
-    "no UTF-8": "Convert the file to UTF-8 (of GBK: `iconv -f gbk -t utf-8 old > new`).",
-    "no JSON": (
-        "Expected JSON Lines in UTF-8, one object a line: no array, no object over several lines, no other encoding "
-        "(of GBK: `iconv -f gbk -t utf-8 old > new`). "
-        "`python -m stages.prepare --check FILE` prints the entry for other files."
+    "no UTF-8": (
+        "Name the `encoding` in the entry of datasets, such as gb18030, or convert the file to UTF-8 "
+        "(of GBK: `iconv -f gbk -t utf-8 old > new`)."
     ),
-    "found list": "Expected one object a line: `jq -c '.[]' old.json > new.jsonl` turns an array into JSON Lines.",
+    "no JSON": (
+        "Expected JSON Lines in UTF-8, one object a line. A file whose name ends in .csv, .tsv or .txt is read as a "
+        "table, and one that ends in .json as an array: `python -m stages.prepare --check FILE` prints its entry."
+    ),
+    "found list": "Expected one object a line. An array is read from a file whose name ends in .json: rename it.",
 }
 
 
