@@ -110,12 +110,12 @@ def test_the_params_that_differ_are_named(compare, tmp_path):
 
 
 def test_other_seeds_are_let_through_and_worse_models_caught(tmp_path):
-    """Of 40 pairs of seeds at most 4 are flagged: each gate flags 1 of 40 by chance, so 5 or more have a chance of .05.
+    """Each gate flags 1 pair of seeds in 40 by chance, so 4 of 25 or more have a chance of .03 (3 of 120 were flagged).
 
-    Of 40 models whose score holds a fifth less of the label at least 36 are caught.
+    Of 25 models whose score holds a fifth less of the label at least 22 are caught.
     """
     flagged = {2.0: 0, 1.6: 0}
-    for pair_of_seeds in range(40):
+    for pair_of_seeds in range(25):
         for signal in flagged:
             folders = [
                 write_side(tmp_path / "a", seed=2 * pair_of_seeds),
@@ -123,8 +123,8 @@ def test_other_seeds_are_let_through_and_worse_models_caught(tmp_path):
             ]
             found = compare_pairs(pair(*(read_side(str(folder), SAMPLES) for folder in folders)), SAMPLES)
             flagged[signal] += bool(below(found, 0))
-    assert flagged[2.0] <= 4
-    assert flagged[1.6] >= 36
+    assert flagged[2.0] <= 3
+    assert flagged[1.6] >= 22
 
 
 def test_rows_are_matched_by_their_text_and_other_labels_are_left_out(compare, tmp_path):
