@@ -1,4 +1,4 @@
-"""Collects parity.json of exported folders in results/exports.json, and writes the table of docs/export.md from it.
+"""Adds parity.json of exported folders to results/exports.json, and writes the table of docs/export.md from it.
 
 python -m tools.exports exports/*
 python -m tools.exports          (the table alone, from results/exports.json)
@@ -17,22 +17,27 @@ BEGIN, END = "<!-- parity table -->\n", "<!-- end of the parity table -->\n"
 ORDER = ("classifier", "onnx", "merged", "adapter", "gguf")
 
 
-def collect(folders: list[Path]) -> dict[str, Any]:
-    """The figures of each folder by kind and weights, with what made them."""
-    found = {}
+def collect(folders: list[Path], known: dict[str, Any]) -> dict[str, Any]:
+    """The known figures and those of each folder, by kind, weights and device, with what made them."""
+    found = dict(known)
     for folder in folders:
         record, parity = read_json(folder / "export.json"), read_json(folder / "parity.json")
         made = {key: record[key] for key in ("trained_with", "dataset", "versions")} | {"base": record["base"]["id"]}
-        found[f"{record['kind']}-{record['weights']}"] = parity | made
+        found[f"{record['kind']}-{record['weights']}: {device_of(parity)}"] = parity | made
     return dict(sorted(found.items(), key=lambda item: (ORDER.index(item[1]["kind"]), item[0])))
+
+
+def device_of(figures: dict[str, Any]) -> str:
+    """The device's name and number of threads, without trade marks."""
+    return str(figures["environment"]["device"]).replace("(R)", "").replace(" Processor", "")
 
 
 def table(results: dict[str, Any]) -> str:
     """Markdown: a row for each export, and what was measured with what."""
     lines = [
-        "| kind | weights | MB | rows of valid | largest difference | mean | special texts | rank correlation "
+        "| kind | weights | device | MB | rows of valid | largest difference | mean | special texts | rank correlation "
         "| decisions changed | average precision, difference |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for figures in results.values():
         valid = figures["valid"]
@@ -40,6 +45,7 @@ def table(results: dict[str, Any]) -> str:
         cells = [
             figures["kind"],
             figures["weights"],
+            device_of(figures),
             f"{figures['bytes'] / 1e6:,.0f}",
             str(valid["rows"]),
             f"{final['log_odds_largest_difference']:.2g}",
@@ -67,7 +73,7 @@ def caption(results: dict[str, Any]) -> list[str]:
         versions |= figures["versions"]
     return [
         f"{listed('base')}, trained with `{listed('trained_with')}` on `{listed('dataset')}`. "
-        f"{listed('device', 'environment')}, {listed('date')}.",
+        f"{' and '.join(sorted({device_of(figures) for figures in results.values()}))}, {listed('date')}.",
         f"Load average {min(busy):.1f} to {max(busy):.1f}, so speeds are in `{RESULTS}` alone.",
         f"Versions: {', '.join(f'{name} {versions[name]}' for name in libraries if name in versions)}.",
     ]
@@ -82,8 +88,9 @@ def with_table(page: str, results: dict[str, Any]) -> str:
 def main() -> None:
     folders = [Path(name) for name in sys.argv[1:]]
     if folders:
-        text = json.dumps(collect(folders), indent=2, sort_keys=False, ensure_ascii=False, allow_nan=False) + "\n"
-        RESULTS.write_text(text, encoding="utf-8")
+        known = read_json(RESULTS) if RESULTS.is_file() else {}
+        text = json.dumps(collect(folders, known), indent=2, ensure_ascii=False, allow_nan=False)
+        RESULTS.write_text(f"{text}\n", encoding="utf-8")
     results = read_json(RESULTS)
     PAGE.write_text(with_table(PAGE.read_text(encoding="utf-8"), results), encoding="utf-8")
 

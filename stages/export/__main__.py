@@ -97,6 +97,8 @@ def main() -> None:
         figures = check(new, record, source, rows, kind if lossy else None)
         write_json(new / PARITY_FILE, figures)
         (new / "README.md").write_text(export_card(source.selected, record, figures), encoding="utf-8")
+        for file in filter(Path.is_file, new.rglob("*")):
+            file.chmod(0o644)  # libraries make some for their owner alone
     print(described(arguments.kind, dtype, figures, arguments.out))
 
 

@@ -44,6 +44,16 @@ class TestSample:
         assert len(set(units)) == 1112
         assert max(Counter(units).values()) == 3
 
+    def test_the_harmless_texts_are_of_eight_kinds_and_unlike_the_pool(self):
+        harmless = read_labelled(ROOT / "data/sample/harmless.jsonl").examples
+        assert set(Counter(e.category for e in harmless).values()) == {42}
+        assert len({e.category for e in harmless}) == 8
+        assert not any(e.label for e in harmless)
+        assert all(15 <= len(e.input) <= 295 for e in harmless)
+        assert not re.search(r"https?:|www\.|\d{7,}", "\n".join(e.input for e in harmless))
+        units = unit_numbers(together := [*EXAMPLES, *harmless], find_similar_rows(together, PREPARE))
+        assert len(set(units)) == 1112 + len(harmless)
+
     def test_key_words_alone_do_not_separate_the_first_file(self):
         splits = split_pool(SAMPLE["pool"].examples, params.load(ROOT / "params.yaml").prepare)
         splits, _ = find_leaks(splits, PREPARE)
