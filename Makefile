@@ -31,7 +31,7 @@ $(VENV)/installed: requirements.txt constraints.txt
 	$(VENV)/bin/python -m pip install --requirement requirements.txt --constraint constraints.txt
 	touch $@
 
-$(VENV)/installed-dev: $(VENV)/installed requirements-dev.txt requirements-modelscope.txt requirements-parquet.txt requirements-tables.txt requirements-serve.txt
+$(VENV)/installed-dev: $(VENV)/installed requirements-dev.txt requirements-modelscope.txt requirements-tables.txt requirements-serve.txt
 	$(VENV)/bin/python -m pip install --requirement requirements-dev.txt --constraint constraints.txt
 	touch $@
 
@@ -115,7 +115,7 @@ types: install-dev  ## types, by mypy
 audit: install-dev  ## known holes in the packages (asks the registry), and risky code
 	python -m pip install --quiet bandit==1.9.4 pip-audit==2.10.1
 	bandit --quiet --configfile pyproject.toml --recursive stages benchmarks tools
-	pip-audit --requirement requirements.txt --requirement requirements-modelscope.txt --requirement requirements-parquet.txt --requirement requirements-tables.txt --requirement requirements-serve.txt --requirement constraints.txt --no-deps --disable-pip
+	pip-audit --requirement requirements.txt --requirement requirements-modelscope.txt --requirement requirements-tables.txt --requirement requirements-serve.txt --requirement constraints.txt --no-deps --disable-pip
 
 figures: install-dev  ## draw docs/img from metrics/ and results/
 	python -m tools.figures

@@ -1,6 +1,8 @@
 """Files of a commit or an experiment, from git, DVC's cache or a remote, and those of a folder with a checkout."""
 
+import atexit
 import csv
+import io
 import json
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,14 +11,14 @@ from typing import Any
 
 import dvc.api
 from dvc.exceptions import DvcException
+from dvc.scm import map_scm_exception
 from dvc_data.index.index import DataIndexError
 from ruamel.yaml import YAML
-from scmrepo.exceptions import SCMError
 
 from stages.errors import UserError
 from stages.text.example import Example
 
-UNREADABLE = (DvcException, DataIndexError, SCMError, OSError)
+UNREADABLE = (DvcException, DataIndexError, OSError)
 
 
 @dataclass(frozen=True)
@@ -36,13 +38,16 @@ class Revision:
 
     @cached_property
     def files(self) -> Any:
-        return dvc.api.DVCFileSystem(rev=self.name)
+        files = dvc.api.DVCFileSystem(rev=self.name)
+        atexit.register(files.close)  # its git processes end before the interpreter takes itself apart, not meanwhile
+        return files
 
     def text(self, path: Path) -> str:
         """The content of a file. Raises UserError if neither git nor DVC's cache nor a remote holds it."""
         folder = Path(self.name)
         try:
-            content = (folder / path).read_bytes() if folder.is_dir() else self.files.read_bytes(path.as_posix())
+            with map_scm_exception():  # of a repository without commits
+                content = (folder / path).read_bytes() if folder.is_dir() else self.files.read_bytes(path.as_posix())
         except UNREADABLE as error:
             raise UserError(f"{path} of {self} can't be read ({error}): {self.advice}") from None
         return content.decode("utf-8")
@@ -58,4 +63,4 @@ class Revision:
         return [Example(**json.loads(line)) for line in self.text(path).split("\n") if line]
 
     def table(self, path: Path) -> list[dict[str, str]]:
-        return list(csv.DictReader(self.text(path).splitlines()))
+        return list(csv.DictReader(io.StringIO(self.text(path), newline="")))

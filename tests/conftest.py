@@ -20,6 +20,7 @@ from stages.text.prompt import build_prompt
 from tools.tiny import train_tokenizer, write_model
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["DVC_TEST"] = "true"  # DVC starts no processes that report, or look for a new version, and outlive a test
 # On some processors several threads sum in another order from run to run, and tests compare bytes.
 os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
 torch.set_num_threads(1)

@@ -14,7 +14,6 @@ ROOT = Path(__file__).resolve().parents[1]
 CONSTRAINTS = ROOT / "constraints.txt"
 EXTRAS = (
     "requirements-modelscope.txt",
-    "requirements-parquet.txt",
     "requirements-tables.txt",
     "requirements-serve.txt",
 )

@@ -51,14 +51,14 @@ def form_of(path: Path) -> str:
     return "table" if name.endswith(TABLES) and first not in (b"{", b"") else "lines"
 
 
-def head(path: Path) -> bytes:
+def head(path: Path, size: int = HEAD) -> bytes:
     """The first bytes of a file, unpacked; none if it can't be read, which its reader then reports."""
     try:
         with path.open("rb") as file:
-            start = file.read(HEAD)
+            start = file.read(size)
         if start.startswith(GZIP_MAGIC):
             with gzip.open(path) as packed:
-                start = packed.read(HEAD)
+                start = packed.read(size)
     except (OSError, EOFError, ValueError, zlib.error):
         return b""
     return start
@@ -111,31 +111,30 @@ def json_row(number: int, line: bytes, layout: Layout) -> Row:
 
 
 def read_json_array(path: Path, layout: Layout) -> Iterator[Row]:
-    """Yields the elements of a JSON array, each with the line where it begins."""
+    """Yields the elements of a JSON array. Their number, from 1, is the line: many arrays have a single line."""
     text = "".join(line if line.endswith("\n") else line + "\n" for _, line in decoded_lines(path, layout))
-    decoder, line, at = json.JSONDecoder(), 1, text.index("[") + 1
-    line += text.count("\n", 0, at)
-    while True:
-        start = skip(text, at, " \t\r\n")
-        line += text.count("\n", at, start)
-        if text[start : start + 1] == "]":
-            return
-        try:
+    decoder, number = json.JSONDecoder(), 0
+    start = skip_blanks(text, text.index("[") + 1)
+    try:
+        while text[start : start + 1] != "]":
             _, end = decoder.raw_decode(text, start)
-            after = skip(text, end, " \t\r\n")
+            after = skip_blanks(text, end)
             if text[after : after + 1] not in (",", "]"):
                 raise json.JSONDecodeError("expected a comma or the end of the array", text, after)
-        except (json.JSONDecodeError, RecursionError) as error:
-            where = getattr(error, "lineno", line)
-            raise DataError(f"{path}:{where}: no JSON array from here on: {error}; correct it there") from None
-        element = text[start:end].encode("utf-8", errors="surrogateescape")
-        yield json_row(line, element, layout)
-        line += text.count("\n", start, after)
-        at = after + (text[after] == ",")
+            number += 1
+            yield json_row(number, text[start:end].encode("utf-8", errors="surrogateescape"), layout)
+            start = skip_blanks(text, after + 1) if text[after] == "," else after
+        if (rest := skip_blanks(text, start + 1)) < len(text):
+            raise json.JSONDecodeError("expected nothing after the end of the array", text, rest)
+    except (json.JSONDecodeError, RecursionError) as error:
+        where = getattr(error, "lineno", 1)
+        raise DataError(
+            f"{path}:{where}: no JSON array from here on, after {number} elements: {error}; correct it there"
+        ) from None
 
 
-def skip(text: str, at: int, blanks: str) -> int:
-    """The first place from `at` on that holds none of `blanks`."""
-    while at < len(text) and text[at] in blanks:
+def skip_blanks(text: str, at: int) -> int:
+    """The first place from `at` on that holds no blank of JSON."""
+    while at < len(text) and text[at] in " \t\r\n":
         at += 1
     return at

@@ -1,7 +1,7 @@
 """Where the rows of a file have their text, label, group, category and time, and how the labels are written."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,6 +40,13 @@ class Layout:
     def required(self) -> list[str]:
         """Columns that a table must have: those of text and label, and all that are named."""
         return list(dict.fromkeys([self.name("text"), self.name("label"), *map(str, self.columns.values())]))
+
+    def found_in(self, columns: Sequence[str]) -> bool:
+        """Whether columns hold each required one, and none of the layout twice."""
+        roles = filter(None, map(self.name, ROLES))
+        return all(columns.count(name) == 1 for name in self.required) and all(
+            columns.count(name) < 2 for name in roles
+        )
 
     @property
     def codec(self) -> str:

@@ -76,7 +76,7 @@ def find_header(path: Path, lines: list[str], layout: Layout) -> tuple[str, list
     found: list[list[str]] = []
     for delimiter in DELIMITERS:
         columns = header_cells(lines[lines.index(first) :] if first else [], delimiter, layout)
-        if all(columns.count(name) == 1 for name in layout.required):
+        if layout.found_in(columns):
             return delimiter, columns
         found.append(columns)
     widest = max(found, key=len)

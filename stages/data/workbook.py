@@ -15,43 +15,45 @@ from stages.data.lines import DataError, missing_file_advice
 from stages.data.row import Row
 from stages.data.values import EXACT, shorten
 from stages.errors import UserError
+from stages.paths import RUNS
 
 NEEDED = "needs {}: run `pip install -r requirements-tables.txt`, or export the table as CSV in UTF-8"
 BATCH = 1000  # rows
 
 
 def read_excel(path: Path, layout: Layout) -> Iterator[Row]:
-    """Yields the rows of the first sheet that has the columns. Numbers and times become texts, as in a CSV export."""
-    columns: list[str] = []
-    shown: list[str] = []
-    for sheet in sheets(path):
-        for line, cells in enumerate(sheet, 1):
-            values = list(map(as_text, cells))
-            if not any(str(value).strip() for value in values):
-                continue
-            if columns:
-                yield Row(line, as_json(values), dict(zip(columns, values, strict=True)))
-                continue
-            names = [str(value).strip() for value in values]
-            if layout.without_header:
-                names = [str(number) for number in range(1, len(values) + 1)]
-            shown = shown or names
-            if any(names.count(name) != 1 for name in layout.required):
-                break
-            columns = names
-            if layout.without_header:
-                yield Row(line, as_json(values), dict(zip(columns, values, strict=True)))
-        if columns:
-            return
-    raise DataError(
-        f"{path} begins with the columns {shorten(shown, 300)}; expected {', '.join(layout.required)}, each once, "
-        f"in the first row of a sheet: name its columns in the entry (`python -m stages.prepare --check {path}` "
-        "prints one)"
-    )
+    """Yields the rows of the one sheet that has the columns. Numbers and times become texts, as in a CSV export.
+
+    Raises DataError if no sheet has them, or several: which of them are meant, or whether all are, is not known.
+    """
+    found, shown = [], []
+    for name, rows in sheets(path).items():
+        if not rows:
+            continue
+        columns = [str(cell).strip() for cell in rows[0][1]]
+        if layout.without_header:
+            columns = [str(number) for number in range(1, len(columns) + 1)]
+        shown.append(columns)
+        if layout.found_in(columns):
+            found.append((name, columns, rows if layout.without_header else rows[1:]))
+    if len(found) > 1:
+        raise DataError(
+            f"{path} has several sheets with the columns {', '.join(layout.required)}: "
+            f"{', '.join(name for name, _, _ in found)}; expected one: save each as a file, and list them as `pool`"
+        )
+    if not found:
+        raise DataError(
+            f"{path} has sheets that begin with the columns {shorten(shown, 300)}; expected "
+            f"{', '.join(layout.required)}, each once, in the first row of a sheet: name its columns in the entry "
+            f"(`python -m stages.prepare --check {path}` prints one)"
+        )
+    _, columns, rows = found[0]
+    for line, cells in rows:
+        yield Row(line, as_json(cells), dict(zip(columns, cells, strict=True)))
 
 
-def sheets(path: Path) -> Iterator[list[list[Any]]]:
-    """Yields the cells of each sheet, row by row from the first row on."""
+def sheets(path: Path) -> dict[str, list[tuple[int, list[Any]]]]:
+    """The rows of each sheet that are not blank, by its name: number, from 1, and cells as texts."""
     try:
         import openpyxl  # noqa: F401  pandas needs it
         import pandas
@@ -66,8 +68,15 @@ def sheets(path: Path) -> Iterator[list[list[Any]]]:
             f"{path} is no Excel workbook that can be read ({type(error).__name__}: {error}): "
             f"{missing_file_advice(path)}"
         ) from None
-    for frame in found.values():
-        yield frame.values.tolist()
+    return {str(name): list(filled_rows(frame.values.tolist())) for name, frame in found.items()}
+
+
+def filled_rows(sheet: list[list[Any]]) -> Iterator[tuple[int, list[Any]]]:
+    """Yields the number, from 1, and the texts of each row that is not blank."""
+    for line, cells in enumerate(sheet, 1):
+        values = list(map(as_text, cells))
+        if any(str(value).strip() for value in values):
+            yield line, values
 
 
 def read_parquet(path: Path, layout: Layout | None) -> Iterator[Row]:
@@ -80,7 +89,8 @@ def read_parquet(path: Path, layout: Layout | None) -> Iterator[Row]:
     except ImportError:
         raise UserError(f"{path}: a Parquet file {NEEDED.format('datasets')}") from None
     number = 0
-    with tempfile.TemporaryDirectory() as cache:  # streamed, so it only holds a lock
+    RUNS.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=RUNS) as cache:  # the rows are streamed, so it only holds a lock
         try:
             rows = datasets.load_dataset(
                 "parquet", data_files=glob.escape(str(path)), split="train", streaming=True, cache_dir=cache
@@ -89,15 +99,22 @@ def read_parquet(path: Path, layout: Layout | None) -> Iterator[Row]:
             if layout:
                 require(path, names, layout)
                 rows = rows.select_columns([name for name in names if name in map(layout.name, ROLES)])
+            words = {name: kind.names for name, kind in rows.features.items() if hasattr(kind, "names")}
             for batch in rows.iter(BATCH):
                 for cells in zip(*batch.values(), strict=True):
                     number += 1
                     values = dict(zip(batch, map(plain, cells), strict=True))
+                    values |= {name: named(values[name], of_class) for name, of_class in words.items()}
                     yield Row(number, as_json(values), values)
-        except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
-            if isinstance(error, DataError):
-                raise
+        except DataError:
+            raise
+        except (OSError, ValueError, NotImplementedError, datasets.exceptions.DatasetsError) as error:
             raise DataError(f"{path} is no Parquet file that can be read: {error}; expected a whole one") from None
+
+
+def named(value: Any, names: list[str]) -> Any:
+    """The name of a class that `datasets` wrote as a number: 0 may be the name "fraud"."""
+    return names[value] if isinstance(value, int) and 0 <= value < len(names) else value
 
 
 def require(path: Path, names: list[str], layout: Layout) -> None:

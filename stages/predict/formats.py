@@ -35,6 +35,6 @@ def pyarrow() -> Any:
     except ImportError:
         raise UserError(
             "a Parquet file needs the package pyarrow, which is not installed: run `pip install -r "
-            "requirements-parquet.txt`, or use CSV or JSON Lines"
+            "requirements-tables.txt`, or use CSV or JSON Lines"
         ) from None
     return pyarrow

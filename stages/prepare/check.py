@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +10,10 @@ from typing import Any
 
 from stages.data.layout import ROLES, Layout, label_words
 from stages.data.lines import DataError, missing_file_advice
+from stages.data.values import shorten
 from stages.errors import UserError
+from stages.params import PARAMS_FILE
+from stages.params_file import read_yaml
 from stages.prepare.guess import detect_encoding, guess, guess_labels
 from stages.prepare.read import SHOWN, read_labelled
 
@@ -22,11 +26,17 @@ def check(path: Path, max_rejected_fraction: float) -> None:
     print(f"check: {path}: {'in ' + encoding if encoding else 'in UTF-8, or a workbook'}")
     layout, names = guess(path, encoding)
     print(f"check: columns {', '.join(names)}; " + ", ".join(f"{r} is {layout.name(r)!r}" for r in layout.columns))
+    if "time" in layout.columns:
+        print("check: the column of times splits the rows by time: take it out of the entry for a split by unit")
     labels = guess_labels(path, layout)
     layout = Layout(layout.columns, label_words(labels), encoding, layout.quotes)
     rows = read_labelled(path, layout=layout)
     fraud = sum(example.label for example in rows.examples)
     print(f"check: {len(rows.examples)} of {rows.total} rows can be used, {fraud} of them fraud")
+    for meaning, word in ((True, "fraud"), (False, "legitimate")):  # a wrong guess of labels or encoding shows here
+        text = next((example.input for example in rows.examples if example.label is meaning), None)
+        if text is not None:
+            print(f"check: as {word}: {shorten(text)}")
     for row in rows.rejected[:SHOWN]:
         print(f"check: {row.file}:{row.line}: {row.reason}")
     if len(rows.rejected) > SHOWN:
@@ -50,11 +60,13 @@ def check(path: Path, max_rejected_fraction: float) -> None:
 def print_entry(path: Path, layout: Layout, labels: Mapping[str, list[str]]) -> None:
     """Prints the entry of the data set, and how it is used."""
     name = re.sub(r"[^a-z0-9_]+", "_", path.name.lower().partition(".")[0]).strip("_") or "mine"
+    while name in read_yaml(PARAMS_FILE)["datasets"]:
+        name += "_new"
     raw = path.parts[:2] in (("data", "raw"), ("data", "sample"))
     place = path if raw else Path("data/raw") / path.name
     if not raw:
-        print(f"check: first copy it: cp {json.dumps(str(path), ensure_ascii=False)} data/raw/")
-    print(f"check: put this into params.yaml, and run `dvc exp run -S dataset={name}`:\n")
+        print(f"check: first copy it: cp {shlex.quote(str(path))} data/raw/")
+    print(f"check: put its line under `datasets` in params.yaml, and run `dvc exp run -S dataset={name}`:\n")
     print(f"datasets:\n  {name}: {flow(entry(place, layout, labels))}")
 
 

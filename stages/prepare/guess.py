@@ -1,22 +1,22 @@
 """Guesses how a file is read: its encoding, its columns, and which words mean fraud."""
 
 import csv
-import gzip
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from stages.data.files import decoded_lines, form_of, read_rows
+from stages.data.files import decoded_lines, form_of, head, read_rows
 from stages.data.layout import Layout, fold_word
-from stages.data.lines import GZIP_MAGIC, DataError
+from stages.data.lines import DataError
 from stages.data.table import DELIMITERS, header_cells, open_quote, read_cells, table_lines
 from stages.data.values import LABELS, parse_time
 from stages.data.workbook import read_parquet, sheets
 from stages.errors import UserError
 
+Table = tuple[list[str], list[dict[str, Any]]]  # names, and rows by them
 NAMES = {
     "text": "input text content message messages msg sms body v2 sentence email "
     "文本 内容 短信 短信内容 消息 正文 文字 话术 原文",
@@ -42,49 +42,44 @@ SAMPLE = 2000  # rows, to guess columns
 MOST_LABELS = 10
 UNNAMED = 1000
 RARE = 0.01  # of all rows
+UTF_8 = 0.8  # of the bytes beyond ASCII, so a file is UTF-8; of GBK's a quarter may look like it
+HARMLESS = re.compile(
+    r"legit|harmless|normal|benign|safe|genuine|\bham\b|is_ham|(^|[_ ])(no|not|non)[_ -]|正常|合法|安全|^[非不]"
+)
 CHINESE = re.compile("[\u3000-\u303f\u4e00-\u9fff\uff00-\uffef]")
 
 
 def detect_encoding(path: Path) -> str:
     """The encoding of a file, empty for UTF-8 and for files that are no text."""
-    start = path.read_bytes()[:BYTES] if path.stat().st_size <= 64 * BYTES else path.open("rb").read(BYTES)
-    if start.startswith(GZIP_MAGIC):
-        with gzip.open(path) as packed:
-            start = packed.read(BYTES)
+    start = head(path, BYTES)
     if start.startswith((b"PK\x03\x04", b"PAR1")):
         return ""
     if start.startswith((b"\xff\xfe", b"\xfe\xff")):
         return "utf-16"
     whole = start.rpartition(b"\n")[0] or start  # a character may be cut at the end
-    try:
-        whole.decode("utf-8")
-        return ""
-    except UnicodeDecodeError:
-        pass
-    lines = [line for line in whole.split(b"\n") if not line.isascii()]
-    bad_utf_8 = sum(not decodes(line, "utf-8") for line in lines)
-    if bad_utf_8 * 10 < len(lines):  # a UTF-8 file with some broken rows
+    kept = whole.decode("utf-8", errors="ignore").encode("utf-8")
+    if beyond_ascii(kept) >= UTF_8 * beyond_ascii(whole):  # also with broken rows, or texts cut within a character
         return ""
     text = whole.decode("gb18030", errors="replace")
     if len(CHINESE.findall(text)) > 0.9 * sum(not c.isascii() for c in text):
         return "gb18030"
-    return "cp1252" if decodes(whole, "cp1252") else "latin-1"
-
-
-def decodes(line: bytes, encoding: str) -> bool:
     try:
-        line.decode(encoding)
+        whole.decode("cp1252")
     except UnicodeDecodeError:
-        return False
-    return True
+        return "latin-1"
+    return "cp1252"
+
+
+def beyond_ascii(content: bytes) -> int:
+    """The number of bytes that ASCII lacks."""
+    return len(content) - len(content.translate(None, bytes(range(128, 256))))
 
 
 def guess(path: Path, encoding: str) -> tuple[Layout, list[str]]:
     """How the file seems to be laid out, without labels, and the names of its columns."""
     for quotes in (True, False):
         try:
-            header, rows = first_rows(path, Layout(encoding=encoding, quotes=quotes))
-            columns = guess_columns(path, header, rows)
+            header, columns = guess_table(path, first_rows(path, Layout(encoding=encoding, quotes=quotes)))
             layout = Layout(columns, {}, encoding, quotes)
             for _ in read_rows(path, layout):  # to its end, where an open quote shows
                 pass
@@ -96,13 +91,23 @@ def guess(path: Path, encoding: str) -> tuple[Layout, list[str]]:
     raise AssertionError
 
 
-def first_rows(path: Path, layout: Layout) -> tuple[list[str], list[dict[str, Any]]]:
-    """The names of the columns, and the first rows by them."""
+def guess_table(path: Path, tables: list[Table]) -> tuple[list[str], dict[str, str | int]]:
+    """The names and the guessed columns of the first table that has some. Raises the first one's error if none has."""
+    errors = []
+    for header, rows in tables:
+        try:
+            return header, guess_columns(path, header, rows)
+        except UserError as error:
+            errors.append(error)
+    raise errors[0]
+
+
+def first_rows(path: Path, layout: Layout) -> list[Table]:
+    """The names of the columns, and the first rows by them. A workbook has several such tables."""
     match form_of(path):
         case "excel":
-            filled = ([row for row in sheet if any(str(cell).strip() for cell in row)] for sheet in sheets(path))
-            cells = [[str(cell).strip() for cell in row] for row in next(filter(None, filled), [])[: SAMPLE + 1]]
-            return by_name(cells)
+            of_sheets = [[cells for _, cells in rows[: SAMPLE + 1]] for rows in sheets(path).values()]
+            return [by_name([[str(cell).strip() for cell in row] for row in rows]) for rows in of_sheets]
         case "table":
             lines = table_lines(list(decoded_lines(path, layout)))
             delimiter = max(DELIMITERS, key=lambda each: len(header_cells(lines, each, layout)))
@@ -114,15 +119,15 @@ def first_rows(path: Path, layout: Layout) -> tuple[list[str], list[dict[str, An
                     end = reader.line_num
             except csv.Error as error:
                 raise open_quote(path, end + 1, error) from None
-            return by_name([row for row in cells if any(map(str.strip, row))])
+            return [by_name([row for row in cells if any(map(str.strip, row))])]
         case "parquet":
             found = [row.values for row in islice(read_parquet(path, None), SAMPLE)]
         case _:
             found = [row.values for row in islice(read_rows(path, layout), SAMPLE) if not row.problem]
-    return list(dict.fromkeys(key for row in found for key in row)), found
+    return [(list(dict.fromkeys(key for row in found for key in row)), found)]
 
 
-def by_name(cells: list[list[str]]) -> tuple[list[str], list[dict[str, Any]]]:
+def by_name(cells: list[list[str]]) -> Table:
     """The names in the first row and the other rows by them. A first row with a label has no names, but numbers."""
     header = cells[0] if cells else []
     if any(fold_word(cell) in WORDS for cell in header):
@@ -135,10 +140,7 @@ def guess_columns(path: Path, header: Sequence[str], rows: list[dict[str, Any]])
     values = {name: [v for row in rows if (v := row.get(name)) not in (None, "")] for name in header if name}
     values = {name: found for name, found in values.items() if found}
     words = {name: {fold_word(value) for value in found} for name, found in values.items()}
-    known = [name for name in values if len(words[name]) > 1 and words[name] <= WORDS.keys()]
-    mostly = [name for name in values if sum(fold_word(v) in WORDS for v in values[name]) > 0.9 * len(values[name])]
-    few = [name for name in values if 1 < len(words[name]) <= MOST_LABELS and by_rank("label", name) < UNNAMED]
-    label = next(iter(best("label", known) + best("label", mostly) + best("label", few)), None)
+    label = guess_label(path, values, words)
     length = {name: sum(len(v) for v in found if isinstance(v, str)) / len(found) for name, found in values.items()}
     others = [name for name in values if name != label and length[name] > 0]
     named = [name for name in best("text", others) if by_rank("text", name) < UNNAMED and length[name] > 5]
@@ -156,6 +158,37 @@ def guess_columns(path: Path, header: Sequence[str], rows: list[dict[str, Any]])
     if all(name == str(number) for number, name in enumerate(header, 1)):
         return {role: int(name) for role, name in found_columns.items()}
     return dict(found_columns)
+
+
+def guess_label(path: Path, values: Mapping[str, list[Any]], words: Mapping[str, set[str]]) -> str | None:
+    """The column of labels, by its name, else the only one whose values mean fraud or legitimate.
+
+    Args:
+        path: of the file.
+        values: those of each column that are not blank.
+        words: the same, folded.
+
+    Returns:
+        Its name; None if no column can be it. Raises UserError if several can, or if 1 there may mean legitimate.
+    """
+    known = [name for name in values if len(words[name]) > 1 and words[name] <= WORDS.keys()]
+    mostly = [name for name in values if sum(fold_word(v) in WORDS for v in values[name]) > 0.9 * len(values[name])]
+    few = [name for name in values if 1 < len(words[name]) <= MOST_LABELS]
+    usual = [
+        name for group in (known, mostly, few) for name in best("label", group) if by_rank("label", name) < UNNAMED
+    ]
+    if not usual and len(known) > 1:
+        raise UserError(
+            f"{path} has the columns {', '.join(known)}, each of which may hold the labels; expected one, or one named "
+            "label: name it under `columns` in an entry of datasets"
+        )
+    found = next(iter(usual + known + mostly), None)
+    if found and HARMLESS.search(found.casefold()) and words[found] & {"1", "true", "yes", "y", "是"}:
+        raise UserError(
+            f"{path}: a 1 in the column {found} may mean a harmless text: write an entry with columns: "
+            f"{{label: {found}, …}} and labels: {{fraud: [0], legitimate: [1]}}, or the other way round"
+        )
+    return found
 
 
 def fits(role: str, name: str, values: list[Any]) -> bool:
@@ -191,6 +224,8 @@ def guess_labels(path: Path, layout: Layout) -> dict[str, list[str]]:
     if all(word in LABELS or (word not in WORDS and rare(word, counts)) for word in counts):
         return {}
     unknown = [word for word in counts if word not in WORDS and not rare(word, counts)]
+    if {"-1", "0"} <= counts.keys():  # harmless and not judged, or the other way round
+        unknown += ["-1", "0"]
     if unknown:
         shown = ", ".join(f"{word} ({counts[word]} rows)" for word in unknown[:MOST_LABELS])
         raise UserError(

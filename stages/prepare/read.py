@@ -19,13 +19,15 @@ SHOWN = 10
 PLAIN = Layout()
 # What to do if no row of a file can be used, by the start of the first reason.
 ADVICE = {
-    "no UTF-8": "Convert the file to UTF-8 (of GBK: `iconv -f gbk -t utf-8 old > new`).",
-    "no JSON": (
-        "Expected JSON Lines in UTF-8, one object a line: no array, no object over several lines, no other encoding "
-        "(of GBK: `iconv -f gbk -t utf-8 old > new`). "
-        "`python -m stages.prepare --check FILE` prints the entry for other files."
+    "no UTF-8": (
+        "Name the `encoding` in the entry of datasets, such as gb18030, or convert the file to UTF-8 "
+        "(of GBK: `iconv -f gbk -t utf-8 old > new`)."
     ),
-    "found list": "Expected one object a line: `jq -c '.[]' old.json > new.jsonl` turns an array into JSON Lines.",
+    "no JSON": (
+        "Expected JSON Lines in UTF-8, one object a line. A file whose name ends in .csv, .tsv or .txt is read as a "
+        "table, and one that ends in .json as an array: `python -m stages.prepare --check FILE` prints its entry."
+    ),
+    "found list": "Expected one object a line. An array is read from a file whose name ends in .json: rename it.",
 }
 
 
@@ -82,10 +84,12 @@ def read_labelled(path: Path, name: str | None = None, layout: Layout = PLAIN) -
     """Reads one text a row, in any format of `read_rows`. Columns that the layout does not name are ignored.
 
     name: the file's name in the source of each example; None takes its own.
-    Raises DataError if the file is missing, damaged or empty.
+    Raises DataError if the file is missing, damaged or empty, or lacks a column that the layout names.
     """
     rows = Rows()
+    absent = set(map(str, layout.columns.values()))
     for row in read_rows(path, layout):
+        absent -= row.values.keys()
         try:
             example = to_example(row, name or path.name, layout)
             if layout.name("time"):
@@ -94,6 +98,11 @@ def read_labelled(path: Path, name: str | None = None, layout: Layout = PLAIN) -
         except ValueError as error:
             rows.rejected.append(Rejected(str(path), row.line, str(error), row.raw))
     rows.used[str(path)] = len(rows.examples)
+    if rows.examples and absent:  # a table without it is refused by its header
+        raise DataError(
+            f"{path} has no row with {', '.join(sorted(absent))}; expected what `columns` names in its entry of "
+            "datasets: correct the name, or leave it out"
+        )
     alone = sum(not example.group for example in rows.examples)
     if 0 < alone < len(rows.examples):
         rows.doubts.append(

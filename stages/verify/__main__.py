@@ -34,8 +34,9 @@ def main() -> None:
         before = FIGURES.stat().st_mtime_ns if FIGURES.exists() else None
         run_evaluation() if arguments.device == "cuda" else run_pipeline(arguments.device, arguments.force)
         if FIGURES.stat().st_mtime_ns == before:
-            print(
-                f"verify: WARNING: DVC had {PREDICTIONS} of an earlier run: `python -m stages.verify --force` runs all"
+            raise UserError(
+                f"nothing ran: {PREDICTIONS} and all before it are of an earlier run; expected figures of this one: "
+                "`python -m stages.verify --force` runs all stages, `--no-run` compares the figures that are there"
             )
     new = read_json(FIGURES)
     rows = compare_figures(old, new, bands)

@@ -61,6 +61,9 @@ KNOBS = {
     "another model": ("model", "qwen2-1.5b", set(STAGES)),
     "the model's block": ("models.${model}.license", "other", set(STAGES)),
     "another data set's block": ("datasets.anti_fraud_cases.pool", "data/raw/other.jsonl", set()),
+    "the data set's columns": ("datasets.${dataset}.columns", {"group": "group"}, {"prepare"} | AFTER_PREPARE),
+    "another data set's columns": ("datasets.anti_fraud_cases.columns", {"group": "group"}, set()),
+    "the bands of verify": ("verify.bands", {"model": {"f1": 0.1}}, set()),
     "the prompt": ("prompt.instruction", "?", AFTER_PREPARE),
     "the longest text": ("prompt.max_length", 256, {"prepare"} | AFTER_PREPARE),
     "the benchmark": ("benchmark.repeats", 1, {"benchmark"}),
@@ -105,13 +108,13 @@ def test_a_change_reruns_what_it_affects(reproduce, knob):
             file.write(change)
     else:
         raw = params.read_yaml(folder / "params.yaml")
-        for name in ("method", "model"):
+        for name in ("method", "model", "dataset"):
             where = where.replace(f"${{{name}}}", raw[name])
         *path, last = where.split(".")
         section = raw
         for key in path:
             section = section[key]
-        assert section[last] != change
+        assert section.get(last) != change
         section[last] = change
         (folder / "params.yaml").write_text(yaml.safe_dump(raw, allow_unicode=True), encoding="utf-8")
     assert repro() == expected

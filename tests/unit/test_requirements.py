@@ -12,7 +12,7 @@ from tests.conftest import ROOT
 from tools.constraints import CONSTRAINTS, DIRECT, direct_pins, needed_in_turn, pins
 
 OWN = {"stages", "benchmarks", "tools", "tests"}
-PEERS = {"trl", "unsloth", "datasets"}  # other trainers, which benchmarks import where they are installed
+PEERS = {"trl", "unsloth"}  # other trainers, which benchmarks import where they are installed
 EXPORT = {"onnx", "onnxruntime", "llama_cpp", "sentencepiece"}  # of requirements-export.txt, imported where installed
 
 
@@ -41,12 +41,11 @@ def listed(*files: str) -> set[str]:
             [
                 "requirements.txt",
                 "requirements-modelscope.txt",
-                "requirements-parquet.txt",
                 "requirements-tables.txt",
                 "requirements-serve.txt",
             ],
         ),
-        ("benchmarks", ["requirements.txt"]),
+        ("benchmarks", ["requirements.txt", "requirements-tables.txt"]),
         ("tools", ["requirements.txt", "requirements-dev.txt"]),
         ("tests", DIRECT),
     ],
@@ -68,5 +67,7 @@ def test_each_installed_package_has_the_pinned_version():
 @pytest.mark.parametrize("file", [*DIRECT, CONSTRAINTS.name])
 def test_requirements_name_versions_and_no_place_to_load_them_from(file):
     lines = (ROOT / file).read_text(encoding="utf-8").splitlines()
-    others = [line for line in lines if not re.fullmatch(r"#.*|-r requirements[a-z-]*\.txt|[\w.-]+==[\w.]+", line)]
+    others = [
+        line for line in lines if not re.fullmatch(r"#.*|-r requirements[a-z-]*\.txt|[\w.-]+(\[\w+\])?==[\w.]+", line)
+    ]
     assert others == []

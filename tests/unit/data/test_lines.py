@@ -198,10 +198,10 @@ def test_files_that_were_joined_with_their_byte_order_marks_keep_every_row(tmp_p
 
 
 REFUSED = {
-    "labels alone": (b'{"input": "a", "label": 7}\n', "label is 7; expected true or false, 1 or 0", "CSV"),
-    "CSV": (b"input,label\na,1\n", "CSV is read where `dialogues`", "jq"),
-    "array": (b'[{"input": "a", "label": 1}]\n', "jq -c", "CSV"),
-    "GBK": ('{"input": "转账", "label": 1}\n'.encode("gbk"), "no UTF-8 at byte 13(.|\n)*iconv -f gbk", "CSV"),
+    "labels alone": (b'{"input": "a", "label": 7}\n', "label is 7; expected true or false, 1 or 0", "table"),
+    "CSV": (b"input,label\na,1\n", "ends in .csv, .tsv or .txt is read as a table", "rename"),
+    "array": (b'[{"input": "a", "label": 1}]\n', "ends in .json: rename it", "table"),
+    "GBK": ('{"input": "转账", "label": 1}\n'.encode("gbk"), "no UTF-8 at byte 13(.|\n)*iconv -f gbk", "table"),
 }
 
 

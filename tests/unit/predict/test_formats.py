@@ -245,7 +245,7 @@ def test_an_output_that_can_not_be_made_is_refused_first(folder, tmp_path):
         patch.setitem(sys.modules, "pyarrow", None)
         started = Started(tmp_path, "--file", tmp_path / "a.jsonl", "--out", tmp_path / "o.parquet")
         assert started.wait() == 1
-    assert "pip install -r requirements-parquet.txt" in started.err
+    assert "pip install -r requirements-tables.txt" in started.err
 
 
 @pytest.mark.parametrize(

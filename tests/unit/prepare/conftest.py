@@ -26,7 +26,7 @@ def project(tmp_path, monkeypatch, base_folder, changed):
         (tmp_path / "models").mkdir(exist_ok=True)
         if not (tmp_path / "models/base").exists():
             (tmp_path / "models/base").symlink_to(base_folder)
-        changed(values)  # writes params.yaml into tmp_path
+        changed({"evaluate/further_sets": {}} | values)  # writes params.yaml into tmp_path
         monkeypatch.chdir(tmp_path)
 
     return build

@@ -4,9 +4,9 @@ import csv
 import gzip
 import io
 import json
-import socket
+import os
+import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,9 @@ from stages.data.lines import DataError
 from stages.errors import UserError
 from stages.prepare.__main__ import command
 from stages.prepare.check import check
+from stages.prepare.guess import detect_encoding
 from stages.prepare.sources import read_sources
+from tests.conftest import ROOT
 
 FRAUD = "我是公安局的，请把钱转到“安全账户”，第{n}号"
 HARMLESS = "您好，您的快递到了；请到{n}号柜\n取件, 谢谢"
@@ -125,24 +127,29 @@ def test_each_file_is_read_by_the_entry_that_check_prints(name, project, tmp_pat
     assert read == texts if name != "blank_rows.csv" else len(read) == 30
 
 
-@pytest.mark.parametrize("name", BINARY[2:])
-def test_parquet_is_read_without_network_and_leaves_nothing(name, project, tmp_path, capsys, monkeypatch):
+OFFLINE = """
+import socket, sys
+def refuse(*args):
+    raise AssertionError("a connection")
+socket.socket.connect = refuse
+from stages.prepare.__main__ import command
+command()
+"""
+
+
+def test_parquet_is_read_without_network_and_leaves_nothing_outside(project, tmp_path):
     project({}, {})
-    path = tmp_path / name
-    write_binary(path)
-    import datasets  # noqa: F401  its import makes no request, but takes long
-
-    def refuse(*args, **kwargs):
-        raise AssertionError("a connection")
-
-    temporary = tmp_path / "temporary"
-    temporary.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    check(path, 0.01)
-    assert list(temporary.iterdir()) == []
-    assert not (tmp_path / "home").exists()
+    write_binary(tmp_path / "rows.parquet")
+    places = {"HOME": tmp_path / "home", "TMPDIR": tmp_path / "temporary", "XDG_CACHE_HOME": tmp_path / "cache"}
+    for folder in places.values():
+        folder.mkdir()
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
+    environment |= {key: str(folder) for key, folder in places.items()} | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", OFFLINE, "--check", "rows.parquet"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert "30 of 30 rows can be used" in done.stdout, done.stderr
+    assert [path for folder in places.values() for path in folder.rglob("*")] == []
+    assert list(Path("runs").iterdir()) == []
 
 
 def test_check_lists_bad_rows_with_their_lines(project, capsys):
@@ -155,6 +162,7 @@ def test_check_lists_bad_rows_with_their_lines(project, capsys):
     printed, entries = printed_entry(capsys)
     first = len(rows)
     assert "30 of 34 rows can be used, 10 of them fraud" in printed
+    assert "check: as fraud: '我是公安局的" in printed
     assert f"bad.csv:{first}: label is 'maybe'; expected ['spam', 'ham'], as in `labels`" in printed
     assert f"bad.csv:{first + 1}: text is ''; expected a text that is not blank" in printed
     assert f"bad.csv:{first + 2}: no UTF-8 at byte 0" in printed
@@ -171,6 +179,9 @@ def test_check_lists_bad_rows_with_their_lines(project, capsys):
             "labels a .10 rows., b .20 rows., whose meaning is unsure",
         ),
         (table(["x", "y"], [TEXTS, TEXTS]), "expected one of texts and one of labels"),
+        (table(["text", "is_legit"], [TEXTS, words("1", "0")]), "a 1 in the column is_legit may mean a harmless text"),
+        (table(["text", "read", "seen"], [TEXTS, words("1", "0"), words("0", "1")]), "columns read, seen, each of"),
+        (table(["text", "label"], [TEXTS[:3] * 10, ["1", "0", "-1"] * 10]), "labels -1 .10 rows., 0 .10 rows."),
         (table(["text", "label"], [TEXTS, ["spam"] * 30]), "30 of 30 usable rows are fraud; expected some of both"),
     ],
 )
@@ -195,7 +206,87 @@ def test_numbers_that_excel_has_rounded_are_no_groups(project):
     assert "too large to be exact" in rows.rejected[0].reason
 
 
-def test_a_broken_array_names_its_line(project):
-    project({"a.json": '[\n{"input": "a", "label": 1, "label": 0},\n{"input": "b",\n "label": 1}\nx]'}, {})
-    with pytest.raises(DataError, match=r"a.json:5: no JSON array from here on"):
+@pytest.mark.parametrize("end", ["\nx]", ']\n[{"input": "c", "label": 0}]'])
+def test_a_broken_array_names_its_line(project, end):
+    project({"a.json": '[\n{"input": "a", "label": 1},\n{"input": "b",\n "label": 0}' + end}, {})
+    with pytest.raises(DataError, match=r"a.json:5: no JSON array from here on, after [12] elements"):
         check(Path("data/raw/a.json"), 0.01)
+
+
+def test_elements_of_an_array_in_one_line_have_sources_of_their_own(project):
+    project({"a.json": json.dumps(ROWS)}, {"datasets/sample": {"pool": "data/raw/a.json"}})
+    rows = read_sources(params.load())[0]["pool"]
+    assert [example.source for example in rows.examples] == [f"a.json:{n}" for n in range(1, 31)]
+
+
+def test_a_named_column_that_no_row_has_is_an_error(project):
+    entry = {"pool": "data/raw/a.jsonl", "columns": {"group": "caseid"}}
+    project({"a.jsonl": lines(ROWS)}, {"datasets/sample": entry})
+    with pytest.raises(DataError, match=r"a.jsonl has no row with caseid; expected what `columns` names"):
+        read_sources(params.load())
+
+
+def test_a_column_that_is_there_twice_is_an_error(project):
+    content = table(["input", "label", "group", "group"], [TEXTS, YES, YES, TEXTS])
+    project({"a.csv": content}, {"datasets/sample": {"pool": "data/raw/a.csv"}})
+    with pytest.raises(DataError, match=r"begins with the columns .*'group', 'group'"):
+        read_sources(params.load())
+
+
+def test_sheets_that_all_have_the_columns_are_an_error(project):
+    """One of them would be left out unnoticed."""
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("openpyxl")
+    project({}, {})
+    path = Path("data/raw/a.xlsx")
+    path.parent.mkdir(parents=True)
+    frame = pandas.DataFrame({"text": TEXTS, "label": YES})
+    with pandas.ExcelWriter(path) as book:
+        pandas.DataFrame({"说明": ["a", "b"]}).to_excel(book, sheet_name="notes", index=False)
+        frame.to_excel(book, sheet_name="may", index=False)
+        frame.to_excel(book, sheet_name="june", index=False)
+    with pytest.raises(DataError, match="several sheets with the columns text, label: may, june; expected one"):
+        check(path, 0.01)
+
+
+def test_classes_of_a_parquet_file_are_read_by_their_names(project):
+    """The library `datasets` writes classes as numbers, so 0 may be fraud."""
+    datasets = pytest.importorskip("datasets")
+    project(
+        {}, {"datasets/sample": {"pool": "data/raw/a.parquet", "labels": {"fraud": ["spam"], "legitimate": ["ham"]}}}
+    )
+    Path("data/raw").mkdir(parents=True)
+    features = datasets.Features(
+        {"input": datasets.Value("string"), "label": datasets.ClassLabel(names=["spam", "ham"])}
+    )
+    rows = {"input": ["a", "b", "c", None], "label": [0, 1, None, 1]}
+    datasets.Dataset.from_dict(rows, features=features).to_parquet("data/raw/a.parquet")
+    rows = read_sources(params.load())[0]["pool"]
+    assert [(example.input, example.label) for example in rows.examples] == [("a", True), ("b", False)]
+    assert [row.line for row in rows.rejected] == [3, 4]
+
+
+@pytest.mark.parametrize("name", ["cut.parquet", "a.parquet.gz", "a.xlsx.gz", "cut.xlsx", "cut.csv.gz", "empty.csv"])
+def test_files_that_can_not_be_read_are_named(name, project):
+    project({}, {"datasets/sample": {"pool": f"data/raw/{name}"}})
+    path = Path("data/raw") / name
+    path.parent.mkdir(parents=True)
+    whole = path.with_name(name.replace("cut", "whole").removesuffix(".gz"))
+    if name.startswith(("cut.parquet", "a.parquet", "cut.xlsx", "a.xlsx")):
+        frame = pytest.importorskip("pandas").DataFrame({"input": TEXTS, "label": LABELS})
+        (frame.to_excel if ".xlsx" in name else frame.to_parquet)(whole)
+    else:
+        whole.write_text("" if name == "empty.csv" else PLAIN, encoding="utf-8")
+    content = whole.read_bytes()
+    content = gzip.compress(content) if name.endswith(".gz") else content
+    path.write_bytes(content[: len(content) // 2] if name.startswith("cut") else content)
+    with pytest.raises(DataError, match=name):
+        read_sources(params.load())
+
+
+def test_a_text_cut_within_a_character_is_still_utf_8(tmp_path):
+    path = tmp_path / "cut.csv"
+    path.write_bytes(b"\n".join(text.encode()[:-1] + b",1" for text in TEXTS * 10))
+    assert detect_encoding(path) == ""
+    path.write_bytes(b"\n".join(text.encode("gb18030")[:-1] + b",1" for text in TEXTS * 10))
+    assert detect_encoding(path) == "gb18030"
