@@ -36,9 +36,9 @@ LEFT_OUT_FILES = {"models/selected/README.md": "prose: the model card"}
 LEFT_OUT_KEYS = ("measured", "environment")  # of metrics/*.json, at any depth
 LEFT_OUT_ENDINGS = ("_per_second",)
 
-STAGES = ("fetch", "prepare", "probe", "train", "select", "evaluate", "folds")
+STAGES = ("fetch", "prepare", "probe", "train", "select", "evaluate", "folds", "report")
 PREDICTED = "predicted.jsonl"
-WRITTEN = ("models", "data/processed", "data/probe", "data/predictions", "metrics", PREDICTED)
+WRITTEN = ("models", "data/processed", "data/probe", "data/predictions", "metrics", "report", PREDICTED)
 TRAINED = ("models/checkpoints", "metrics/plots/train.csv", "metrics/plots/valid.csv")
 SAMPLE = ("data/sample/pool.jsonl", "data/sample/pool-2.jsonl")  # the second has long, English and mixed texts, too
 SAMPLE_ROWS = 320  # of each file, its first: prepare fits the baseline six times

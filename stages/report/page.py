@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from stages.report import sections, threshold
+from stages.report.errors import Marks, errors
+from stages.report.html import stack
+from stages.report.kinds import false_alarms, leaks, recall, shortcuts
 from stages.report.read import Run
 from stages.report.words import Words, both
 
@@ -17,25 +20,31 @@ SCRIPTS = (SHARED / "language.js", HERE / "page.js")
 TITLE = Words("诈骗分类器：评估报告", "Fraud classifier: report")
 
 
-def page(run: Run, extra: str = "") -> str:
-    """The whole file. extra: HTML of a report that also says where and when."""
+def page(run: Run, extra: str = "", marks: Marks | None = None) -> str:
+    """The whole file.
+
+    Args:
+        run: its figures.
+        extra: HTML of a report that also says where and when.
+        marks: what is marked in the errors.
+    """
     style, script = ("".join(path.read_text(encoding="utf-8") for path in paths) for paths in (STYLES, SCRIPTS))
     script = f"\n{script}"
     trusted = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{trusted}'; base-uri 'none'"
     parts = (
-        sections.verdict,
-        sections.tiles,
-        sections.ladder,
-        threshold.threshold,
-        sections.reliability,
-        sections.lengths,
-        sections.kinds,
-        sections.further,
-        sections.errors,
-        sections.provenance,
+        sections.verdict(run),
+        sections.answers(run),
+        sections.ladder(run),
+        stack(threshold.curves(run), sections.reliability(run)) + stack(*threshold.costs_of_thresholds(run)),
+        stack(recall(run)) + stack(false_alarms(run), sections.lengths(run)),
+        leaks(run) + shortcuts(run),
+        sections.further(run),
+        sections.folds(run),
+        errors(run, marks or {}),
+        sections.provenance(run),
     )
-    body = "\n".join(filter(None, [part(run) for part in parts]))
+    body = "\n".join(filter(None, parts))
     languages = "".join(
         f'<button type="button" lang="{lang}" data-language="{key}">{name}</button>'
         for key, lang, name in (("zh", "zh-CN", "中文"), ("en", "en", "English"))
