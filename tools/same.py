@@ -167,10 +167,15 @@ def merge(values: dict, changes: Mapping[str, Any]) -> None:
 
 
 def run_stages(folder: Path) -> None:
-    for command in (*((stage,) for stage in STAGES), PREDICT):
+    for command in (*((stage,) for stage in STAGES if has_stage(folder, stage)), PREDICT):
         began = time.monotonic()
         finish(start(folder, *command), folder, command[0])
         print(f"same: {folder.name}: {command[0]}, {time.monotonic() - began:.0f} s", flush=True)
+
+
+def has_stage(folder: Path, stage: str) -> bool:
+    """Whether the code of `folder` has a stage; an older revision may lack one, and then its files differ."""
+    return (folder / f"stages/{stage}").is_dir() or (folder / f"stages/{stage}.py").is_file()
 
 
 def start(folder: Path, stage: str, *arguments: str) -> subprocess.Popen:

@@ -48,9 +48,8 @@ def errors(run: Run, marks: Marks) -> str:
     )
     if marks:
         moved = Words(
-            "标出的句子最把模型推向错误：去掉它，对数几率就差这么多。",
-            " The marked sentence pushed the model most towards its error. Its log-odds are those of the text minus "
-            "those of the text without it.",
+            "标出的句子最把模型推向错误；数字是它给诈骗的对数几率带来的变化。",
+            " The marked sentence pushed the model most towards its error, by these log-odds of fraud.",
         )
         note = Words(note.zh + moved.zh, note.en + moved.en)
     return card(Words("值得一读的错误", "Errors to read"), paragraph(note, "quiet small"), *parts, css="wide")
@@ -66,7 +65,7 @@ def item(row: dict[str, str], mark: Mark | None) -> str:
     if row["leak"]:
         about.append(say("泄漏：{kind}", "leaks: {kind}", kind=row["leak"]))
     if mark:
-        about.append(say("标出的句子 {effect}", "marked sentence {effect}", effect=signed(mark.effect, 1)))
+        about.append(say("标出处 {effect}", "marked {effect}", effect=signed(mark.effect, 1)))
     head = " · ".join(f"<bdi>{both(each)}</bdi>" for each in about if each)
     return f'<li><p class="quiet small">{head}</p><p class="sample" dir="auto">{marked(row["input"], mark)}</p></li>'
 

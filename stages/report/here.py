@@ -33,6 +33,12 @@ FILES = {
     "train": Words("训练", "training"),
     "probe": Words("探针", "probe"),
 }
+MEASURED = {
+    "seconds": Words("用时", "time"),
+    "samples_per_second": Words("条/秒", "texts/s"),
+    "peak_memory_bytes": Words("内存峰值", "peak memory"),
+    "rows": Words("条数", "texts"),
+}
 METRICS_BESIDE = {
     "average_precision": Words("平均精确率", "average precision"),
     "f1": Words("F1", "F1"),
@@ -54,10 +60,8 @@ def main() -> None:
     parser.add_argument("--against", metavar="REV", help="an earlier run: a commit, an experiment, or a folder")
     given = parser.parse_args()
     found = read_run()
-    extra = machine(found)
-    if given.against:
-        extra = earlier(found, given.against) + extra
-    text = page(found, extra, sentences_of(found))
+    beside = earlier(found, given.against) if given.against else ""
+    text = page(found, beside, machine(found), sentences_of(found))
     with replacing(given.out) as file:
         file.write(text)
     print(f"report: {given.out}: open it in a browser")
@@ -91,7 +95,9 @@ def machine(run: Run) -> str:
         figures = opened(METRICS / f"{name}.json", read_json)
         device = str(figures.get("environment", {}).get("device", "–"))
         for key, value in sorted(figures.get("measured", {}).items()):
-            rows.append([say("{stage}：{key}", "{stage}: {key}", stage=words, key=key), measured(key, value)])
+            rows.append(
+                [say("{stage}：{key}", "{stage}: {key}", stage=words, key=MEASURED.get(key, key)), measured(key, value)]
+            )
         rows.append([say("{stage}：设备", "{stage}: device", stage=words), device])
     for system in ("model", "zero_shot"):
         if rate := run.evaluate.get(system, {}).get("samples_per_second"):
@@ -105,10 +111,12 @@ def machine(run: Run) -> str:
 def measured(key: str, value: float) -> str:
     """A figure of this machine with its unit, by the end of its key.
 
-    >>> measured("peak_memory_bytes", 4524687360), measured("seconds", 349.6)
-    ('4.52 GB', '349.6')
+    >>> measured("peak_memory_bytes", 4524687360), measured("seconds", 349.6), measured("rows", 2224)
+    ('4.52 GB', '349.6 s', '2,224')
     """
-    return f"{value / 1e9:.2f} GB" if key.endswith("_bytes") else f"{value:,.1f}"
+    if key.endswith("_bytes"):
+        return f"{value / 1e9:.2f} GB"
+    return count(value) if isinstance(value, int) else f"{value:,.1f}{' s' if key.endswith('seconds') else ''}"
 
 
 def earlier(run: Run, name: str) -> str:

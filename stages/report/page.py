@@ -20,12 +20,13 @@ SCRIPTS = (SHARED / "language.js", HERE / "page.js")
 TITLE = Words("诈骗分类器：评估报告", "Fraud classifier: report")
 
 
-def page(run: Run, extra: str = "", marks: Marks | None = None) -> str:
+def page(run: Run, beside: str = "", end: str = "", marks: Marks | None = None) -> str:
     """The whole file.
 
     Args:
         run: its figures.
-        extra: HTML of a report that also says where and when.
+        beside: HTML that follows the verdict: an earlier run.
+        end: HTML at the end: where and when.
         marks: what is marked in the errors.
     """
     style, script = ("".join(path.read_text(encoding="utf-8") for path in paths) for paths in (STYLES, SCRIPTS))
@@ -34,6 +35,7 @@ def page(run: Run, extra: str = "", marks: Marks | None = None) -> str:
     policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{trusted}'; base-uri 'none'"
     parts = (
         sections.verdict(run),
+        beside,
         sections.answers(run),
         sections.ladder(run),
         stack(threshold.curves(run), sections.reliability(run)) + stack(*threshold.costs_of_thresholds(run)),
@@ -43,6 +45,7 @@ def page(run: Run, extra: str = "", marks: Marks | None = None) -> str:
         sections.folds(run),
         errors(run, marks or {}),
         sections.provenance(run),
+        end,
     )
     body = "\n".join(filter(None, parts))
     languages = "".join(
@@ -65,7 +68,7 @@ def page(run: Run, extra: str = "", marks: Marks | None = None) -> str:
 <div class="languages" role="group" aria-label="Language / 语言">{languages}</div></header>
 <main class="report">
 {body}
-{extra}</main>
+</main>
 <script type="application/json" id="data">{embedded(slider_data(run))}</script>
 <script>{script}</script>
 </body>
