@@ -262,20 +262,22 @@ def test_an_earlier_run_stands_beside_with_paired_intervals(make_run, monkeypatc
     assert "This run&#x27;s model is worse." in here.earlier(run, "../old")
 
 
-def test_the_cheapest_threshold_is_kept_of_many(make_run):
-    run = make_run(rows=3000)
-    kept, scores = points(run, "model"), run.scores("model")
+def test_the_cheapest_threshold_is_kept_of_many():
+    rng, n = np.random.default_rng(0), 5000
+    labels = rng.random(n) < 0.3
+    scores = 1 / (1 + np.exp(-rng.normal(2.0 * labels - 1)))
+    run = SimpleNamespace(
+        labels=labels, test=labels, evaluate={"model": {"threshold": 0.5}}, scores=lambda system: scores
+    )
+    kept, order = points(run, "model"), np.argsort(-scores)
     assert len(kept) < MOST_POINTS + 100
-    every = [
-        Point(at, int((scores >= at)[run.labels].sum()), int((scores >= at)[~run.labels].sum()))
-        for at in [NO_ALARM, *sorted(set(scores.tolist()), reverse=True)]
-    ]
-    assert len(every) > len(kept)
-    for share, alarm, miss in ((0.5, 1, 1), (0.5, 5, 1), (0.01, 1, 5), (0.03, 1, 77), (0.2, 0, 1), (0.2, 1, 0)):
-        best, exact = (
-            costs(run, cheapest(run, some, share, alarm, miss), share, alarm, miss) for some in (kept, every)
-        )
-        assert best.cost == pytest.approx(exact.cost)
+    found = zip(scores[order].tolist(), np.cumsum(labels[order]), np.cumsum(~labels[order]), strict=True)
+    every = [Point(NO_ALARM, 0, 0), *(Point(at, int(tp), int(fp)) for at, tp, fp in found)]
+    for share in (0.01, 0.3, 0.5):
+        for alarm, miss in ((1, 1), (5, 1), (1, 5), (1, 77), (0, 1), (1, 0)):
+            settings = share, alarm, miss
+            best, exact = (costs(run, cheapest(run, some, *settings), *settings) for some in (kept, every))
+            assert best.cost == pytest.approx(exact.cost)
 
 
 def test_corners_are_the_upper_hull():
