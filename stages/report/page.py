@@ -33,21 +33,6 @@ def page(run: Run, beside: str = "", end: str = "", marks: Marks | None = None) 
     script = f"\n{script}"
     trusted = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{trusted}'; base-uri 'none'"
-    parts = (
-        sections.verdict(run),
-        beside,
-        sections.answers(run),
-        sections.ladder(run),
-        stack(threshold.curves(run), sections.reliability(run)) + stack(*threshold.costs_of_thresholds(run)),
-        stack(recall(run)) + stack(false_alarms(run), sections.lengths(run)),
-        leaks(run) + shortcuts(run),
-        sections.further(run),
-        sections.folds(run),
-        errors(run, marks or {}),
-        sections.provenance(run),
-        end,
-    )
-    body = "\n".join(filter(None, parts))
     languages = "".join(
         f'<button type="button" lang="{lang}" data-language="{key}">{name}</button>'
         for key, lang, name in (("zh", "zh-CN", "中文"), ("en", "en", "English"))
@@ -67,13 +52,32 @@ def page(run: Run, beside: str = "", end: str = "", marks: Marks | None = None) 
 <header><h1>{both(TITLE)}</h1>
 <div class="languages" role="group" aria-label="Language / 语言">{languages}</div></header>
 <main class="report">
-{body}
+{body(run, beside, end, marks or {})}
 </main>
 <script type="application/json" id="data">{embedded(slider_data(run))}</script>
 <script>{script}</script>
 </body>
 </html>
 """
+
+
+def body(run: Run, beside: str, end: str, marks: Marks) -> str:
+    """The parts in their order. The arguments are those of `page`."""
+    parts = (
+        sections.verdict(run),
+        beside,
+        sections.answers(run),
+        sections.ladder(run),
+        stack(threshold.curves(run), sections.reliability(run)) + stack(*threshold.costs_of_thresholds(run)),
+        stack(recall(run)) + stack(false_alarms(run), sections.lengths(run)),
+        leaks(run) + shortcuts(run),
+        sections.further(run),
+        sections.folds(run),
+        errors(run, marks),
+        sections.provenance(run),
+        end,
+    )
+    return "\n".join(filter(None, parts))
 
 
 def slider_data(run: Run) -> dict[str, Any] | None:

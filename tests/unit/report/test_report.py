@@ -191,6 +191,23 @@ def test_a_test_of_harmless_texts_has_false_alarms_alone(make_run, tmp_path):
     assert "Fraud found" not in text.partition('class="facts"')[0]
 
 
+def test_a_further_set_has_its_line_and_table(make_run, tmp_path):
+    make_run()
+
+    def add(values):
+        block = {"model": {**values["model"], "recall": 0.321}, "size": {"rows": 77}}
+        values["further"] = {HOSTILE: block | {"shift": {"rows": 77, "length": {"shifted": True}}}}
+
+    change(tmp_path / "metrics/evaluate.json", add)
+    run = read_run()
+    assert "77 texts: recall 32.1 %" in said(run)
+    assert "Unlike valid in length." in said(run)
+    assert "与验证集不同：长度。" in said(run, "zh")
+    tags = [tag for tag, _ in Parts(page(run)).tags]
+    assert tags.count("script") == 2
+    assert "img" not in tags
+
+
 def test_few_rows_without_categories_or_folds(make_run, tmp_path):
     make_run(rows=2, category="")
     file = tmp_path / "data/processed/test.jsonl"
