@@ -47,7 +47,7 @@ def costs_of_thresholds(run: Run) -> list[str]:
     if run.used not in found:
         return []
     return [
-        card(Words("阈值的代价", "What a threshold costs"), slider(run, found)),
+        card(Words("阈值的代价", "What a threshold costs"), slider(run, found), css="screen"),
         card(Words("不同代价下的最佳阈值", "The best threshold for other costs"), cost_table(run, found)),
     ]
 
