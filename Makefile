@@ -87,8 +87,8 @@ up-to-date: install  ## does dvc.lock belong to this code, data and params? Noth
 verify: install  ## run the pipeline, and compare with the committed figures; DEVICE=cuda: evaluation of the pinned adapter
 	python -m stages.verify $(if $(DEVICE),--device $(DEVICE))
 
-report: install  ## runs/report.html: the report with commit and timings; AGAINST=REV: an earlier run's figures beside it
-	python -m stages.report --out runs/report.html $(if $(AGAINST),--against $(AGAINST))
+report: install  ## runs/report.html: the report with commit, timings, marked sentences; AGAINST=REV: an earlier run beside it
+	python -m stages.report.here $(if $(AGAINST),--against $(AGAINST))
 
 export: install  ## the trained model for use without this project; KIND=classifier, merged, adapter, onnx or gguf
 	python -m stages.export $(KIND) --out exports/$(KIND) $(if $(DTYPE),--dtype $(DTYPE)) $(if $(ROWS),--rows $(ROWS))

@@ -36,9 +36,9 @@ LEFT_OUT_FILES = {"models/selected/README.md": "prose: the model card"}
 LEFT_OUT_KEYS = ("measured", "environment")  # of metrics/*.json, at any depth
 LEFT_OUT_ENDINGS = ("_per_second",)
 
-STAGES = ("fetch", "prepare", "probe", "train", "select", "evaluate", "folds")
+STAGES = ("fetch", "prepare", "probe", "train", "select", "evaluate", "folds", "report")
 PREDICTED = "predicted.jsonl"
-WRITTEN = ("models", "data/processed", "data/probe", "data/predictions", "metrics", PREDICTED)
+WRITTEN = ("models", "data/processed", "data/probe", "data/predictions", "metrics", "report", PREDICTED)
 TRAINED = ("models/checkpoints", "metrics/plots/train.csv", "metrics/plots/valid.csv")
 SAMPLE = ("data/sample/pool.jsonl", "data/sample/pool-2.jsonl")  # the second has long, English and mixed texts, too
 SAMPLE_ROWS = 320  # of each file, its first: prepare fits the baseline six times
@@ -167,10 +167,15 @@ def merge(values: dict, changes: Mapping[str, Any]) -> None:
 
 
 def run_stages(folder: Path) -> None:
-    for command in (*((stage,) for stage in STAGES), PREDICT):
+    for command in (*((stage,) for stage in STAGES if has_stage(folder, stage)), PREDICT):
         began = time.monotonic()
         finish(start(folder, *command), folder, command[0])
         print(f"same: {folder.name}: {command[0]}, {time.monotonic() - began:.0f} s", flush=True)
+
+
+def has_stage(folder: Path, stage: str) -> bool:
+    """Whether the code of `folder` has a stage; an older revision may lack one, and then its files differ."""
+    return (folder / f"stages/{stage}").is_dir() or (folder / f"stages/{stage}.py").is_file()
 
 
 def start(folder: Path, stage: str, *arguments: str) -> subprocess.Popen:

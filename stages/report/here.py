@@ -1,22 +1,70 @@
-"""What goes stale, so only `make report` shows it: commit, time of day, timings, and an earlier run's figures."""
+"""Writes the report with what goes stale: commit, time, timings, marked sentences and an earlier run. No stage.
 
-import json
+python -m stages.report.here                     # runs/report.html
+python -m stages.report.here --against main      # with the models of both runs on the rows that both tests hold
+"""
+
+import argparse
 import subprocess
 from datetime import UTC, datetime
-from typing import Any
+from pathlib import Path
 
-from stages.artifacts import read_json
+import numpy as np
+
+from stages.artifacts import read_json, replacing
+from stages.classifier.scorer import load_model_part
+from stages.classifier.sentences import explain
+from stages.classifier.trained import read_selected
+from stages.command import run as run_command
+from stages.compare.messages import data_difference, params_difference
+from stages.compare.pairs import compare_pairs, pair
+from stages.compare.sides import read_side
 from stages.errors import UserError
-from stages.paths import METRICS
+from stages.paths import BASE_MODEL, METRICS, SELECTED
+from stages.report.errors import KINDS, OPEN, Mark, Marks, rows_of
 from stages.report.html import Cell, card, paragraph, table
-from stages.report.read import Run, opened
-from stages.report.words import Words, label, say, signed
+from stages.report.page import page
+from stages.report.read import Run, opened, read_run
+from stages.report.verdict import standing
+from stages.report.words import Words, count, label, say, signed
 
+OUT = Path("runs/report.html")
 FILES = {
     "train": Words("训练", "training"),
     "probe": Words("探针", "probe"),
 }
-BESIDE = ("average_precision", "f1", "precision", "recall", "false_alarms_per_1000", "threshold")
+MEASURED = {
+    "seconds": Words("用时", "time"),
+    "samples_per_second": Words("条/秒", "texts/s"),
+    "peak_memory_bytes": Words("内存峰值", "peak memory"),
+    "rows": Words("条数", "texts"),
+}
+METRICS_BESIDE = {
+    "average_precision": Words("平均精确率", "average precision"),
+    "f1": Words("F1", "F1"),
+    "precision": Words("精确率", "precision"),
+    "recall": Words("召回率", "recall"),
+}
+STANDINGS = {
+    "ahead": Words("本次的模型更好。", "This run's model is better."),
+    "behind": Words("本次的模型更差。", "This run's model is worse."),
+    "equal": Words("两个模型一样好，差别在容差之内。", "The models are equal within the margin."),
+    "not shown": Words("看不出哪个模型更好。", "It is not shown which model is better."),
+    "unknown": Words("单元太少，或没有分数，无法判断。", "Too few units, or no scores, to tell."),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser("python -m stages.report.here", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--out", type=Path, default=OUT, help="the file (default: %(default)s)")
+    parser.add_argument("--against", metavar="REV", help="an earlier run: a commit, an experiment, or a folder")
+    given = parser.parse_args()
+    found = read_run()
+    beside = earlier(found, given.against) if given.against else ""
+    text = page(found, beside, machine(found), sentences_of(found))
+    with replacing(given.out) as file:
+        file.write(text)
+    print(f"report: {given.out}: open it in a browser")
 
 
 def git(*arguments: str) -> str:
@@ -47,49 +95,93 @@ def machine(run: Run) -> str:
         figures = opened(METRICS / f"{name}.json", read_json)
         device = str(figures.get("environment", {}).get("device", "–"))
         for key, value in sorted(figures.get("measured", {}).items()):
-            rows.append([say("{stage}：{key}", "{stage}: {key}", stage=words, key=key), measured(key, value)])
+            rows.append(
+                [say("{stage}：{key}", "{stage}: {key}", stage=words, key=MEASURED.get(key, key)), measured(key, value)]
+            )
         rows.append([say("{stage}：设备", "{stage}: device", stage=words), device])
     for system in ("model", "zero_shot"):
-        if rate := run.evaluate[system].get("samples_per_second"):
+        if rate := run.evaluate.get(system, {}).get("samples_per_second"):
             words = say("评估：{system}，条/秒", "evaluation: {system}, texts/s", system=label(system))
             rows.append([words, f"{rate:.1f}"])
-    return card(Words("本机", "This machine"), table([Words("什么", "what"), Words("值", "value")], rows), css="wide")
+    head: list[Cell] = [Words("什么", "what"), Words("值", "value")]
+    title = Words("时间、速度与内存", "Time, speed and memory")
+    return card(title, table(head, rows, css="wrapped"), css="wide")
 
 
 def measured(key: str, value: float) -> str:
-    return f"{value / 1e9:.2f} GB" if key.endswith("_bytes") else f"{value:,.1f}"
+    """A figure of this machine with its unit, by the end of its key.
+
+    >>> measured("peak_memory_bytes", 4524687360), measured("seconds", 349.6), measured("rows", 2224)
+    ('4.52 GB', '349.6 s', '2,224')
+    """
+    if key.endswith("_bytes"):
+        return f"{value / 1e9:.2f} GB"
+    return count(value) if isinstance(value, int) else f"{value:,.1f}{' s' if key.endswith('seconds') else ''}"
 
 
-def earlier(run: Run, rev: str) -> str:
-    """The figures of the system in use beside those of a revision."""
-    before = figures_at(rev, "metrics/evaluate.json")
-    used_before = figures_at(rev, "metrics/select.json").get("system", "model")
-    now, then = run.evaluate[run.used], before.get(used_before, {})
-    rows: list[list[Cell]] = [[Words("系统", "system"), label(run.used), label(used_before), ""]]
-    for name in BESIDE:
-        digits = 0 if name.endswith("1000") else 3
-        here, there = now.get(name), then.get(name)
-        cells = [f"{value:.{digits}f}" if value is not None else "–" for value in (here, there)]
-        less = signed(here - there, digits) if here is not None and there is not None else "–"
-        rows.append([name, *cells, less])
-    rows.append(
-        [Words("测试集条数", "rows of test"), *(str(block["size"]["rows"]) for block in (run.evaluate, before)), ""]
+def earlier(run: Run, name: str) -> str:
+    """The models of an earlier run and of this one, on the rows that both tests hold.
+
+    Raises UserError if the outputs of the earlier run are not here, or if the tests share no rows.
+
+    Args:
+        run: this one.
+        name: of the earlier one: a revision of git, an experiment, or a folder.
+    """
+    evaluate = run.params.evaluate
+    before, now = (read_side(each, evaluate.bootstrap_samples) for each in (name, "."))
+    pairs = pair(before, now)
+    less = compare_pairs(pairs, evaluate.bootstrap_samples)
+    then, here = (side.metrics(pairs.y_true) for side in (pairs.a, pairs.b))
+    rows: list[list[Cell]] = []
+    for key, words in METRICS_BESIDE.items():
+        if key in less:
+            ends = f" [{signed(less[f'{key}_low'])}, {signed(less[f'{key}_high'])}]" if f"{key}_low" in less else ""
+            rows.append([words, f"{then[key]:.3f}", f"{here[key]:.3f}", signed(less[key]) + ends])
+    note = say(
+        "两个微调模型，在两个测试集共有的 {rows} 条文本上比较；测试集各有 {before} 条和 {now} 条，"
+        "另有 {relabelled} 条标签不同，未计入。区间不含随机种子的影响。",
+        "The fine-tuned models of both runs on the {rows} texts that both tests hold, of {before} and {now}. "
+        "{relabelled} more have another label and are left out. Intervals don't hold the seed.",
+        rows=count(len(pairs.y_true)),
+        before=count(len(before.rows["test"])),
+        now=count(len(now.rows["test"])),
+        relabelled=count(pairs.relabelled),
     )
-    note = Words(
-        "两次运行的测试集可能不同。单看这些数，差别不等于显著。",
-        "The two runs may have different test sets, and these figures alone show no significance.",
+    differ: list[list[Cell]] = [
+        [Words("数据的差别", "data that differ"), data_difference(before, now)],
+        [Words("参数的差别", "params that differ"), params_difference(before.params, now.params)],
+    ]
+    head: list[Cell] = ["", name, Words("本次", "this run"), Words("差 [95 % 区间]", "difference [95 % interval]")]
+    return card(
+        say("与 {name} 相比", "Beside {name}", name=name),
+        paragraph(STANDINGS[standing(less, evaluate.equivalence_margin)]),
+        table(head, rows, css="wrapped"),
+        paragraph(note, "quiet small"),
+        table([Words("什么", "what"), f"{name} → ."], differ, right=2, css="wrapped"),
+        css="wide",
     )
-    title = say("与 {rev} 相比", "Beside {rev}", rev=rev)
-    head: list[Cell] = ["", Words("本次", "this run"), rev, Words("差", "difference")]
-    return card(title, table(head, rows), paragraph(note, "quiet small"), css="wide")
 
 
-def figures_at(rev: str, path: str) -> dict[str, Any]:
-    """A JSON file as a revision has it."""
-    if rev.startswith("-"):
-        raise UserError(f"AGAINST is {rev!r}; expected a branch, tag or commit of git")
-    text = git("show", f"{rev}:{path}")
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path} at {rev} is no JSON ({error}); expected the metrics of a run") from None
+def sentences_of(run: Run) -> Marks:
+    """The sentence of each open error that pushed the model most towards its error, by source; a pass a sentence."""
+    selected = read_selected(SELECTED)
+    errors = [row for kind in KINDS for row in rows_of(run, kind)[:OPEN]]
+    if not errors:
+        return {}
+    model = load_model_part(SELECTED, BASE_MODEL)
+
+    def score(texts: list[str]) -> np.ndarray:
+        return model([selected.as_read(text) for text in texts], selected.max_tokens_per_batch, "").log_odds
+
+    found = {}
+    for row, pieces in zip(errors, explain(score, [row["input"] for row in errors]), strict=True):
+        towards = 1 if row["error"] == "false alarm" else -1
+        most = max(pieces, key=lambda piece: towards * piece.effect)
+        if len(pieces) > 1 and towards * most.effect > 0:
+            found[row["source"]] = Mark(most.start, most.end, most.effect)
+    return found
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -28,24 +28,33 @@ def paragraph(words: Cell, css: str = "") -> str:
     return f'<p class="{css}">{both(words)}</p>' if css else f"<p>{both(words)}</p>"
 
 
-def table(head: Iterable[Cell], rows: Iterable[Iterable[Cell]], right: int = 1) -> str:
+def table(
+    head: Iterable[Cell], rows: Iterable[Iterable[Cell]], right: int = 1, strong: int | None = None, css: str = ""
+) -> str:
     """A table of plain text.
 
     Args:
         head: names of the columns.
         rows: their cells.
         right: from this column on, cells are numbers and stand on the right.
+        strong: number of a row that is set off.
+        css: classes.
     """
 
     def cells(row: Iterable[Cell], tag: str) -> str:
         marks = (' class="right"' if number >= right else "" for number in itertools.count())
         return "".join(f"<{tag}{mark}>{both(cell)}</{tag}>" for mark, cell in zip(marks, row, strict=False))
 
-    body = "\n".join(f"<tr>{cells(row, 'td')}</tr>" for row in rows)
+    mark = ' class="strong"'
+    body = "\n".join(
+        f"<tr{mark if number == strong else ''}>{cells(row, 'td')}</tr>" for number, row in enumerate(rows)
+    )
     return (
-        f'<div class="scroll"><table><thead><tr>{cells(head, "th")}</tr></thead>\n<tbody>{body}</tbody></table></div>'
+        f'<div class="scroll"><table class="{css}"><thead><tr>{cells(head, "th")}</tr></thead>\n'
+        f"<tbody>{body}</tbody></table></div>"
     )
 
 
-def folded(title: Words, content: str) -> str:
-    return f"<details><summary>{both(title)}</summary>{content}</details>"
+def folded(title: Words, content: str, css: str) -> str:
+    """Content that opens at a click. css: a class."""
+    return f'<details class="{css}"><summary>{both(title)}</summary>{content}</details>'

@@ -7,6 +7,7 @@ function showLanguage(language) {
   for (const node of document.querySelectorAll("[data-language]")) {
     node.setAttribute("aria-pressed", String(node.dataset.language === language));
   }
+  for (const node of document.querySelectorAll("option")) node.textContent = node.dataset[language];
 }
 for (const node of document.querySelectorAll("[data-language]")) {
   node.addEventListener("click", () => {

@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from stages.report import sections, threshold
+from stages.report.errors import Marks, errors
+from stages.report.html import stack
+from stages.report.kinds import false_alarms, leaks, recall, shortcuts
 from stages.report.read import Run
 from stages.report.words import Words, both
 
@@ -17,25 +20,19 @@ SCRIPTS = (SHARED / "language.js", HERE / "page.js")
 TITLE = Words("诈骗分类器：评估报告", "Fraud classifier: report")
 
 
-def page(run: Run, extra: str = "") -> str:
-    """The whole file. extra: HTML of a report that also says where and when."""
+def page(run: Run, beside: str = "", end: str = "", marks: Marks | None = None) -> str:
+    """The whole file.
+
+    Args:
+        run: its figures.
+        beside: HTML that follows the verdict: an earlier run.
+        end: HTML at the end: where and when.
+        marks: what is marked in the errors.
+    """
     style, script = ("".join(path.read_text(encoding="utf-8") for path in paths) for paths in (STYLES, SCRIPTS))
     script = f"\n{script}"
     trusted = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{trusted}'; base-uri 'none'"
-    parts = (
-        sections.verdict,
-        sections.tiles,
-        sections.ladder,
-        threshold.threshold,
-        sections.reliability,
-        sections.lengths,
-        sections.kinds,
-        sections.further,
-        sections.errors,
-        sections.provenance,
-    )
-    body = "\n".join(filter(None, [part(run) for part in parts]))
     languages = "".join(
         f'<button type="button" lang="{lang}" data-language="{key}">{name}</button>'
         for key, lang, name in (("zh", "zh-CN", "中文"), ("en", "en", "English"))
@@ -55,13 +52,32 @@ def page(run: Run, extra: str = "") -> str:
 <header><h1>{both(TITLE)}</h1>
 <div class="languages" role="group" aria-label="Language / 语言">{languages}</div></header>
 <main class="report">
-{body}
-{extra}</main>
+{body(run, beside, end, marks or {})}
+</main>
 <script type="application/json" id="data">{embedded(slider_data(run))}</script>
 <script>{script}</script>
 </body>
 </html>
 """
+
+
+def body(run: Run, beside: str, end: str, marks: Marks) -> str:
+    """The parts in their order. The arguments are those of `page`."""
+    parts = (
+        sections.verdict(run),
+        beside,
+        sections.answers(run),
+        sections.ladder(run),
+        stack(threshold.curves(run), sections.reliability(run)) + stack(*threshold.costs_of_thresholds(run)),
+        stack(recall(run)) + stack(false_alarms(run), sections.lengths(run)),
+        leaks(run) + shortcuts(run),
+        sections.further(run),
+        sections.folds(run),
+        errors(run, marks),
+        sections.provenance(run),
+        end,
+    )
+    return "\n".join(filter(None, parts))
 
 
 def slider_data(run: Run) -> dict[str, Any] | None:

@@ -82,6 +82,7 @@ def by_kind(run: Run, kinds: Iterable[str], keep: np.ndarray) -> list[Rate]:
 
 
 def categories(run: Run) -> list[str]:
+    """The category of each row of test; "none" as in metrics/plots/slices.csv."""
     return [row.category or "none" for row in run.test]
 
 
@@ -105,8 +106,9 @@ def outstanding(rates: list[Rate], most: bool) -> Rate | None:
 
 
 def points(run: Run, system: str) -> list[Point]:
-    """What each threshold finds on test, from no alarm to everything; at most MOST_POINTS, the system's own included.
+    """What each threshold finds on test, from no alarm to everything.
 
+    Of many there are about MOST_POINTS. The system's own is among them, and the cheapest one for any costs.
     Empty for written answers, which have no threshold.
     """
     scores = run.scores(system)
@@ -120,8 +122,23 @@ def points(run: Run, system: str) -> list[Point]:
     chosen = run.evaluate[system]["threshold"]
     own = int((thresholds >= chosen).sum())
     every[own] = Point(chosen, every[own].tp, every[own].fp)
-    kept = set(np.linspace(0, len(every) - 1, MOST_POINTS).round().astype(int).tolist()) | {own}
-    return [every[index] for index in sorted(kept)]
+    kept = set(np.linspace(0, len(every) - 1, MOST_POINTS).round().astype(int).tolist())
+    return [every[index] for index in sorted(kept | {own} | set(corners(every)))]
+
+
+def corners(every: list[Point]) -> list[int]:
+    """Indices of the points on the upper hull of hits over false alarms: whatever costs are, a corner is cheapest."""
+    found: list[int] = []
+    for index, point in enumerate(every):
+        while len(found) > 1 and not turns_down(every[found[-2]], every[found[-1]], point):
+            found.pop()
+        found.append(index)
+    return found
+
+
+def turns_down(one: Point, two: Point, three: Point) -> bool:
+    """Whether the way over three points gets less steep at the second."""
+    return (two.tp - one.tp) * (three.fp - two.fp) > (three.tp - two.tp) * (two.fp - one.fp)
 
 
 def costs(run: Run, point: Point, share: float, false_alarm: float, miss: float) -> Costs:

@@ -17,6 +17,7 @@ from stages.paths import METRICS, PLOTS, PREDICTIONS, PROCESSED, SELECTED
 from stages.report.words import SYSTEMS
 from stages.text.example import Example, read_examples
 
+FIGURES = ("evaluate", "data", "select", "train", "folds")
 TABLES = ("leaks", "lengths", "shortcuts", "slices")
 HASHED = (
     *(PROCESSED / f"{name}.jsonl" for name in ("train", "valid", "test")),
@@ -33,7 +34,7 @@ class Run:
 
     Attributes:
         params: params.yaml.
-        evaluate, data, select, train: the JSON files of metrics/.
+        evaluate, data, select, train, folds: the JSON files of metrics/.
         record: models/selected/selected.json.
         tables: CSV files of metrics/plots by name, as rows.
         reliability: mean probability and share of fraud by bin, by "model" and "model_before".
@@ -48,6 +49,7 @@ class Run:
     data: dict[str, Any]
     select: dict[str, Any]
     train: dict[str, Any]
+    folds: dict[str, Any]
     record: dict[str, Any]
     tables: dict[str, list[dict[str, str]]]
     reliability: dict[str, list[tuple[float, float]]]
@@ -58,8 +60,9 @@ class Run:
 
     @property
     def used(self) -> str:
-        """The system that predict uses."""
-        return self.select["system"]
+        """The system that predict uses; the model where evaluate could not judge it, as with written answers."""
+        system = self.select["system"]
+        return system if system in self.evaluate else "model"
 
     @property
     def compared(self) -> str:
@@ -73,7 +76,7 @@ class Run:
     @property
     def systems(self) -> list[str]:
         """From the cheapest to the dearest."""
-        return [name for name in SYSTEMS if name in self.evaluate and name != "always_fraud"]
+        return systems_of(self.evaluate)
 
     @property
     def labels(self) -> np.ndarray:
@@ -92,11 +95,24 @@ class Run:
         return np.array([float(score) for score in found])
 
 
+def systems_of(block: dict[str, Any]) -> list[str]:
+    """The systems that a block of figures holds, from the cheapest to the dearest."""
+    return [name for name in SYSTEMS if name in block and name != "always_fraud"]
+
+
+def figure(block: dict[str, Any], name: str) -> float | None:
+    """A system's figure. None where the set does not define it: evaluate writes 0 for a precision without alarms."""
+    needed = {"precision": ("tp", "fp"), "recall": ("tp", "fn"), "f1": ("tp", "fn")}
+    if name in needed and not any(block[count] for count in needed[name]):
+        return None
+    return block.get(name)
+
+
 def read_run() -> Run:
     """Reads a run. Raises UserError if a file is missing or damaged."""
     found = Run(
         params=params.load(),
-        **{name: opened(METRICS / f"{name}.json", read_json) for name in ("evaluate", "data", "select", "train")},
+        **{name: opened(METRICS / f"{name}.json", read_json) for name in FIGURES},
         record=opened(SELECTED / "selected.json", read_json),
         tables={name: opened(PLOTS / f"{name}.csv", read_csv) for name in TABLES},
         reliability={name: opened(PLOTS / f"reliability/{name}.csv", read_bins) for name in ("model", "model_before")},
@@ -119,9 +135,9 @@ def opened(path: Path, read: Callable[[Path], Any]) -> Any:
     try:
         return read(path)
     except OSError as error:
-        raise UserError(f"{path} can't be read ({error.strerror}); run `dvc repro evaluate` first") from None
+        raise UserError(f"{path} can't be read ({error.strerror}); run `dvc repro report` first") from None
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path} is not as its stage writes it ({error}): run `dvc repro evaluate`") from None
+        raise UserError(f"{path} is not as its stage writes it ({error}): run `dvc repro report`") from None
 
 
 def read_bins(path: Path) -> list[tuple[float, float]]:

@@ -6,14 +6,14 @@ from html import escape
 from typing import Any
 
 from stages.report import charts
-from stages.report.html import Cell, card, folded, paragraph, stack, table
-from stages.report.rates import Rate, by_kind, categories, files, length_bands
-from stages.report.read import Run
-from stages.report.verdict import headline, sentences, standing
-from stages.report.words import WHEN, Words, bare_interval, both, count, feature, label, percent, plain, say, signed
+from stages.report.facts import facts
+from stages.report.html import Cell, card, folded, paragraph, table
+from stages.report.rates import Rate, by_kind, length_bands
+from stages.report.read import Run, figure, systems_of
+from stages.report.verdict import ahead_of, headline, sentences, standing_of
+from stages.report.words import Words, bare_interval, both, count, label, percent, plain, say, signed
 
 HEX_DIGITS = 16
-OPEN_ERRORS = 6  # of a kind; the others are folded
 SYSTEM_HEAD: tuple[Cell, ...] = (
     Words("系统", "system"),
     Words("平均精确率 [95 % 区间]", "average precision [95 % interval]"),
@@ -23,97 +23,98 @@ SYSTEM_HEAD: tuple[Cell, ...] = (
     Words("误报 / 1,000", "false alarms / 1,000"),
     Words("阈值", "threshold"),
 )
-SETS = {"train": Words("训练集", "train"), "valid": Words("验证集", "valid"), "test": Words("测试集", "test")}
-LEAKS = {
-    "verbatim": Words("完全相同", "verbatim"),
-    "near": Words("近似重复", "near duplicate"),
-    "contained": Words("互相包含", "contained"),
-    "case": Words("同一案例", "same case"),
-}
 
 
 def verdict(run: Run) -> str:
-    lines = "".join(f"<li>{both(words)}</li>" for words in sentences(run))
-    kind = {"ahead": "good", "behind": "bad"}.get(standing(run), "open")
+    """The headline, what it rests on, and the four numbers that most people look for."""
+    lines = "".join(f"<p>{both(words)}</p>" for words in sentences(run))
+    kind = {"ahead": "good", "behind": "bad"}.get(standing_of(run), "open")
     return (
         f'<section class="card verdict-card {kind}"><h2 class="quiet small">{both(Words("结论", "Verdict"))}</h2>'
-        f'<p class="headline">{both(headline(run))}</p><ul>{lines}</ul></section>'
+        f'<p class="headline">{both(headline(run))}</p>{lines}</section>{tiles(run)}'
     )
 
 
 def tiles(run: Run) -> str:
-    """The four numbers that most people look for."""
-    block, ahead = run.evaluate[run.used], run.evaluate.get("ahead", {}).get(run.compared, {})
-    found: list[tuple[Words, str, Cell]] = []
+    """Four numbers, each with its interval and, where another system is in use, that of the best cheap one."""
+    block, ahead = run.evaluate[run.used], ahead_of(run)
+    found: list[tuple[Words, str, list[Cell]]] = []
     if "average_precision" in ahead:
-        found.append(
-            (
-                Words("平均精确率之差", "Average precision, difference"),
-                signed(ahead["average_precision"]),
-                bare_interval(ahead, "average_precision", 3, 1),
-            )
-        )
-    if block["tp"] + block["fn"]:
-        found.append((Words("找出的诈骗", "Fraud found"), percent(block["recall"]), bare_interval(block, "recall")))
-    if block["fp"] + block["tn"]:
-        found.append(
-            (
-                Words("每 1,000 条正常文本误报", "Flagged of 1,000 harmless"),
-                count(block["false_alarms_per_1000"]),
-                bare_interval(block, "false_alarms_per_1000", 0, 1),
-            )
-        )
-    if block["tp"] + block["fp"]:
-        found.append(
-            (Words("告警属实", "Alarms that are right"), percent(block["precision"]), bare_interval(block, "precision"))
-        )
+        title = Words("平均精确率之差", "Average precision, difference")
+        to = say("与{cheap}相比", "to {cheap}", cheap=label(run.best_cheap))
+        notes: list[Cell] = [bare_interval(ahead, "average_precision", "."), to]
+        found.append((title, signed(ahead["average_precision"]), notes))
+    for name, title, unit in (
+        ("recall", Words("找出的诈骗", "Fraud found"), "%"),
+        ("false_alarms_per_1000", Words("每 1,000 条正常文本误报", "Flagged of 1,000 harmless"), ""),
+        ("precision", Words("告警属实", "Alarms that are right"), "%"),
+    ):
+        show = percent if unit else count
+        other = figure(run.evaluate[run.best_cheap], name)
+        notes = [bare_interval(block, name, unit)]
+        if run.used != run.best_cheap and other is not None:
+            notes.append(say("{cheap}：{other}", "{cheap}: {other}", cheap=label(run.best_cheap), other=show(other)))
+        if (value := figure(block, name)) is not None:
+            found.append((title, show(value), notes))
     inside = "".join(
         f'<div class="tile"><span class="quiet small">{both(name)}</span><strong>{both(value)}</strong>'
-        f'<span class="quiet small">{both(note)}</span></div>'
-        for name, value, note in found
+        + "".join(f'<span class="quiet small">{both(note)}</span>' for note in notes)
+        + "</div>"
+        for name, value, notes in found
     )
     return f'<div class="tiles">{inside}</div>'
 
 
+def answers(run: Run) -> str:
+    """What else to know, as questions and answers."""
+    rows = "".join(f"<div><dt>{both(title)}</dt><dd>{both(words)}</dd></div>" for title, words in facts(run))
+    return card(Words("还要知道什么", "What else to know"), f'<dl class="facts">{rows}</dl>', css="wide")
+
+
 def ladder(run: Run) -> str:
     """All systems against the best cheap one."""
-    ahead = run.evaluate.get("ahead", {})
-    rows = [
-        (
-            label(name),
-            ahead[name]["average_precision"],
-            ahead[name].get("average_precision_low"),
-            ahead[name].get("average_precision_high"),
-        )
-        for name in run.systems
-        if "average_precision" in ahead.get(name, {})
-    ]
-    zero = say("0 = {cheap}", "0 = {cheap}", cheap=label(run.best_cheap))
     note = say(
         "平均精确率之差及其 95 % 区间。区间跨过 0 表示未分高下。{cheap}在查看测试集之前就已选定。",
         "Difference in average precision, with its 95 % interval. An interval across 0 shows no difference. "
         "The {cheap} was chosen before test was looked at.",
         cheap=label(run.best_cheap),
     )
-    body: list[list[Cell]] = [
-        [label(name), difference(ahead.get(name, {})), *system_cells(run.evaluate[name])] for name in run.systems
-    ]
-    head: list[Cell] = [SYSTEM_HEAD[0], Words("差值 [95 % 区间]", "difference [95 % interval]"), *SYSTEM_HEAD[1:]]
-    chart = charts.forest(rows, zero) if rows else ""
     return card(
         Words("各系统的阶梯", "The ladder of systems"),
         paragraph(note, "quiet small"),
-        chart,
-        table(head, body),
+        *compared(run.evaluate, run.best_cheap, run.used),
         css="wide",
     )
+
+
+def compared(block: dict[str, Any], best_cheap: str, used: str) -> list[str]:
+    """A forest plot of the systems and the table of their figures.
+
+    Args:
+        block: figures by system, and `ahead`.
+        best_cheap: what they are compared with.
+        used: the system whose row is set off.
+    """
+    ahead, systems, name = block.get("ahead", {}), systems_of(block), "average_precision"
+    rows = [
+        (label(system), less[name], less.get(f"{name}_low"), less.get(f"{name}_high"))
+        for system in systems
+        if name in (less := ahead.get(system, {}))
+    ]
+    zero = say("0 = {cheap}", "0 = {cheap}", cheap=label(best_cheap))
+    body: list[list[Cell]] = [
+        [label(system), difference(ahead.get(system, {})), *system_cells(block[system])] for system in systems
+    ]
+    head: list[Cell] = [SYSTEM_HEAD[0], Words("差值 [95 % 区间]", "difference [95 % interval]"), *SYSTEM_HEAD[1:]]
+    strong = systems.index(used) if used in systems else None
+    return [charts.forest(rows, zero) if rows else "", table(head, body, strong=strong, css="systems")]
 
 
 def system_cells(block: dict[str, Any]) -> list[str]:
     """A system's figures under SYSTEM_HEAD. A figure that it lacks is a dash."""
 
     def number(name: str, digits: int = 3) -> str:
-        value = block.get(name)
+        value = figure(block, name)
         return "–" if value is None else f"{value:,.{digits}f}"
 
     name = "average_precision"
@@ -129,6 +130,37 @@ def difference(ahead: dict[str, float]) -> str:
         return "–"
     ends = f" [{signed(ahead[f'{name}_low'])}, {signed(ahead[f'{name}_high'])}]" if f"{name}_low" in ahead else ""
     return signed(ahead[name]) + ends
+
+
+def folds(run: Run) -> str:
+    """The systems on the whole pool; nothing where the data set has no folds."""
+    block = run.folds
+    if "best_cheap" not in block:
+        return ""
+    best = block["best_cheap"]["name"]
+    note = say(
+        "全部 {rows} 条文本，每条由训练时没见过它那一折的系统打分，所以区间更窄。"
+        "0 是{cheap}。其中含测试集：只用于报告。",
+        "All {rows} texts, each scored by systems trained without its fold, so intervals are narrower. "
+        "0 is the {cheap}. They hold test: for reporting only.",
+        rows=count(block["size"]["rows"]),
+        cheap=label(best),
+    )
+    if "model" not in block:
+        more = Words(
+            "微调模型不在其中，运行 make folds 可以加入。", " The fine-tuned model is missing: make folds adds it."
+        )
+        note = Words(note.zh + more.zh, note.en + more.en)
+    elif not block["collected"]["with_present_params"]:
+        more = Words(
+            "注意：模型的分数来自其他参数。",
+            " Mind: the model's scores were made with other parameters than this run's.",
+        )
+        note = Words(note.zh + more.zh, note.en + more.en)
+    parts = compared(block, best, run.used)
+    return card(
+        Words("整个数据池，折外打分", "The whole pool, out of fold"), paragraph(note, "quiet small"), *parts, css="wide"
+    )
 
 
 def reliability(run: Run) -> str:
@@ -175,7 +207,7 @@ def lengths(run: Run) -> str:
     ]
     chart = charts.lengths(rows) if rows else ""
     note = Words("最后一点含所有更长的文本。", "The last point holds all longer texts.")
-    parts = (chart, charts.legend(keys), paragraph(note, "quiet small"), table(head, body))
+    parts = (chart, charts.legend(keys), paragraph(note, "quiet small"), table(head, body, css="rates"))
     return card(Words("文本长度", "Lengths"), *parts)
 
 
@@ -192,63 +224,7 @@ def band_name(name: str) -> str:
 def rate_cell(each: Rate | None) -> str:
     if each is None:
         return "–"
-    return f"{percent(each.share, 0)} ({each.happened}/{each.rows}; {100 * each.low:.0f}–{100 * each.high:.0f})"
-
-
-def kinds(run: Run) -> str:
-    """Recall by category of fraud; beside it false alarms by kind of harmless text, leaks and shortcuts."""
-    labels = run.labels
-    note = Words(
-        "横线是 95 % 区间（Wilson，按单元计数），阈值视为固定。",
-        "Lines are 95 % intervals (Wilson, over units), at a fixed threshold.",
-    )
-    found, left = by_kind(run, categories(run), labels)[::-1], []
-    if found:
-        title = Words("各类诈骗的召回率", "Recall by kind of fraud")
-        left = [card(title, charts.rates(found, "caught", title), paragraph(note, "quiet small"))]
-    parts = []
-    for title, names in ((Words("按类别", "by kind"), categories(run)), (Words("按文件", "by file"), files(run))):
-        if flagged := by_kind(run, names, ~labels):
-            parts += [f"<h3>{both(title)}</h3>", charts.rates(flagged, "alarm", title)]
-    right = [card(Words("正常文本的误报", "False alarms by kind of harmless text"), *parts)] if parts else []
-    return stack(*left) + stack(*right, leaks(run), shortcuts(run))
-
-
-def leaks(run: Run) -> str:
-    """How many held-out rows training has seen."""
-    rows = []
-    for row in run.tables["leaks"]:
-        part, _, kind = row["leak"].partition(": ")
-        where, _, seen = kind.partition(" in ")
-        rows.append([SETS.get(part, part), LEAKS.get(where, Words(where, where)), SETS.get(seen, seen), row["rows"]])
-    head = [Words("文本属于", "texts of"), Words("方式", "how"), Words("出现在", "appear in"), Words("条数", "rows")]
-    dropped = run.data.get("dropped", {})
-    note = say(
-        "另有：读不了的行 {rejected}，标签冲突而去掉的行 {conflicting}。",
-        "Also: {rejected} rows could not be read, {conflicting} were dropped for conflicting labels.",
-        rejected=count(run.data.get("rejected", 0)),
-        conflicting=count(dropped.get("conflicting", 0)),
-    )
-    return card(Words("泄漏", "Leaks"), table(head, rows, right=3), paragraph(note, "quiet small"))
-
-
-def shortcuts(run: Run) -> str:
-    """The single features that give the label away."""
-    always = (run.data.get("shortcuts") or {}).get("always_fraud_f1")
-    rows: list[list[Cell]] = [
-        [feature(row["feature"]), WHEN[row["fraud_if"]], f"{float(row['f1']):.3f}", percent(float(row["share"]))]
-        for row in run.tables["shortcuts"]
-    ]
-    head: list[Cell] = [Words("特征", "feature"), Words("诈骗当", "fraud if"), "F1", Words("占文本", "of texts")]
-    parts = [table(head, rows, right=2)]
-    if always is not None:
-        note = say(
-            "验证集上只看一个特征的 F1。全部判为诈骗得 {always}。",
-            "F1 on valid of one feature alone. Calling everything fraud has {always}.",
-            always=f"{always:.3f}",
-        )
-        parts.insert(0, paragraph(note, "quiet small"))
-    return card(Words("捷径", "Shortcuts"), *parts)
+    return f"{percent(each.share, 0)}\n({each.happened}/{each.rows}; {100 * each.low:.0f}–{100 * each.high:.0f})"
 
 
 def further(run: Run) -> str:
@@ -260,36 +236,6 @@ def further(run: Run) -> str:
         title = f"<h3><bdi>{escape(plain(name))}</bdi> · {count(block['size']['rows'])}</h3>"
         parts += [title, table(SYSTEM_HEAD, body)]
     return card(Words("其他数据集", "Further sets"), *parts, css="wide") if parts else ""
-
-
-def errors(run: Run) -> str:
-    """The surest mistakes of the model, to be read."""
-    titles = {"false alarm": Words("误报：正常文本", "False alarms"), "miss": Words("漏报：诈骗文本", "Misses")}
-    parts = []
-    for kind, title in titles.items():
-        items = [error_item(row) for row in run.errors if row["set"] == "test" and row["error"] == kind]
-        if items:
-            parts += [f"<h3>{both(title)}</h3>", f'<ol class="errors">{"".join(items[:OPEN_ERRORS])}</ol>']
-        if rest := items[OPEN_ERRORS:]:
-            more = say("其余 {rest} 条", "{rest} more", rest=count(len(rest)))
-            listed = f'<ol class="errors" start="{OPEN_ERRORS + 1}">{"".join(rest)}</ol>'
-            parts.append(folded(more, listed))
-    if not parts:
-        parts = [paragraph(Words("没有错误。", "There are none."))]
-    note = Words("模型最有把握却判错的测试文本。", "The texts of test that the model was surest of and got wrong.")
-    return card(Words("值得一读的错误", "Errors to read"), paragraph(note, "quiet small"), *parts, css="wide")
-
-
-def error_item(row: dict[str, str]) -> str:
-    about: list[Cell] = [
-        say("模型 {p}", "model {p}", p=percent(float(row["probability"]))),
-        say("基线 {p}", "baseline {p}", p=percent(float(row["baseline_probability"]))),
-        row["category"],
-        row["source"],
-        *([say("泄漏：{kind}", "leaks: {kind}", kind=row["leak"])] if row["leak"] else []),
-    ]
-    head = " · ".join(f"<bdi>{both(each)}</bdi>" for each in about if each)
-    return f'<li><p class="quiet small">{head}</p><p class="sample" dir="auto">{escape(plain(row["input"]))}</p></li>'
 
 
 def provenance(run: Run) -> str:
@@ -304,7 +250,9 @@ def provenance(run: Run) -> str:
         [Words("在用系统", "system in use"), label(run.used)],
     ]
     rows += [[path, f"sha256 {digest[:HEX_DIGITS]}"] for path, digest in run.hashes.items()]
-    rows += [[name, str(version)] for name, version in sorted(versions.items())]
+    packages = [f"{name} {version}" for name, version in sorted(versions.items()) if name != "device"]
+    rows.append([Words("版本", "versions"), " · ".join(packages)])
+    rows.append([Words("评估所用设备", "device of the evaluation"), str(versions.get("device", "–"))])
     head: list[Cell] = [Words("什么", "what"), Words("哪一个", "which")]
     flat = [[key, value] for key, value in flat_params(run)]
     return card(
@@ -313,6 +261,7 @@ def provenance(run: Run) -> str:
         folded(
             Words("全部参数", "All parameters"),
             table([Words("参数", "parameter"), Words("值", "value")], flat, right=9),
+            css="all",
         ),
         css="wide",
     )

@@ -3,7 +3,7 @@
 from html import escape
 
 from stages.report import charts
-from stages.report.html import card, paragraph, stack, table
+from stages.report.html import card, paragraph, table
 from stages.report.rates import Point, cheapest, costs, points
 from stages.report.read import Run
 from stages.report.words import Words, both, count, label, percent
@@ -24,28 +24,39 @@ def own_point(run: Run, system: str, curve: list[Point]) -> int:
     return next(n for n, point in enumerate(curve) if point.threshold == run.evaluate[system]["threshold"])
 
 
-def threshold(run: Run) -> str:
-    """Precision by recall, and a slider over the thresholds."""
-    curves = all_points(run)
-    if run.used not in curves:
+def curves(run: Run) -> str:
+    """Precision by recall of each system; nothing where the system in use has no threshold."""
+    found = all_points(run)
+    if run.used not in found:
         return ""
-    own = {system: curve[own_point(run, system, curve)] for system, curve in curves.items()}
+    own = {system: curve[own_point(run, system, curve)] for system, curve in found.items()}
     size = int(run.labels.sum()), int((~run.labels).sum())
-    keys = [(charts.line_of(name, run.used), label(name)) for name in curves]
+    keys = [(charts.line_of(name, run.used), label(name)) for name in found]
     note = Words("圆点是各系统自己的阈值。", "The dots are the systems' own thresholds.")
-    chart = charts.precision_recall(curves, size, own, run.used)
-    left = card(
-        Words("精确率与召回率", "Precision and recall"), chart, charts.legend(keys), paragraph(note, "quiet small")
+    return card(
+        Words("精确率与召回率", "Precision and recall"),
+        charts.precision_recall(found, size, own, run.used),
+        charts.legend(keys),
+        paragraph(note, "quiet small"),
     )
-    best = card(Words("不同代价下的最佳阈值", "The best threshold for other costs"), cost_table(run, curves))
-    return stack(left, best) + card(Words("阈值的代价", "What a threshold costs"), slider(run, curves))
+
+
+def costs_of_thresholds(run: Run) -> list[str]:
+    """A card with a slider over the thresholds, and one with the best of them; none where there are no thresholds."""
+    found = all_points(run)
+    if run.used not in found:
+        return []
+    return [
+        card(Words("阈值的代价", "What a threshold costs"), slider(run, found), css="screen"),
+        card(Words("不同代价下的最佳阈值", "The best threshold for other costs"), cost_table(run, found)),
+    ]
 
 
 def slider(run: Run, curves: dict[str, list[Point]]) -> str:
     """The controls, filled in for the system in use at its threshold; page.js keeps them up to date."""
     choices = "".join(
-        f'<option value="{name}"{" selected" if name == run.used else ""}>{escape(label(name).zh)} · '
-        f"{escape(label(name).en)}</option>"
+        f'<option value="{name}"{" selected" if name == run.used else ""} data-zh="{escape(label(name).zh)}" '
+        f'data-en="{escape(label(name).en)}"></option>'
         for name in curves
     )
     at, share = own_point(run, run.used, curves[run.used]), run.evaluate["size"]["fraud_fraction"]

@@ -4,6 +4,7 @@ import unicodedata
 from html import escape
 from typing import NamedTuple
 
+UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # categories of Unicode: control, format, surrogates, separators of lines
 VISIBLE = "\n\t"  # control characters that do no harm
 
 
@@ -40,7 +41,7 @@ def plain(text: str) -> str:
     '⟨U+202E⟩abc'
     """
     return "".join(
-        f"⟨U+{ord(each):04X}⟩" if unicodedata.category(each) in ("Cc", "Cf", "Cs") and each not in VISIBLE else each
+        f"⟨U+{ord(each):04X}⟩" if unicodedata.category(each) in UNSEEN and each not in VISIBLE else each
         for each in text
     )
 
@@ -55,7 +56,12 @@ def short(text: str, most: int) -> str:
 
 
 def percent(share: float, digits: int = 1) -> str:
-    return f"{100 * share:.{digits}f} %"
+    """A share in percent, which no line break parts from its sign.
+
+    >>> percent(0.5)
+    '50.0\\xa0%'
+    """
+    return f"{100 * share:.{digits}f}\u00a0%"
 
 
 def signed(value: float, digits: int = 3) -> str:
@@ -67,42 +73,39 @@ def count(number: float) -> str:
     return f"{number:,.0f}"
 
 
-def span(low: float, high: float, digits: int = 0, scale: float = 100) -> Words:
-    """An interval, by default of a share in percent.
+def span(low: float, high: float, unit: str = "%") -> Words:
+    """An interval in words.
 
     Args:
         low, high: its ends.
-        digits: decimals that are shown.
-        scale: what the ends are multiplied by.
+        unit: "%" for shares, "" for counts, "." for differences with three decimals.
     """
-    ends = f"{scale * low:.{digits}f}".replace("-", "−"), f"{scale * high:.{digits}f}".replace("-", "−")
-    return Words(f"95 % 区间 {ends[0]} 至 {ends[1]}", f"95 % interval {ends[0]} to {ends[1]}")
+    ends = [percent(end, 0) if unit == "%" else signed(end) if unit == "." else count(end) for end in (low, high)]
+    return Words(f"95\u00a0% 区间 {ends[0]} 至 {ends[1]}", f"95\u00a0% interval {ends[0]} to {ends[1]}")
 
 
-def bare_interval(block: dict, name: str, digits: int = 0, scale: float = 100) -> Words:
+def bare_interval(block: dict, name: str, unit: str = "%") -> Words:
     """The interval of a metric; empty if it has none.
 
     Args:
         block: metrics of a system.
         name: of the metric.
-        digits: decimals that are shown.
-        scale: what the ends are multiplied by.
+        unit: as of `span`.
     """
     if block.get(f"{name}_low") is None:
         return Words("", "")
-    return span(block[f"{name}_low"], block[f"{name}_high"], digits, scale)
+    return span(block[f"{name}_low"], block[f"{name}_high"], unit)
 
 
-def interval_of(block: dict, name: str, digits: int = 0, scale: float = 100) -> Words:
+def interval_of(block: dict, name: str, unit: str = "%") -> Words:
     """The same in brackets, to stand in a sentence.
 
     Args:
         block: metrics of a system.
         name: of the metric.
-        digits: decimals that are shown.
-        scale: what the ends are multiplied by.
+        unit: as of `span`.
     """
-    words = bare_interval(block, name, digits, scale)
+    words = bare_interval(block, name, unit)
     return Words(f"（{words.zh}）", f" ({words.en})") if words.en else words
 
 

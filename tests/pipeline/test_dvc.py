@@ -82,7 +82,7 @@ KNOBS = {
     "the page's looks": ("stages/serve/page/base.css", "/* a comment */\n", {"report"}),
     "the code of folds": ("stages/folds/scores.py", "# a comment\n", {"folds"}),
     "the code of collect": ("stages/collect/experiments.py", "# a comment\n", set()),
-    "the model's out-of-fold scores": ("data/folds/README.md", "\n", {"folds"}),
+    "the model's out-of-fold scores": ("data/folds/README.md", "\n", {"folds", "report"}),
     "the model card": ("stages/classifier/card.py", "# a comment\n", {"select"}),
     "how a command starts": ("stages/command.py", "# a comment\n", set()),
     "the memory formula": ("stages/plan/memory.py", "# a comment\n", set()),

@@ -67,6 +67,8 @@ def write_figures(folder, labels, scores, ahead):
     write_json(metrics / "evaluate.json", evaluate)
     first = {"feature": "first token 您好", "fraud_if": "present", "f1": 0.7, "of_the_way": 0.1}
     write_json(metrics / "data.json", {"shortcuts": {"always_fraud_f1": 0.667, "first": first}, "rejected": 2})
+    folds = {"best_cheap": {"name": "combined_cheap"}, "size": {"rows": 2 * len(labels)}}
+    write_json(metrics / "folds.json", folds | {name: blocks[name] for name in ("baseline", "combined_cheap")})
     write_json(metrics / "select.json", {"system": "model"})
     write_json(metrics / "train.json", {"facts": {"rows": 100, "rows_truncated": 7}, "measured": {"seconds": 123456.0}})
     write_json(metrics / "probe.json", {"measured": {"seconds": 2.0}, "environment": {"device": "a CPU"}})

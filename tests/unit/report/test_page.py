@@ -46,6 +46,19 @@ def test_the_browsers_language_comes_first_and_can_be_switched(open_report, make
     page.get_by_role("button", name="English").click()
     assert page.locator(".headline").inner_text().startswith("The fine-tuned model is worse")
     assert page.evaluate("document.documentElement.lang") == "en"
+    assert page.locator("#system option:checked").inner_text() == "fine-tuned model"
+
+
+def test_a_print_has_all_parameters_and_no_controls(open_report, make_run):
+    page = open_report(make_run(text=HOSTILE, category=HOSTILE))
+    parameter = page.get_by_text("train.learning_rate", exact=True)
+    shown = "node => node.checkVisibility({contentVisibilityAuto: true})"
+    assert page.locator(".slider").is_visible()
+    assert not parameter.evaluate(shown)
+    page.emulate_media(media="print")
+    assert not page.locator(".slider").is_visible()
+    assert parameter.evaluate(shown)
+    assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
 
 
 def test_the_slider_computes_what_python_does(open_report, make_run):

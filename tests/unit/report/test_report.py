@@ -6,17 +6,22 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from stages.errors import UserError
+from stages.report import here
 from stages.report.__main__ import main
+from stages.report.errors import Mark
+from stages.report.facts import facts
 from stages.report.page import page, slider_data
-from stages.report.rates import NO_ALARM, cheapest, costs, outstanding, points, rate
+from stages.report.rates import MOST_POINTS, NO_ALARM, Point, cheapest, corners, costs, outstanding, points, rate
 from stages.report.read import read_run
 from stages.report.threshold import own_point
-from stages.report.verdict import headline, sentences, standing
+from stages.report.verdict import headline, sentences, standing_of
+from tests.unit.compare.test_command import write_side
 from tests.unit.report.conftest import HOSTILE
 
 
@@ -43,7 +48,17 @@ class Parts(HTMLParser):
 
 
 def said(run, language="en"):
-    return "\n".join(getattr(words, language) for words in [headline(run), *sentences(run)])
+    answers = [words for fact in facts(run) for words in fact]
+    return "\n".join(getattr(words, language) for words in [headline(run), *sentences(run), *answers]).replace(
+        "\xa0", " "
+    )
+
+
+def change(path, edit):
+    """Edits a JSON file in place."""
+    values = json.loads(path.read_text(encoding="utf-8"))
+    edit(values)
+    path.write_text(json.dumps(values), encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -58,7 +73,7 @@ def said(run, language="en"):
 )
 def test_the_headline_says_where_the_model_stands(make_run, ahead, expected, english, chinese):
     run = make_run(ahead=ahead)
-    assert standing(run) == expected
+    assert standing_of(run) == expected
     assert english in headline(run).en
     assert chinese in headline(run).zh
     assert "probe + TF-IDF" in headline(run).en
@@ -69,12 +84,12 @@ def test_the_sentences_have_the_figures(make_run):
     words, block = said(run), run.evaluate["model"]
     assert "The difference is −0.070 (95 % interval −0.090 to −0.050)" in words
     assert f"finds {100 * block['recall']:.1f} % of the fraud" in words
-    assert f"Of 1,000 harmless texts it flags {block['false_alarms_per_1000']:.0f}" in words
-    assert "Texts cut at 512 tokens: 3 of 60 in test, 7 of 100 in train" in words
+    assert f"flags {block['false_alarms_per_1000']:.0f} of 1,000 harmless texts" in words
+    assert "At 512 tokens: 3 of 60 in test, 7 of 100 in train" in words
     assert "select.system to combined_cheap" in words
-    assert "“first token 您好” (fraud if present)" in words
-    assert "Nothing leaks" in words
-    assert "missed most is “刷单”" in words
+    assert "“first token 您好”, fraud if present" in words
+    assert "None: no text of test appears" in words
+    assert "Data set sample, base model a/base, method qlora" in words
     assert len(said(run, "zh").splitlines()) == len(words.splitlines())
 
 
@@ -117,21 +132,174 @@ def test_the_same_figures_give_the_same_bytes_and_nothing_goes_stale(make_run, m
     assert written.read_bytes() == first == page(run).encode()
 
 
-def test_another_file_has_commit_timings_and_an_earlier_run(make_run, monkeypatch, tmp_path):
+@pytest.mark.parametrize("used", ["combined_cheap", "baseline", "combined"])
+def test_the_system_in_use_is_named_and_judged(make_run, tmp_path, used):
+    make_run()
+    change(tmp_path / "metrics/select.json", lambda values: values.update(system=used))
+    change(tmp_path / "metrics/evaluate.json", lambda values: values[used].update(recall=0.123))
+    run = read_run()
+    words = said(run)
+    assert run.used == used
+    assert "finds 12.3 % of the fraud" in words
+    assert ("predict uses another system" in words) == (used != "combined")
+    assert "set select.system to" not in words if used != "combined" else "set select.system to" in words
+    assert page(run)
+
+
+def written(values):
+    """As evaluate.mode: generate leaves them: no scores of the models, no combination with them."""
+    for system in ("model", "zero_shot"):
+        del values[system]["threshold"], values[system]["average_precision"]
+    del values["combined"], values["ahead"]["combined"]
+    values["ahead"]["model"] = {"f1": -0.1}
+
+
+def test_written_answers_have_no_threshold(make_run, tmp_path):
+    make_run()
+    change(tmp_path / "metrics/evaluate.json", written)
+    change(tmp_path / "metrics/select.json", lambda values: values.update(system="combined"))
+    run = read_run()
+    words, text = said(run), page(run)
+    assert "can't be compared" in words
+    assert "The fine-tuned model finds" in words
+    assert "It has no scores here" in words
+    assert "threshold would be" not in words
+    assert Parts(text).scripts[0] == "null"
+
+
+def single_class(values):
+    """As evaluate leaves a test of harmless texts: decisions only."""
+    for system in ("model", "zero_shot", "baseline", "probe", "combined", "combined_cheap"):
+        block = values[system]
+        for name in ("threshold", "average_precision"):
+            del block[name]
+        block.update(tp=0, fn=0, precision=0.0, recall=0.0, f1=0.0)
+    del values["ahead"], values["best_cheap"]
+    values["size"]["fraud_fraction"] = 0.0
+
+
+def test_a_test_of_harmless_texts_has_false_alarms_alone(make_run, tmp_path):
+    make_run()
+    change(tmp_path / "metrics/evaluate.json", single_class)
+    file = tmp_path / "data/processed/test.jsonl"
+    file.write_text(file.read_text(encoding="utf-8").replace('"label": true', '"label": false'), encoding="utf-8")
+    run = read_run()
+    assert not run.labels.any()
+    words, text = said(run), page(run)
+    assert "The fine-tuned model flags" in words
+    assert "finds" not in words
+    assert "Fraud found" not in text.partition('class="facts"')[0]
+
+
+def test_a_further_set_has_its_line_and_table(make_run, tmp_path):
+    make_run()
+
+    def add(values):
+        block = {"model": {**values["model"], "recall": 0.321}, "size": {"rows": 77}}
+        values["further"] = {HOSTILE: block | {"shift": {"rows": 77, "length": {"shifted": True}}}}
+
+    change(tmp_path / "metrics/evaluate.json", add)
+    run = read_run()
+    assert "77 texts: recall 32.1 %" in said(run)
+    assert "Unlike valid in length." in said(run)
+    assert "与验证集不同：长度。" in said(run, "zh")
+    tags = [tag for tag, _ in Parts(page(run)).tags]
+    assert tags.count("script") == 2
+    assert "img" not in tags
+
+
+def test_few_rows_without_categories_or_folds(make_run, tmp_path):
+    make_run(rows=2, category="")
+    file = tmp_path / "data/processed/test.jsonl"
+    file.write_text(file.read_text(encoding="utf-8").replace("日常", ""), encoding="utf-8")
+    change(tmp_path / "metrics/folds.json", lambda values: (values.clear(), values.update(pool="none")))
+    run = read_run()
+    assert "none" not in said(run).lower().replace("none: no text", "")
+    assert "out of fold" not in page(run)
+
+
+def test_a_lead_of_folds_with_other_params_is_marked(make_run, tmp_path):
+    make_run()
+    assert "make folds adds it" in page(read_run())
+    model = {"model": {"tp": 1, "fp": 0, "fn": 0, "tn": 1, "average_precision": 0.9}}
+    change(
+        tmp_path / "metrics/folds.json", lambda values: values.update(model, collected={"with_present_params": False})
+    )
+    assert "other parameters than this run" in page(read_run())
+
+
+def test_an_error_shows_what_moved_it(make_run):
+    run = make_run(text="<b>您好。\u2028请转账。")
+    text = page(run, marks={"pool.jsonl:1": Mark(6, 11, -1.25)})
+    assert "&lt;b&gt;您好。<mark>⟨U+2028⟩请转账。</mark>" in text
+    assert "marked −1.2" in text
+
+
+def test_sentences_are_those_that_moved_towards_the_error(make_run, monkeypatch, tmp_path):
+    run = make_run(text="您好。请转账。谢谢。")
+
+    def score(texts, budget, title):
+        return SimpleNamespace(log_odds=np.array([3.0 * ("请转账" in text) - 2.0 * ("谢谢" in text) for text in texts]))
+
+    record = type("Record", (), {"as_read": lambda self, text: text, "max_tokens_per_batch": 9})()
+    monkeypatch.setattr(here, "read_selected", lambda folder: record)
+    monkeypatch.setattr(here, "load_model_part", lambda *folders: score)
+    assert here.sentences_of(run) == {"pool.jsonl:1": Mark(7, 10, -2.0)}  # a miss: what speaks against fraud
+
+
+def test_another_file_has_commit_and_timings(make_run, monkeypatch, tmp_path):
     make_run()
     git = ["git", "-c", "user.name=a", "-c", "user.email=a@example.org"]
     for arguments in (["init", "-q"], ["add", "metrics"], ["commit", "-qm", "a"]):
         subprocess.run([*git, *arguments], check=True)
-    monkeypatch.setattr(sys, "argv", ["report", "--out", "runs/report.html", "--against", "HEAD"])
-    main()
+    monkeypatch.setattr(here, "sentences_of", lambda run: {})
+    monkeypatch.setattr(sys, "argv", ["here"])
+    here.main()
     text = (tmp_path / "runs/report.html").read_text(encoding="utf-8")
     commit = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True).stdout.strip()
     assert commit in text
-    assert "123,456.0" in text
-    assert "Beside HEAD" in text
-    monkeypatch.setattr(sys, "argv", ["report", "--out", "runs/report.html", "--against", "nowhere"])
-    with pytest.raises(UserError, match="nowhere"):
-        main()
+    assert "123,456.0 s" in text
+    monkeypatch.setattr(sys, "argv", ["here", "--against", "gone"])
+    with pytest.raises(UserError, match="gone can't be read"):
+        here.main()
+
+
+def test_an_earlier_run_stands_beside_with_paired_intervals(make_run, monkeypatch, tmp_path):
+    run = make_run()
+    write_side(tmp_path / "old", signal=1.0)
+    monkeypatch.chdir(write_side(tmp_path / "now", seed=3))
+    text = here.earlier(run, "../old")
+    assert "This run&#x27;s model is better." in text
+    assert "400 texts that both tests hold" in text
+    assert "train.seed 2 → 3" in text
+    cell = re.search(r"average precision</span></td>.*?\[(\S+), (\S+)\]", text)
+    low, high = (float(end.replace("−", "-")) for end in cell.groups())
+    assert 0 < low < high
+    monkeypatch.chdir(write_side(tmp_path / "worse", signal=0.8))
+    assert "This run&#x27;s model is worse." in here.earlier(run, "../old")
+
+
+def test_the_cheapest_threshold_is_kept_of_many():
+    rng, n = np.random.default_rng(0), 5000
+    labels = rng.random(n) < 0.3
+    scores = 1 / (1 + np.exp(-rng.normal(2.0 * labels - 1)))
+    run = SimpleNamespace(
+        labels=labels, test=labels, evaluate={"model": {"threshold": 0.5}}, scores=lambda system: scores
+    )
+    kept, order = points(run, "model"), np.argsort(-scores)
+    assert len(kept) < MOST_POINTS + 100
+    found = zip(scores[order].tolist(), np.cumsum(labels[order]), np.cumsum(~labels[order]), strict=True)
+    every = [Point(NO_ALARM, 0, 0), *(Point(at, int(tp), int(fp)) for at, tp, fp in found)]
+    for share in (0.01, 0.3, 0.5):
+        for alarm, miss in ((1, 1), (5, 1), (1, 5), (1, 77), (0, 1), (1, 0)):
+            settings = share, alarm, miss
+            best, exact = (costs(run, cheapest(run, some, *settings), *settings) for some in (kept, every))
+            assert best.cost == pytest.approx(exact.cost)
+
+
+def test_corners_are_the_upper_hull():
+    every = [Point(0, tp, fp) for fp, tp in ((0, 0), (0, 2), (1, 2), (2, 4), (4, 4), (4, 5))]
+    assert corners(every) == [0, 1, 3, 5]
 
 
 def test_the_slider_starts_at_the_figures_of_evaluate(make_run):
