@@ -57,6 +57,9 @@ def publish(weights: Path, model: Model, target: Path, staging: Path) -> dict[st
     require_all_shards(weights)
     hashes = {"sha256": weights_sha256(weights), "others_sha256": others_sha256(weights)}
     identity = write_identity(weights, model, hashes)
+    for file in filter(Path.is_file, weights.rglob("*")):
+        if file.stat().st_nlink == 1:  # a linked file is the user's own
+            file.chmod(0o644)  # safetensors writes for its owner alone, and a server may run as another user
     if target.exists():
         shutil.rmtree(target)
     target.parent.mkdir(parents=True, exist_ok=True)
