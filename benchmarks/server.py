@@ -29,7 +29,8 @@ class ServerProcess:
 
     def __init__(self, *arguments: object, folder: Path = Path()):
         command = [sys.executable, "-m", "stages.serve", "--port", "0", *map(str, arguments)]
-        environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+        paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+        environment = os.environ | {"PYTHONPATH": paths, "PYTHONUNBUFFERED": "1"}
         self.scratch = tempfile.TemporaryDirectory()
         self.output = Path(self.scratch.name) / "output"
         with self.output.open("wb") as output:
