@@ -267,6 +267,8 @@ class Verify:
     bands: dict  # system: {metric: how far it may be from the committed figure}
 
     def problems(self):
+        if not any(self.bands.values()):
+            yield "bands is empty, so that every figure would pass; expected numbers by system and metric"
         for system, metrics in self.bands.items():
             if not isinstance(metrics, dict):
                 yield f"bands.{system} is {metrics!r}; expected numbers by metric, as in model: {{f1: 0.05}}"

@@ -6,6 +6,7 @@ A and B are commits, branches, tags or experiments, or folders that hold a check
 """
 
 import argparse
+import math
 from collections.abc import Mapping
 
 from stages import params
@@ -24,7 +25,7 @@ def main() -> None:
     parser.add_argument("b", metavar="B", nargs="?", default=".", help="likewise; default: this folder")
     parser.add_argument(
         "--fail-below",
-        type=float,
+        type=finite,
         metavar="X",
         help="status 1 if the whole interval of B minus A in average precision, or in F1, lies below X: 0, or -0.01",
     )
@@ -35,11 +36,26 @@ def main() -> None:
     difference = compare_pairs(pairs, evaluate.bootstrap_samples)
     for line in describe(a, b, pairs, difference, evaluate.equivalence_margin):
         print(line)
-    if arguments.fail_below is not None and (worse := below(difference, arguments.fail_below)):
+    if arguments.fail_below is None:
+        return
+    if not any(f"{name}_high" in difference for name in GATES):
+        raise UserError(
+            f"{arguments.a} and {arguments.b} can't be judged by --fail-below: their tests share too few units for an "
+            "interval; expected five or more: see data that differ above, or leave the option out"
+        )
+    if worse := below(difference, arguments.fail_below):
         raise UserError(
             f"{arguments.b} is worse than {arguments.a} in {' and '.join(worse)}: the whole interval lies below "
             f"{arguments.fail_below:g}; expected no such loss: see params and data that differ above"
         )
+
+
+def finite(text: str) -> float:
+    """A number of the command line. NaN would let every loss pass."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError
+    return number
 
 
 def below(difference: Mapping[str, float], limit: float) -> list[str]:

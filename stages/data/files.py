@@ -4,6 +4,7 @@ JSON and CSV are not read by the library `datasets`. One bad row there fails a w
 line numbers are lost, a text such as 2024-01-01 becomes a time, "true" becomes true, and a long integer a float.
 """
 
+import codecs
 import gzip
 import json
 import zlib
@@ -19,7 +20,7 @@ from stages.data.workbook import read_excel, read_parquet
 
 TABLES = (".csv", ".tsv", ".txt")
 WORKBOOKS = (".xlsx", ".xlsm")
-WIDE = ("utf-16", "utf-32", "utf_16", "utf_32", "u16", "u32")  # their line ends are more than a byte
+WIDE = ("utf-16", "utf-32")  # their line ends are more than a byte
 HEAD = 4096
 
 
@@ -69,7 +70,7 @@ def decoded_lines(path: Path, layout: Layout) -> Iterator[tuple[int, str]]:
     if not layout.encoding:
         for number, line in read_raw_lines(path):
             yield number, line.decode("utf-8", errors="surrogateescape")
-    elif layout.encoding.lower().startswith(WIDE):
+    elif codecs.lookup(layout.encoding).name.startswith(WIDE):
         try:
             text = read_whole(path).decode(layout.encoding)
         except UnicodeError as error:
@@ -126,7 +127,7 @@ def read_json_array(path: Path, layout: Layout) -> Iterator[Row]:
             start = skip_blanks(text, after + 1) if text[after] == "," else after
         if (rest := skip_blanks(text, start + 1)) < len(text):
             raise json.JSONDecodeError("expected nothing after the end of the array", text, rest)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: also an integer of over 4,300 digits
         where = getattr(error, "lineno", 1)
         raise DataError(
             f"{path}:{where}: no JSON array from here on, after {number} elements: {error}; correct it there"

@@ -1,5 +1,6 @@
 """Tables as programs export them: commas, tabs, semicolons or bars, with or without a header."""
 
+import contextlib
 import csv
 import sys
 from collections.abc import Iterable, Iterator
@@ -7,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from stages.data.csv_table import parse_csv_row
-from stages.data.layout import Layout
+from stages.data.layout import Layout, fold_word
 from stages.data.lines import DataError
 from stages.data.row import Row
 from stages.data.values import LABELS, shorten
 
 DELIMITERS = ",\t;|"
+LOOKED_AT = 100  # lines, to choose a delimiter
 
 
 def read_table(path: Path, numbered: list[tuple[int, str]], layout: Layout) -> Iterator[Row]:
@@ -73,17 +75,31 @@ def find_header(path: Path, lines: list[str], layout: Layout) -> tuple[str, list
     Raises DataError if there is none, or a column is there twice.
     """
     first = next((line for line in lines if line.strip()), "")
-    found: list[list[str]] = []
-    for delimiter in DELIMITERS:
-        columns = header_cells(lines[lines.index(first) :] if first else [], delimiter, layout)
-        if layout.found_in(columns):
-            return delimiter, columns
-        found.append(columns)
-    widest = max(found, key=len)
+    start = lines[lines.index(first) :] if first else []
+    found = {delimiter: header_cells(start, delimiter, layout) for delimiter in DELIMITERS}
+    fitting = [delimiter for delimiter, columns in found.items() if layout.found_in(columns)]
+    if len(fitting) > 1 and layout.without_header:  # numbers fit by any delimiter that a text holds
+        fitting.sort(key=lambda delimiter: label_values(start[:LOOKED_AT], delimiter, layout))
+    if fitting:
+        return fitting[0], found[fitting[0]]
+    widest = max(found.values(), key=len)
     raise DataError(
         f"{path} begins with the columns {shorten(widest, 300)}; expected {', '.join(layout.required)}, each once: "
         f"name its columns in the entry (`python -m stages.prepare --check {path}` prints one)"
     )
+
+
+def label_values(lines: list[str], delimiter: str, layout: Layout) -> tuple[int, int]:
+    """How many values the column of labels has by a delimiter, and their length: both small if it is the right one.
+
+    Each row without a value counts as one more.
+    """
+    place = int(layout.name("label")) - 1
+    values: list[str | None] = []
+    with contextlib.suppress(csv.Error):  # a row may be cut, or broken
+        for cells in read_cells(lines, delimiter, layout):
+            values.append(fold_word(cells[place]) if place < len(cells) else None)
+    return len(set(values)) + values.count(None), sum(map(len, filter(None, values)))
 
 
 def header_cells(lines: list[str], delimiter: str, layout: Layout) -> list[str]:

@@ -18,7 +18,9 @@ LABELS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0
 MISSING = {"nan", "NaN", "NaT", "None", "<NA>", "null", "NULL", "N/A", "undefined"}
 MISSING |= {"#N/A", "#REF!", "#NAME?", "#VALUE!", "#DIV/0!", "#NUM!", "#NULL!"}
 SHORTENED = re.compile(r"\d([.,]\d+)?[Ee]\+\d+")  # Excel's 1.38E+10: different long numbers look the same
-SINCE_1970 = re.compile(r"(\d{9,13})(\.\d+)?")  # fewer digits may be a date: 20240501
+# Seconds or milliseconds. Other numbers of digits may be dates, as 20240501 or 202405011300, and so may some of ten.
+SINCE_1970 = re.compile(r"(\d{9,10}|\d{13})(\.\d+)?", re.ASCII)
+DATE_AND_HOUR = re.compile(r"(19|20)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])([01]\d|2[0-3])")  # 2024050113
 EAST_ASIAN = re.compile(r"^(\d{4})[/.年-](\d{1,2})[/.月-](\d{1,2})日?(?!\d)")
 EXACT = 2**53  # whole numbers below it are exact in a float
 
@@ -106,15 +108,15 @@ def parse_time(value: Any, key: str) -> datetime.datetime:
     """
     text = str(value).strip() if isinstance(value, str | int | float) and not isinstance(value, bool) else ""
     number = SINCE_1970.fullmatch(text)
-    if number:
-        seconds = float(text) / (1000 if len(number[1]) > 11 else 1)
+    if number and not DATE_AND_HOUR.fullmatch(text):
+        seconds = float(text) / (1000 if len(number[1]) > 10 else 1)
         return datetime.datetime.fromtimestamp(seconds, datetime.UTC)
     written = EAST_ASIAN.sub(lambda m: f"{m[1]}-{int(m[2]):02}-{int(m[3]):02}", text)
     written = re.sub(r"(?<=\d) +(\d:)", r" 0\1", written)
     try:
         time = datetime.datetime.fromisoformat(written)
-    except ValueError:
+        return time.astimezone(datetime.UTC) if time.tzinfo else time.replace(tzinfo=datetime.UTC)
+    except (ValueError, OverflowError):
         raise ValueError(
             f"{key} is {shorten(value)}; expected a time such as 2024-05-01, 2024-05-01 13:00 or seconds since 1970"
         ) from None
-    return time.astimezone(datetime.UTC) if time.tzinfo else time.replace(tzinfo=datetime.UTC)

@@ -60,6 +60,8 @@ def check(path: Path, max_rejected_fraction: float) -> None:
 def print_entry(path: Path, layout: Layout, labels: Mapping[str, list[str]]) -> None:
     """Prints the entry of the data set, and how it is used."""
     name = re.sub(r"[^a-z0-9_]+", "_", path.name.lower().partition(".")[0]).strip("_") or "mine"
+    if name[0].isdigit() or name in ("null", "true", "false"):  # which YAML and DVC read as no text
+        name = f"data_{name}"
     while name in read_yaml(PARAMS_FILE)["datasets"]:
         name += "_new"
     raw = path.parts[:2] in (("data", "raw"), ("data", "sample"))

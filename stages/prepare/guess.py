@@ -28,11 +28,10 @@ NAMES = {
     "time": "time date timestamp datetime created_at sent_at 时间 日期 发送时间 创建时间",
 }
 FRAUD = (
-    "1 true yes y spam fraud scam phishing smishing fraudulent positive "
-    "是 诈骗 欺诈 垃圾 垃圾短信 涉诈 涉嫌诈骗 有风险 真"
+    "1 true yes y spam fraud scam phishing smishing fraudulent positive 是 诈骗 欺诈 垃圾 垃圾短信 涉诈 涉嫌诈骗 有风险"
 )
 LEGITIMATE = (
-    "0 false no n ham legit legitimate normal benign safe negative -1 否 正常 正常短信 非诈骗 非欺诈 无风险 不涉诈 假"
+    "0 false no n ham legit legitimate normal benign safe negative -1 否 正常 正常短信 非诈骗 非欺诈 无风险 不涉诈"
 )
 WORDS = {
     word: side == "fraud" for side, words in (("fraud", FRAUD), ("legitimate", LEGITIMATE)) for word in words.split()
@@ -110,7 +109,7 @@ def first_rows(path: Path, layout: Layout) -> list[Table]:
             return [by_name([[str(cell).strip() for cell in row] for row in rows]) for rows in of_sheets]
         case "table":
             lines = table_lines(list(decoded_lines(path, layout)))
-            delimiter = max(DELIMITERS, key=lambda each: len(header_cells(lines, each, layout)))
+            delimiter = guess_delimiter(lines, layout)
             reader = read_cells(lines, delimiter, layout)
             cells, end = [], 0
             try:
@@ -127,12 +126,29 @@ def first_rows(path: Path, layout: Layout) -> list[Table]:
     return [(list(dict.fromkeys(key for row in found for key in row)), found)]
 
 
+def guess_delimiter(lines: list[str], layout: Layout) -> str:
+    """The delimiter by which the first row has most cells; without a header, one by which it has a label."""
+    rows = {delimiter: header_cells(lines, delimiter, layout) for delimiter in DELIMITERS}
+    return max(rows, key=lambda each: (any(fold_word(cell) in WORDS for cell in rows[each]), len(rows[each])))
+
+
 def by_name(cells: list[list[str]]) -> Table:
     """The names in the first row and the other rows by them. A first row with a label has no names, but numbers."""
     header = cells[0] if cells else []
-    if any(fold_word(cell) in WORDS for cell in header):
+    if is_row(header, cells[1:]):
         header, cells = [str(number) for number in range(1, len(header) + 1)], [[], *cells]
     return header, [dict(zip(header, row, strict=False)) for row in cells[1:]]
+
+
+def is_row(first: Sequence[str], others: Sequence[Sequence[str]]) -> bool:
+    """Whether a first row holds values: one is a label that comes again below it, and none is a usual name.
+
+    A word alone shows nothing, since columns of labels are called spam, fraud or y, too.
+    """
+    below = [{fold_word(row[place]) for row in others if place < len(row)} for place in range(len(first))]
+    again = any(word in WORDS and word in found for word, found in zip(map(fold_word, first), below, strict=True))
+    names = [cell for cell in first if fold_word(cell) not in WORDS]
+    return again and all(by_rank(role, name) == UNNAMED for role in NAMES for name in names)
 
 
 def guess_columns(path: Path, header: Sequence[str], rows: list[dict[str, Any]]) -> dict[str, str | int]:

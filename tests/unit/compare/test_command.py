@@ -143,6 +143,23 @@ def test_written_answers_are_compared_by_f1(compare, tmp_path):
         compare("b", "--fail-below", 0)
 
 
+def test_a_gate_that_can_not_judge_fails(compare, tmp_path):
+    few = [replace(row, unit=n // 3) for n, row in enumerate(rows("test", 12))]
+    for name in ("a", "b"):
+        write_side(tmp_path / name, test=few, signal=2.0 if name == "a" else -2.0)
+    assert compare("b")[-1] == "compare: verdict: too few units for an interval"
+    with pytest.raises(UserError, match="a and b can't be judged by --fail-below: .* too few units"):
+        compare("b", "--fail-below", 0)
+
+
+@pytest.mark.parametrize("limit", ["nan", "inf", "-inf"])
+def test_a_limit_that_no_loss_reaches_is_refused(compare, tmp_path, limit):
+    write_side(tmp_path / "b", signal=1.2)
+    with pytest.raises(SystemExit) as ended:
+        compare("b", f"--fail-below={limit}")
+    assert ended.value.code == 2
+
+
 def test_a_commit_is_compared_with_a_folder(compare, tmp_path):
     git = ["git", "-c", "user.name=test", "-c", "user.email=test@localhost"]
     subprocess.run([*git, "init", "--quiet"], cwd=tmp_path, check=True)

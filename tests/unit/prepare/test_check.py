@@ -66,6 +66,12 @@ FILES = {  # name: content, texts that are read, and what the entry must hold
     "blank_rows.csv": ((PLAIN.replace("\r\n谢", "谢") + ",\r\n\r\n,\r\n").encode(), TEXTS, "text"),
     "index.csv": (table(["", "text", "label"], [list(range(30)), TEXTS, words("True", "False")]).encode(),
                   TEXTS, "text"),
+    "named_by_a_word.csv": (table(["text", "spam"], [TEXTS, words("1", "0")]).encode(), TEXTS, 'label: "spam"'),
+    "诈骗.csv": (table(["内容", "诈骗"], [TEXTS, YES]).encode(), TEXTS, 'label: "诈骗"'),
+    "commas.txt": (table([], [SPAM, [f"Well, {text}" for text in FLAT]], "\t").encode(),
+                   [f"Well, {text}" for text in FLAT], "text: 2"),
+    "2024.csv": (PLAIN.encode(), TEXTS, "data_2024"),
+    "null.csv": (PLAIN.encode(), TEXTS, "data_null"),
     "array.json": (json.dumps(ROWS, ensure_ascii=False, indent=1).encode(), TEXTS, "pool"),
     "array_other.json": (json.dumps([{"content": t, "fraud": y} for t, y in zip(TEXTS, YES, strict=True)]).encode(),
                          TEXTS, "content"),
@@ -178,6 +184,7 @@ def test_check_lists_bad_rows_with_their_lines(project, capsys):
             table(["text", "label"], [TEXTS, words("A", "B")]),
             "labels a .10 rows., b .20 rows., whose meaning is unsure",
         ),
+        (table(["text", "label"], [TEXTS, words("假", "真")]), "labels 假 .10 rows., 真 .20 rows., whose meaning"),
         (table(["x", "y"], [TEXTS, TEXTS]), "expected one of texts and one of labels"),
         (table(["text", "is_legit"], [TEXTS, words("1", "0")]), "a 1 in the column is_legit may mean a harmless text"),
         (table(["text", "read", "seen"], [TEXTS, words("1", "0"), words("0", "1")]), "columns read, seen, each of"),
@@ -211,6 +218,23 @@ def test_a_broken_array_names_its_line(project, end):
     project({"a.json": '[\n{"input": "a", "label": 1},\n{"input": "b",\n "label": 0}' + end}, {})
     with pytest.raises(DataError, match=r"a.json:5: no JSON array from here on, after [12] elements"):
         check(Path("data/raw/a.json"), 0.01)
+
+
+def test_a_number_that_python_does_not_read_is_an_error_of_the_array(project):
+    project({"a.json": '[{"input": "a", "label": 1},\n{"input": "b", "label": 0, "id": ' + "1" * 5000 + "}]"}, {})
+    with pytest.raises(DataError, match=r"a.json:1: no JSON array from here on, after 1 elements"):
+        check(Path("data/raw/a.json"), 0.01)
+
+
+@pytest.mark.parametrize("encoding", ["utf16", "UTF_16", "u16", "unicodelittleunmarked", "utf32"])
+def test_wide_encodings_are_known_by_all_their_names(encoding, project):
+    """Their line ends are more than a byte: by lines of bytes, texts would be others, without any error."""
+    project({}, {"datasets/sample": {"pool": "data/raw/a.jsonl", "encoding": encoding}})
+    Path("data/raw").mkdir(parents=True)
+    Path("data/raw/a.jsonl").write_bytes(lines(ROWS).encode(encoding))
+    rows = read_sources(params.load())[0]["pool"]
+    assert [example.input for example in rows.examples] == TEXTS
+    assert not rows.rejected
 
 
 def test_elements_of_an_array_in_one_line_have_sources_of_their_own(project):

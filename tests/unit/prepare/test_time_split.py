@@ -95,7 +95,11 @@ def test_times_are_read_as_programs_write_them(value, expected):
     assert parse_time(value, "t").isoformat() == expected + "+00:00"
 
 
-@pytest.mark.parametrize("value", ["1/5/2024", "", None, True, "soon", "2024-13-01"])
+COMPACT = ["2024050113", 202405011300, "20240501130000"]  # with an hour: as seconds or milliseconds in 2034 or 1976
+FAR = ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "12345678901"]
+
+
+@pytest.mark.parametrize("value", ["1/5/2024", "", None, True, "soon", "2024-13-01", *COMPACT, *FAR])
 def test_other_times_are_refused(value):
     with pytest.raises(ValueError, match="expected a time such as"):
         parse_time(value, "t")

@@ -100,3 +100,6 @@ def test_bands_are_checked(changed):
         params.load(changed({"verify/bands": {"model": {"f1": -1}}}))
     with pytest.raises(params.ParamsError, match=r"verify: bands.model is 3; expected numbers by metric"):
         params.load(changed({"verify/bands": {"model": 3}}))
+    for empty in ({}, {"model": {}}):
+        with pytest.raises(params.ParamsError, match="verify: bands is empty, so that every figure would pass"):
+            params.load(changed({"verify/bands": empty}))
