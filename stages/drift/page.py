@@ -28,7 +28,8 @@ NOTE = say(
     "诈骗比例的估计假定诈骗文本和正常文本各自没变，只是比例变了；如果用词已变，这个估计不可靠。",
     "p: how often as many texts, drawn from train or valid in whole units, differ as much though nothing has changed. "
     "An alarm goes by the smallest p, corrected for all tests of the run. The share of fraud is estimated as if fraud "
-    "and harmless texts looked as before and only their shares had changed. Where the wording has changed, don't trust it.",
+    "and harmless texts looked as before and only their shares had changed. "
+    "Where the wording has changed, don't trust it.",
 )
 
 

@@ -61,12 +61,14 @@ def estimate(reference: Reference, log_odds: np.ndarray) -> FraudShare | None:
     prior = logit((weights @ labels / weights.sum(axis=1)).clip(LEAST, 1 - LEAST))
     ratio = slope[:, None] * log_odds + (offset - prior)[:, None]
     shares = most_likely(ratio, new)
-    low, high = np.quantile(shares[1:], [0.025, 0.975]).tolist()
     precision = precisions(reference, weights, shares)
-    if precision is None:
-        return FraudShare(float(shares[0]), low, high, None, None, None)
-    ends = np.quantile(precision[1:], [0.025, 0.975]).tolist()
-    return FraudShare(float(shares[0]), low, high, float(precision[0]), *ends)
+    return FraudShare(*with_interval(shares), *(with_interval(precision) if precision is not None else [None] * 3))
+
+
+def with_interval(values: np.ndarray) -> tuple[float, float, float]:
+    """A value and its 95 % interval, which holds it even near 0 and 1. values: itself, then those of resamples."""
+    low, high = np.quantile(values[1:], [0.025, 0.975])
+    return float(values[0]), float(min(low, values[0])), float(max(high, values[0]))
 
 
 def most_likely(ratio: np.ndarray, weights: np.ndarray) -> np.ndarray:
