@@ -18,20 +18,31 @@ from stages.drift.draws import different, drawn_rows, p_value
 from stages.drift.reference import SEED, Reference
 from stages.drift.share import FraudShare, estimate
 from stages.drift.texts import TextGap, TextTest
+from stages.errors import UserError
 
 MOST_NEW = 1000  # of more new texts, so many are tested: with more, differences that matter to nobody raise an alarm
 LEAST_DRAWS = 1999
+MOST_DRAWS = 100_000
 BINS = 10  # of the score histogram
 FEATURES = ("texts", "length", "vocabulary", "script", "score")
 
 
 @dataclass(frozen=True)
 class Finding:
-    """distance: of new texts from the reference. expected: its mean over draws. p_value: of this test alone."""
+    """What a test found.
+
+    Attributes:
+        distance: of new texts from the reference.
+        expected: its mean over draws.
+        p_value: of this test alone.
+        mean, mean_on_valid: of the feature. None for the two-sample classifier.
+    """
 
     distance: float
     expected: float
     p_value: float
+    mean: float | None = None
+    mean_on_valid: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,9 +96,17 @@ def compare_all(reference: Reference, batches: Sequence[Batch], level: float) ->
         reference: what they are compared with.
         batches: the sets.
         level: how often a run may raise an alarm though nothing has changed.
+
+    Raises UserError if so many tests at that level need more than MOST_DRAWS draws.
     """
     tests = number_of_tests(batches)
-    nulls = Nulls(reference, max(LEAST_DRAWS, math.ceil(2 * tests / level)))
+    draws = max(LEAST_DRAWS, math.ceil(2 * tests / level))  # so that the smallest p-value can raise an alarm
+    if draws > MOST_DRAWS:
+        raise UserError(
+            f"{tests // len(FEATURES)} files at --level {level:g} need {draws:,} draws; expected at most "
+            f"{MOST_DRAWS:,}: compare fewer files, or raise --level"
+        )
+    nulls = Nulls(reference, draws)
     return [compare(nulls, batch, tests, level) for batch in batches]
 
 
@@ -148,7 +167,7 @@ def compare(nulls: Nulls, batch: Batch, tests: int, level: float) -> Comparison:
     if len(rows) < FEWEST_ROWS:
         return Comparison(batch.name, len(batch.texts), len(rows), {}, None, False, flagged, scores)
     rng = np.random.default_rng(SEED)
-    some = np.sort(rng.permutation(rows)[:MOST_NEW])
+    some = np.sort(rng.permutation(rows)[: tested_rows(len(rows))])
     found = compare_features(nulls, [batch.texts[row] for row in some], batch.log_odds[some])
     read = rng.permutation(some)[: nulls.text_test.most_rows]
     gap = nulls.text_test.compare([batch.texts[row] for row in read])
@@ -170,6 +189,15 @@ def compare(nulls: Nulls, batch: Batch, tests: int, level: float) -> Comparison:
     )
 
 
+def tested_rows(rows: int) -> int:
+    """How many of so many texts are tested: few sizes, so that files share their draws.
+
+    >>> [tested_rows(rows) for rows in (50, 158, 449, 30_000)]
+    [50, 150, 400, 1000]
+    """
+    return min(MOST_NEW, rows - rows % (10 if rows < 200 else 50))
+
+
 def compare_features(nulls: Nulls, texts: list[str], log_odds: np.ndarray) -> dict[str, Finding]:
     """Compares length, vocabulary, script and score with valid.
 
@@ -184,7 +212,13 @@ def compare_features(nulls: Nulls, texts: list[str], log_odds: np.ndarray) -> di
         here = np.array(known.count(values)) / len(values)
         distance = float(distances(name, here[None], np.array(known.shares)[None])[0])
         by_chance = nulls.of_features(len(values))[name]
-        tests[name] = Finding(distance, float(by_chance.mean()), p_value(distance, by_chance))
+        tests[name] = Finding(
+            distance,
+            float(by_chance.mean()),
+            p_value(distance, by_chance),
+            float(values.mean()),
+            float(nulls.reference.values[name].mean()),
+        )
     return tests
 
 

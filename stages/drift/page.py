@@ -7,7 +7,7 @@ from typing import Any
 
 from stages.report.charts import WIDTH, Drawing, axis, legend
 from stages.report.html import card, paragraph, table
-from stages.report.words import Words, both, percent, say
+from stages.report.words import Words, both, percent, say, signed
 
 HERE = Path(__file__).parent
 SHARED = HERE.parent / "serve" / "page"
@@ -17,9 +17,9 @@ TITLE = Words("诈骗分类器：新文本变了吗？", "Fraud classifier: have
 FEATURES = {
     "texts": Words("用词（两样本分类器）", "wording (two-sample classifier)"),
     "length": Words("长度", "length"),
-    "vocabulary": Words("训练集中没有的字对", "pairs of characters unknown to train"),
+    "vocabulary": Words("训练集中有的字对", "pairs of characters known to train"),
     "script": Words("英文字母的比例", "share of ASCII letters"),
-    "score": Words("分数", "score"),
+    "score": Words("分数（对数几率）", "score (log-odds)"),
 }
 ALARM, CALM, FEW = Words("报警", "alarm"), Words("正常", "no alarm"), Words("文本太少", "too few texts")
 NOTE = say(
@@ -147,12 +147,21 @@ def detail(name: str, each: dict[str, Any], valid: dict[str, Any]) -> str:
     """
     head = (
         Words("比较", "compared"),
+        Words("新文本平均", "mean of new texts"),
+        Words("验证集平均", "mean of valid"),
         Words("差距", "distance"),
         Words("偶然的平均", "mean by chance"),
         Words("p", "p"),
     )
     rows = [
-        (FEATURES[feature], f"{test['distance']:.3f}", f"{test['expected']:.3f}", f"{test['p_value']:.4f}")
+        (
+            FEATURES[feature],
+            shown(feature, test["mean"]),
+            shown(feature, test["mean_on_valid"]),
+            f"{test['distance']:.3f}",
+            f"{test['expected']:.3f}",
+            f"{test['p_value']:.4f}",
+        )
         for feature, test in each["tests"].items()
     ]
     found = each["classifier"]
@@ -177,6 +186,13 @@ def detail(name: str, each: dict[str, Any], valid: dict[str, Any]) -> str:
         *ngrams,
         css="alarm" if each["alarm"] else "calm",
     )
+
+
+def shown(feature: str, mean: float | None) -> str:
+    """The mean of a feature as people read it."""
+    if mean is None:
+        return ""
+    return {"length": f"{mean:.0f}", "score": signed(mean, 2)}.get(feature) or percent(mean)
 
 
 def listed(ngrams: dict[str, float]) -> str:

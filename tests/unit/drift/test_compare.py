@@ -7,6 +7,7 @@ import pytest
 
 from stages.artifacts import write_json
 from stages.drift.compare import FEATURES, MOST_NEW, Batch, Nulls, compare, compare_all, report
+from stages.errors import UserError
 from tests.unit.drift.made import OTHERS, batch, make_reference, mixed
 
 DAYS = [batch(40, 1000 + day, f"day {day}") for day in range(40)]
@@ -92,6 +93,19 @@ def test_the_reference_has_the_share_of_fraud_that_the_threshold_is_for():
     (unexpected,) = compare_all(make_reference(), [rare], 0.05)
     assert expected.tests["score"].p_value > 0.01 > unexpected.tests["score"].p_value
     assert unexpected.alarm
+
+
+def test_means_are_those_of_the_texts(reference):
+    day = DAYS[0]
+    (found,) = compare_all(reference, [day], 0.05)
+    assert found.tests["length"].mean == pytest.approx(np.mean([len(text) for text in day.texts]))
+    assert found.tests["score"].mean == pytest.approx(day.log_odds.mean())
+    assert found.tests["score"].mean_on_valid == pytest.approx(reference.values["score"].mean())
+
+
+def test_more_tests_than_draws_allow_are_refused(reference):
+    with pytest.raises(UserError, match="compare fewer files, or raise --level"):
+        compare_all(reference, DAYS[:11], 0.001)
 
 
 def test_the_same_texts_get_the_same_report(reference):
