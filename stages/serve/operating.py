@@ -9,14 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.special import expit
 
-from stages.artifacts import read_csv, read_json
-from stages.classifier.systems import PARTS
-from stages.classifier.trained import RECORD_FILE, VALID_FILE, read_selected
+from stages.artifacts import read_json
+from stages.classifier.trained import RECORD_FILE, read_selected
+from stages.classifier.valid_scores import valid_with_scores
 from stages.errors import UserError
-from stages.metrics import decision_metrics
-from stages.paths import BASELINE, PROBE, PROCESSED
-from stages.text.example import read_examples
 
 FIGURES_FILE = "operating_points.json"
 MOST_POINTS = 400
@@ -37,21 +35,9 @@ def operating_points(folder: Path) -> dict[str, Any]:
 def points_of_selected(folder: Path) -> dict[str, Any]:
     """The figures of models/selected. Raises UserError if valid is not the one that the threshold was chosen on."""
     selected = read_selected(folder)
-    sources = {"model": folder, "baseline": BASELINE, "probe": PROBE}
-    scores = {
-        part: np.array([float(row["log_odds"]) for row in read_csv(sources[part] / VALID_FILE)])
-        for part in PARTS[selected.system]
-    }
-    labels = np.array([example.label for example in read_examples(PROCESSED / "valid.jsonl")])
-    if any(len(values) != len(labels) for values in scores.values()):
-        raise UserError(
-            f"{PROCESSED / 'valid.jsonl'} has {len(labels)} rows, and there are scores of others: dvc repro"
-        )
-    probability = selected.probability(selected.log_odds(scores))
-    decided = decision_metrics(labels, probability >= selected.threshold)
-    if any(decided[key] != selected.valid.get(key) for key in ("tn", "fp", "fn", "tp")):
-        raise UserError(f"{PROCESSED / 'valid.jsonl'} is not the valid that the threshold was chosen on: dvc repro")
-    return curve(labels, probability, selected.promised["fraud_fraction"])
+    examples, log_odds = valid_with_scores(folder, selected)
+    labels = np.array([example.label for example in examples])
+    return curve(labels, expit(log_odds), selected.promised["fraud_fraction"])
 
 
 def curve(labels: np.ndarray, probability: np.ndarray, fraud_fraction: float) -> dict[str, Any]:
