@@ -11,7 +11,6 @@ PROCESSED = Path("data/processed")
 FURTHER = PROCESSED / "further"
 BASELINE = PROCESSED / "baseline"
 FOLD_SPLITS = PROCESSED / "folds.csv"  # the split of each row of a pool when each fold is test
-SUSPICIOUS = PROCESSED / "suspicious.csv"  # labels that may be wrong
 PROBE = Path("data/probe")
 FOLD_SCORES = Path("data/folds")  # out-of-fold scores of the model, an input that `make folds` writes
 PREDICTIONS = Path("data/predictions")

@@ -4,6 +4,7 @@ The report covers what leaks from train, which single feature gives the label aw
 
 python -m stages.prepare
 python -m stages.prepare --check FILE    (looks at a file, and prints the entry of `datasets` that reads it)
+python -m stages.prepare --suspicious    (lists labels that may be wrong, once the stage has run)
 """
 
 import argparse
@@ -16,7 +17,7 @@ from stages import params
 from stages.artifacts import write_csv, write_json
 from stages.classifier.baseline import write_baseline
 from stages.command import run
-from stages.paths import BASE_MODEL, BASELINE, FOLD_SPLITS, FURTHER, METRICS, PLOTS, PROCESSED, SUSPICIOUS
+from stages.paths import BASE_MODEL, BASELINE, FOLD_SPLITS, FURTHER, METRICS, PLOTS, PROCESSED
 from stages.prepare.baseline import baseline_metrics, fit_baseline, log_odds, write_log_odds
 from stages.prepare.check import check
 from stages.prepare.describe import (
@@ -37,7 +38,7 @@ from stages.prepare.read import limit_rejected, together, write_rejected
 from stages.prepare.shortcuts import Shortcut, find_shortcuts
 from stages.prepare.sources import read_sources, texts_as_read, texts_as_trained
 from stages.prepare.split import drop_rows, limit_train, split_sources
-from stages.prepare.suspicious import SUSPICIOUS_COLUMNS, find_suspicious, print_suspicious
+from stages.prepare.suspicious import list_suspicious
 from stages.prepare.train_rows import draw_train
 from stages.text.example import write_examples
 
@@ -76,23 +77,25 @@ def main() -> None:
     summary["baseline"] = fitted.chosen | baseline_metrics(fitted.baseline, sets["valid"])
     write_json(METRICS / "data.json", summary)
     print_summary(summary, sets, raw, chosen)
-    found = find_suspicious({n: sets[n] for n in SPLITS}, None if no_folds else BASELINE / "folds.csv", chosen.prepare)
-    write_csv(SUSPICIOUS, map(vars, found), SUSPICIOUS_COLUMNS)
-    print_suspicious(found, no_folds, SUSPICIOUS)
     if no_folds:
         print(f"prepare: no out-of-fold scores of the baseline: {no_folds}")
 
 
 def command() -> None:
-    """Runs the stage, or looks at one file."""
+    """Runs the stage, looks at one file, or at the labels."""
     form = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser("python -m stages.prepare", description=__doc__, formatter_class=form)
     parser.add_argument("--check", type=Path, metavar="FILE", help="print what is wrong with a file, and its entry")
-    file = parser.parse_args().check
-    if file is None:
-        main()
+    parser.add_argument(
+        "--suspicious", action="store_true", help="list labels that may be wrong, in runs/suspicious.csv"
+    )
+    arguments = parser.parse_args()
+    if arguments.check is not None:
+        check(arguments.check, params.load().prepare.max_rejected_fraction)
+    elif arguments.suspicious:
+        list_suspicious(params.load().prepare)
     else:
-        check(file, params.load().prepare.max_rejected_fraction)
+        main()
 
 
 def write_sets(sets: Sets, leaks: list[Leak], shortcuts: list[Shortcut]) -> None:

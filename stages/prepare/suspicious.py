@@ -14,10 +14,14 @@ from pathlib import Path
 import numpy as np
 from scipy.special import expit
 
+from stages.artifacts import write_csv
+from stages.errors import UserError
 from stages.out_of_fold import read_scores
 from stages.params import Prepare
+from stages.paths import BASELINE, PROCESSED, RUNS
+from stages.prepare.describe import SPLITS
 from stages.prepare.leaks import find_similar_rows
-from stages.text.example import Example
+from stages.text.example import Example, read_examples
 
 REASONS = ("conflict", "similar", "scores")
 SUSPICIOUS_COLUMNS = ["set", "source", "label", "reason", "other_source", "probability", "doubt", "input"]
@@ -25,7 +29,7 @@ SUSPICIOUS_COLUMNS = ["set", "source", "label", "reason", "other_source", "proba
 
 @dataclass(frozen=True)
 class Suspicious:
-    """A row of data/processed/suspicious.csv.
+    """A row of runs/suspicious.csv.
 
     other_source: a row with the other label and the same or a similar text. probability: of fraud, out of fold, and
     doubt: that of the other label minus that of its own; None without out-of-fold scores.
@@ -39,6 +43,23 @@ class Suspicious:
     probability: float | None
     doubt: float | None
     input: str
+
+
+def list_suspicious(params: Prepare) -> None:
+    """Writes and counts the suspicious rows of data/processed. Raises UserError where the stage has not run."""
+    files = {name: PROCESSED / f"{name}.jsonl" for name in SPLITS}
+    missing = [file for file in files.values() if not file.is_file()]
+    if missing:
+        raise UserError(
+            f"{missing[0]} is missing; expected the rows that stage prepare writes: run `dvc repro prepare`"
+        )
+    scores = BASELINE / "folds.csv"
+    has_scores = scores.is_file()  # data without folds has none
+    found = find_suspicious(
+        {name: read_examples(file) for name, file in files.items()}, scores if has_scores else None, params
+    )
+    write_csv(RUNS / "suspicious.csv", map(vars, found), SUSPICIOUS_COLUMNS)
+    print_suspicious(found, has_scores, RUNS / "suspicious.csv")
 
 
 def find_suspicious(splits: Mapping[str, list[Example]], scores: Path | None, params: Prepare) -> list[Suspicious]:
@@ -106,10 +127,10 @@ def other_labels(examples: list[Example], params: Prepare) -> tuple[dict[int, in
     return same, near
 
 
-def print_suspicious(found: list[Suspicious], no_scores: str, path: Path) -> None:
-    """Prints how many labels may be wrong. no_scores: why there are no out-of-fold scores, empty if there are."""
+def print_suspicious(found: list[Suspicious], has_scores: bool, path: Path) -> None:
+    """Prints how many labels may be wrong. has_scores: whether there are out-of-fold scores."""
     counts = [sum(row.reason == reason for row in found) for reason in REASONS]
-    by_scores = "no out-of-fold scores" if no_scores else f"{counts[2]} by out-of-fold scores"
+    by_scores = f"{counts[2]} by out-of-fold scores" if has_scores else "no out-of-fold scores"
     print(
         f"prepare: {len(found)} labels may be wrong ({counts[0]} texts with both labels, {counts[1]} near-duplicates "
         f"with the other, {by_scores}), listed in {path}"

@@ -1,4 +1,4 @@
-"""The eight real stages under a real `dvc repro`, on a tiny model."""
+"""The nine real stages under a real `dvc repro`, on a tiny model."""
 
 import json
 import re
@@ -12,6 +12,8 @@ from sklearn.metrics import average_precision_score
 from stages import params
 from stages.artifacts import read_csv, read_json
 from tests.pipeline.project import commit, copy_project, run
+
+TRAINED = {"probe", "train", "select", "evaluate", "report", "folds"}  # the stages that follow the method
 
 
 @pytest.fixture(scope="module")
@@ -45,9 +47,10 @@ def stages_in(printed: str) -> list[str]:
     return re.findall(r"Running stage '(\w+)'", printed)
 
 
-def test_all_eight_stages_run_and_write_what_others_build_on(reproduced):
+def test_all_stages_run_and_write_what_others_build_on(reproduced):
     project, printed = reproduced
-    assert set(stages_in(printed)) == {"fetch", "prepare", "benchmark", "probe", "train", "select", "evaluate", "folds"}
+    assert set(stages_in(printed)) == {"fetch", "prepare", "benchmark"} | TRAINED
+    assert (project / "report/index.html").is_file()
     metrics = {
         name: read_json(project / f"metrics/{name}.json")
         for name in ("data", "benchmark", "train", "select", "evaluate")
@@ -208,7 +211,7 @@ def test_select_evaluate_and_predict_give_a_row_the_same_score(reproduced):
 def test_an_experiment_is_compared_with_the_committed_run(reproduced, tmp_path):
     project = Path(shutil.copytree(reproduced[0], tmp_path / "project", symlinks=True))
     printed = run(project, "dvc", "exp", "run", "-S", "method=lora", "-S", "train.learning_rate=0.00005")
-    assert set(stages_in(printed)) == {"probe", "train", "select", "evaluate", "folds"}
+    assert set(stages_in(printed)) == TRAINED
     assert "learning_rate: 5e-05" in (project / "params.yaml").read_text(encoding="utf-8")
     difference = json.loads(run(project, "dvc", "metrics", "diff", "--json"))
     assert difference.keys() == {"metrics/headline.json"}
@@ -219,7 +222,7 @@ def test_an_experiment_is_compared_with_the_committed_run(reproduced, tmp_path):
     assert {row["error"] for row in listed} <= {"false alarm", "miss"}
     assert all(row["input"] for row in listed)
     printed = run(project, "dvc", "exp", "run", "-S", "evaluate.mode=generate")
-    assert stages_in(printed) == ["evaluate"]
+    assert stages_in(printed) == ["evaluate", "report"]
     written = read_json(project / "metrics/evaluate.json")["model"]
     assert written["unparsable"] > 0  # a tiny random model writes no JSON
     assert written["tn"] + written["fp"] + written["fn"] + written["tp"] == len(
@@ -248,7 +251,7 @@ def test_texts_judged_in_review_are_trained_on_by_the_next_run(reproduced, tmp_p
     run(project, "python", "-m", "stages.split", "--write", "data/raw/a.manifest")
     pool = "datasets.sample.pool=[data/sample/pool.jsonl,data/raw/reviewed.jsonl]"  # the fixture has the smaller file
     printed = run(project, "dvc", "exp", "run", "-S", pool, "-S", "prepare.manifest=data/raw/a.manifest")
-    assert set(stages_in(printed)) == {"prepare", "probe", "train", "select", "evaluate", "folds"}
+    assert set(stages_in(printed)) == {"prepare"} | TRAINED
     assert read_json(project / "metrics/train.json")["facts"]["rows"] == rows + 2
     train = [json.loads(line) for line in (project / "data/processed/train.jsonl").open(encoding="utf-8")]
     unit = {row["source"]: row["unit"] for row in train}

@@ -8,7 +8,7 @@ import numpy as np
 from stages import params
 from stages.artifacts import read_csv
 from stages.prepare.__main__ import main as prepare_main
-from stages.prepare.suspicious import confident, find_suspicious
+from stages.prepare.suspicious import confident, find_suspicious, list_suspicious
 from stages.text.example import Example
 from tests.conftest import ROOT
 from tests.unit.prepare.tables import encode
@@ -54,7 +54,8 @@ def test_flipped_labels_are_listed_and_kept(project, capsys):
         rows.append({"input": text, "label": fraud ^ (f"a.jsonl:{n + 1}" in flipped)})
     project({"a.jsonl": encode(rows).decode()}, {"datasets/sample": {"pool": "data/raw/a.jsonl"}})
     prepare_main()
-    found = read_csv(Path("data/processed/suspicious.csv"))
+    list_suspicious(PREPARE)
+    found = read_csv(Path("runs/suspicious.csv"))
     listed = {row["source"] for row in found}
     assert len(flipped) == 18
     assert len(listed & flipped) >= 14
