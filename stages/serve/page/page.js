@@ -278,7 +278,7 @@ async function classifyRows(name, all) {
 }
 
 // The next rows, at most so many, within the server's limits.
-function nextPart(rows, start, texts) {
+function nextPart(rows, start, texts = TEXTS_AT_ONCE) {
   const most = Math.min(texts, state.model?.limits.max_texts ?? texts);
   const limit = Math.min(BYTES_AT_ONCE, (state.model?.limits.max_body_bytes ?? BYTES_AT_ONCE) / 2);
   let end = start, bytes = 0;
