@@ -254,18 +254,18 @@ async function classifyRows(name, all) {
   choose("file");
   showBatch();
   if (rows.length < all.length) showProblem(word("too_long", { most, count: all.length - rows.length }));
-  let most = FEWEST_AT_ONCE, tries = 0;
+  let size = FEWEST_AT_ONCE, tries = 0;
   while (batch.done < rows.length && !batch.stopped) {
-    const part = nextPart(rows, batch.done, most), begun = performance.now();
+    const part = nextPart(rows, batch.done, size), begun = performance.now();
     try {
       const answer = await call("/v1/classify", { input: part.map((row) => row.input) });
       part.forEach((row, index) => Object.assign(row, answer.results[index]));
       batch.done += part.length;
       tries = 0;
-      if (performance.now() - begun < 1000 * SECONDS_AT_ONCE) most = Math.min(2 * most, TEXTS_AT_ONCE);
+      if (performance.now() - begun < 1000 * SECONDS_AT_ONCE) size = Math.min(2 * size, TEXTS_AT_ONCE);
     } catch (error) {
       if (error.seconds && ++tries < MOST_TRIES && !batch.stopped) {
-        most = Math.max(1, Math.floor(part.length / 2));
+        size = Math.max(1, Math.floor(part.length / 2));
         await pause(error.seconds);
         continue;
       }
@@ -278,7 +278,7 @@ async function classifyRows(name, all) {
 }
 
 // The next rows, at most so many, within the server's limits.
-function nextPart(rows, start, texts) {
+function nextPart(rows, start, texts = TEXTS_AT_ONCE) {
   const most = Math.min(texts, state.model?.limits.max_texts ?? texts);
   const limit = Math.min(BYTES_AT_ONCE, (state.model?.limits.max_body_bytes ?? BYTES_AT_ONCE) / 2);
   let end = start, bytes = 0;
