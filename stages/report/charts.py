@@ -89,7 +89,7 @@ def step_of(size: float) -> float:
     """A round step that divides an axis of this size into two to five parts.
 
     >>> step_of(0.2), step_of(90), step_of(7)
-    (0.05, 20.0, 2.0)
+    (0.1, 20.0, 2.0)
     """
     power = 10.0 ** math.floor(math.log10(size / 2))
     return next(factor * power for factor in (10.0, 5.0, 2.0, 1.0) if size / (factor * power) >= 2) if size else 1.0
