@@ -13,6 +13,7 @@ from pathlib import Path
 
 from stages.artifacts import replacing, write_json
 from stages.classifier.scorer import Scorer, load_scorer
+from stages.classifier.shift import FEWEST_ROWS
 from stages.command import run
 from stages.drift.compare import Batch, Comparison, compare_all, report
 from stages.drift.page import page
@@ -107,7 +108,7 @@ def line_of(each: Comparison, reference: Reference) -> str:
     """What a set of texts is like, in a line."""
     parts = [f"{each.name}: {each.texts} texts, {each.flagged:.1%} called fraud"]
     if not each.tests:
-        return f"{parts[0]}: fewer than 50 different texts ({each.different}), so nothing can be said"
+        return f"{parts[0]}: fewer than {FEWEST_ROWS} different texts ({each.different}), so nothing can be said"
     if each.fraud:
         found = each.fraud
         parts.append(f"fraud estimated at {found.share:.0%} ({found.low:.0%} to {found.high:.0%})")
@@ -124,7 +125,7 @@ def conclusion(compared: list[Comparison], level: float) -> str:
     """What follows for all files."""
     tested, alarms = sum(bool(each.tests) for each in compared), sum(each.alarm for each in compared)
     if not tested:
-        return "Nothing can be said: no file has 50 different texts."
+        return f"Nothing can be said: no file has {FEWEST_ROWS} different texts."
     if not alarms:
         return f"No file of {tested} differs from train and valid by more than chance (level {level:.0%})."
     return f"{alarms} of {tested} files differ from train and valid by more than chance (level {level:.0%})."

@@ -1,18 +1,13 @@
 """drift.html: one file in Chinese and English that needs no network, made of the content of drift.json."""
 
-import base64
-import hashlib
 from pathlib import Path
 from typing import Any
 
+from stages.classifier.shift import FEWEST_ROWS
 from stages.report.charts import WIDTH, Drawing, axis, legend
-from stages.report.html import card, paragraph, table
-from stages.report.words import Words, both, percent, say, signed
+from stages.report.html import card, document, paragraph, table
+from stages.report.words import Words, percent, say, signed
 
-HERE = Path(__file__).parent
-SHARED = HERE.parent / "serve" / "page"
-STYLES = (SHARED / "base.css", HERE / "page.css")
-SCRIPTS = (SHARED / "language.js", HERE / "page.js")
 TITLE = Words("诈骗分类器：新文本变了吗？", "Fraud classifier: have the texts changed?")
 FEATURES = {
     "texts": Words("用词（两样本分类器）", "wording (two-sample classifier)"),
@@ -35,37 +30,9 @@ NOTE = say(
 
 def page(values: dict[str, Any]) -> str:
     """The whole file. values: content of drift.json."""
-    style, script = ("".join(path.read_text(encoding="utf-8") for path in paths) for paths in (STYLES, SCRIPTS))
-    script = f"\n{script}"
-    trusted = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{trusted}'; base-uri 'none'"
     details = [detail(name, each, values["valid"]) for name, each in values["files"].items() if each["compared"]]
     body = "\n".join([verdict(values), overview(values), *details, card(Words("说明", "Notes"), paragraph(NOTE))])
-    languages = "".join(
-        f'<button type="button" lang="{lang}" data-language="{key}">{name}</button>'
-        for key, lang, name in (("zh", "zh-CN", "中文"), ("en", "en", "English"))
-    )
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>{TITLE.en} · {TITLE.zh}</title>
-<style>
-{style}</style>
-</head>
-<body>
-<header><h1>{both(TITLE)}</h1>
-<div class="languages" role="group" aria-label="Language / 语言">{languages}</div></header>
-<main>
-{body}
-</main>
-<script>{script}</script>
-</body>
-</html>
-"""
+    return document(TITLE, body, Path(__file__).parent)
 
 
 def verdict(values: dict[str, Any]) -> str:
@@ -73,8 +40,10 @@ def verdict(values: dict[str, Any]) -> str:
     alarms = sum(each["alarm"] for each in values["files"].values())
     known = {"files": str(values["files_compared"]), "level": percent(values["level"], 0), "alarms": str(alarms)}
     if not values["files_compared"]:
-        words = Words(
-            "无法判断：没有文件含有 50 条不同的文本。", "Nothing can be said: no file has 50 different texts."
+        words = say(
+            "无法判断：没有文件含有 {fewest} 条不同的文本。",
+            "Nothing can be said: no file has {fewest} different texts.",
+            fewest=str(FEWEST_ROWS),
         )
     elif not alarms:
         words = say(

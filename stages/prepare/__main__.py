@@ -85,8 +85,9 @@ def command() -> None:
     """Runs the stage, looks at one file, or at the labels."""
     form = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser("python -m stages.prepare", description=__doc__, formatter_class=form)
-    parser.add_argument("--check", type=Path, metavar="FILE", help="print what is wrong with a file, and its entry")
-    parser.add_argument(
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument("--check", type=Path, metavar="FILE", help="print what is wrong with a file, and its entry")
+    instead.add_argument(
         "--suspicious", action="store_true", help="list labels that may be wrong, in runs/suspicious.csv"
     )
     arguments = parser.parse_args()

@@ -1,22 +1,16 @@
-"""The page as one file: style, script and data are inside, and its content policy forbids anything else."""
+"""The page: its parts in their order, and what its script computes with."""
 
-import base64
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 from stages.report import sections, threshold
 from stages.report.errors import Marks, errors
-from stages.report.html import stack
+from stages.report.html import document, stack
 from stages.report.kinds import false_alarms, leaks, recall, shortcuts
 from stages.report.read import Run
-from stages.report.words import Words, both
+from stages.report.words import Words
 
-HERE = Path(__file__).parent
-SHARED = HERE.parent / "serve" / "page"  # what this page and the one of serve have in common
-STYLES = (SHARED / "base.css", HERE / "page.css")
-SCRIPTS = (SHARED / "language.js", HERE / "page.js")
 TITLE = Words("诈骗分类器：评估报告", "Fraud classifier: report")
 
 
@@ -29,36 +23,8 @@ def page(run: Run, beside: str = "", end: str = "", marks: Marks | None = None) 
         end: HTML at the end: where and when.
         marks: what is marked in the errors.
     """
-    style, script = ("".join(path.read_text(encoding="utf-8") for path in paths) for paths in (STYLES, SCRIPTS))
-    script = f"\n{script}"
-    trusted = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{trusted}'; base-uri 'none'"
-    languages = "".join(
-        f'<button type="button" lang="{lang}" data-language="{key}">{name}</button>'
-        for key, lang, name in (("zh", "zh-CN", "中文"), ("en", "en", "English"))
-    )
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>{TITLE.en} · {TITLE.zh}</title>
-<style>
-{style}</style>
-</head>
-<body>
-<header><h1>{both(TITLE)}</h1>
-<div class="languages" role="group" aria-label="Language / 语言">{languages}</div></header>
-<main class="report">
-{body(run, beside, end, marks or {})}
-</main>
-<script type="application/json" id="data">{embedded(slider_data(run))}</script>
-<script>{script}</script>
-</body>
-</html>
-"""
+    content = body(run, beside, end, marks or {})
+    return document(TITLE, content, Path(__file__).parent, "report", embedded(slider_data(run)))
 
 
 def body(run: Run, beside: str, end: str, marks: Marks) -> str:
