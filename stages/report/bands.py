@@ -24,11 +24,11 @@ def bands(run: Run) -> str:
     promised = edges["promised"]
     kept = {name: block["bands"] for name, block in run.evaluate.get("kept", {}).items() if "bands" in block}
     words = say(
-        "概率从 {review} 起由人复核，从 {block} 起拦截，其余放行。验证集承诺：每 1,000 条复核 {reviews} 条（至多 {most}），"
-        "{missed} 的诈骗被放行（至多 {missed_most}）。",
-        "From a probability of {review} on a text is reviewed, from {block} on it is blocked, and the others pass. Valid "
-        "promises {reviews} reviews per 1,000 texts (at most {most}), and that {missed} of the fraud passes (at most "
-        "{missed_most}).",
+        "概率从 {review} 起由人复核，从 {block} 起拦截，其余放行。验证集承诺：每 1,000 条复核 {reviews} 条"
+        "（至多 {most}），{missed} 的诈骗被放行（至多 {missed_most}）。",
+        "From a probability of {review} on a text is reviewed, from {block} on it is blocked. The others pass. "
+        "Valid promises {reviews} reviews per 1,000 texts (at most {most}), and that {missed} of the fraud passes "
+        "(at most {missed_most}).",
         review=f"{edges['review']:.3f}",
         block=f"{edges['block']:.3f}" if edges["block"] <= 1 else "> 1",
         reviews=f"{promised['reviews_per_1000']:.1f}",

@@ -17,7 +17,7 @@ from stages.classifier.trained import TrainedClassifier, write_classifier
 from stages.data.speakers import remove_speakers
 from stages.export.__main__ import main
 from stages.fetch.publish import publish
-from stages.metrics import ThresholdRule, choose_threshold, fit_calibration
+from stages.metrics import ThresholdRule, choose_threshold, decision_metrics, fit_calibration
 from stages.model.load import load_base, load_tokenizer
 from stages.model.lora import attach_adapter
 from stages.model.provenance import read_identity
@@ -75,13 +75,15 @@ def project(tmp_path_factory, gemma_base, sample_texts) -> Path:
     labels = write_sets(folder, sample_texts[:80], scores)
     calibration = fit_calibration(labels[:40], scores[:40], "platt")
     rule = ThresholdRule.from_section(raw["select"])
+    probability = calibration.probability(scores[:40])
+    threshold = choose_threshold(labels[:40], probability, rule)
     selected = TrainedClassifier(
         step=1,
-        threshold=choose_threshold(labels[:40], calibration.probability(scores[:40]), rule),
+        threshold=threshold,
         temperature=calibration.temperature,
         offset=calibration.offset,
         speakers_removed=True,
-        valid={},
+        valid=decision_metrics(labels[:40], probability >= threshold),
         promised={"precision": 0.5, "recall": 0.5, "average_precision": 0.5, "fraud_fraction": 0.5},
         select=raw["select"],
         method_name=METHOD,
