@@ -23,7 +23,7 @@ def promise_bands(
 
     The figures are those of `band_figures`. The bounds precision_low, missed_high, reviews_per_1000_high and
     cost_per_1000_high are meant to lie on the bad side of the truth of the bands that all of valid chooses in 95 of 100
-    cases each (docs/evaluation.md has how often they did in simulations).
+    cases each (docs/use.md has how often they did in simulations).
 
     Args:
         y_true: bool of shape (n_rows,).
