@@ -12,6 +12,7 @@ from typing import ClassVar
 import numpy as np
 from scipy.special import expit
 
+from stages.bands import Bands
 from stages.classifier import sentences
 from stages.classifier.scorer import Scorer, Scores, load_scorer
 from stages.classifier.sentences import Sentence
@@ -28,10 +29,12 @@ class Classifier(ABC):
     """Texts to probabilities of fraud. All scores are calibrated.
 
     classes_: names of the columns of `predict_proba`. threshold: the probability from which on a text is called fraud.
+    bands: from which probabilities on a text is reviewed, and blocked; None without select.bands.
     """
 
     classes_: ClassVar[tuple[str, str]] = ("legitimate", "fraud")
     threshold: float
+    bands: Bands | None = None
 
     @abstractmethod
     def score(self, texts: list[str]) -> Scores:
@@ -50,6 +53,12 @@ class Classifier(ABC):
         """Which texts are called fraud, bool of shape (n,)."""
         return expit(self.log_odds(texts)) >= self.threshold
 
+    def band(self, texts: Iterable[str]) -> list[str]:
+        """The bands of n texts: "block", "review" or "pass". Raises UserError without select.bands."""
+        if self.bands is None:
+            raise UserError("this classifier has no bands; set select.bands, and run `dvc repro select`")
+        return self.bands.names(expit(self.log_odds(texts)))
+
     def explain(self, text: str) -> list[Sentence]:
         """The sentences of a text, each with what it did to the score."""
         (found,) = sentences.explain(lambda variants: self.score(variants).log_odds, require_texts([text]))
@@ -62,6 +71,7 @@ class TrainedSystem(Classifier):
     def __init__(self, scorer: Scorer):
         self.scorer = scorer
         self.threshold = scorer.selected.threshold
+        self.bands = scorer.selected.edges
 
     def score(self, texts: list[str]) -> Scores:
         if not texts:

@@ -224,13 +224,49 @@ class Select:
     cost: dict
     fraud_fraction: float | None = between(0.001, 0.999)
     system: Literal["model", "baseline", "probe", "combined", "combined_cheap", "best"] = "model"
+    bands: dict | None = None
 
     def problems(self):
+        yield from band_problems(self.bands)
         if self.cost is None:  # in a method that replaces other keys
             return
-        numbers = [v for v in self.cost.values() if isinstance(v, int | float) and not isinstance(v, bool)]
-        if set(self.cost) != {"fp", "fn"} or len([v for v in numbers if 0 < v < MAX_WHOLE]) < 2:
+        if set(self.cost) != {"fp", "fn"} or not all(map(is_amount, self.cost.values())):
             yield f"cost is {self.cost}; expected numbers above 0, a false alarm (fp) and a miss (fn): {{fp: 1, fn: 5}}"
+
+    def section(self) -> dict[str, Any]:
+        """The section for records and pages. Without bands it doesn't name them, as before there were any."""
+        return {key: value for key, value in dataclasses.asdict(self).items() if key != "bands" or value}
+
+
+def is_amount(value: Any) -> bool:
+    """Whether this is a number above 0."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < MAX_WHOLE
+
+
+def band_problems(bands: dict | None) -> typing.Iterator[str]:
+    """Yields the problem of select.bands."""
+    if bands is None:
+        return
+    forms = "{cost: {fp: 1, fn: 5, review: 0.2}}, {reviews_per_1000: 50} or null"
+    match bands:
+        case {"cost": dict(cost), **rest} if not rest:
+            if set(cost) != {"fp", "fn", "review"} or not all(map(is_amount, cost.values())):
+                yield (
+                    f"bands.cost is {cost}; expected numbers above 0, a false alarm (fp), a miss (fn) and a review: "
+                    "{fp: 1, fn: 5, review: 0.2}"
+                )
+                return
+            most = cost["fp"] * cost["fn"] / (cost["fp"] + cost["fn"])
+            if cost["review"] >= most:
+                yield (
+                    f"bands.cost.review is {cost['review']}; expected less than fp × fn / (fp + fn) = {most:.4g}: no "
+                    "text is worth a dearer review"
+                )
+        case {"reviews_per_1000": budget, **rest} if not rest:
+            if not is_amount(budget) or budget >= 1000:
+                yield f"bands.reviews_per_1000 is {budget!r}; expected a number above 0 and below 1000"
+        case _:
+            yield f"bands is {bands}; expected {forms}"
 
 
 @dataclass(frozen=True, kw_only=True)

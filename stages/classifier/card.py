@@ -38,7 +38,7 @@ Classifies a text as fraud or not. The prompt below ends with `{ANSWER_PREFIX}`.
 | share of fraud that the threshold is for | {promised["fraud_fraction"]:.1%} |
 | precision, recall on valid at that share | {bounded(promised, "precision")}, {bounded(promised, "recall")} |
 | average precision on valid at that share | {promised["average_precision"]:.3f} |
-
+{rows_of_bands(selected)}
 Precision and recall on valid are of thresholds that were chosen without the texts they judge. Brackets hold lower
 bounds (95 %). metrics/evaluate.json holds the figures on test.
 The answer is a score and no proof: let a person decide what follows from it.
@@ -49,6 +49,19 @@ def sum_of(selected: TrainedClassifier) -> str:
     """What a combination adds up, and how."""
     lines = (f"{part['slope']:.4f} × {name} {part['offset']:+.4f}" for name, part in selected.parts.items())
     return f": the log-odds are {' + '.join(lines)}, and are then calibrated" if selected.parts else ""
+
+
+def rows_of_bands(selected: TrainedClassifier) -> str:
+    """The bands and what they promise; nothing without bands."""
+    if selected.edges is None:
+        return ""
+    promised = selected.bands["promised"]
+    precision = bounded(promised, "precision") if "precision" in promised else "nothing is blocked"
+    return f"""| reviewed, blocked | from a probability of {selected.edges.review:.4f}, {selected.edges.block:.4f} on |
+| reviews per 1,000 texts, at most | {promised["reviews_per_1000"]:.1f} [{promised["reviews_per_1000_high"]:.1f}] |
+| precision of what is blocked | {precision} |
+| share of fraud that passes, at most | {promised["missed"]:.3f} [{promised["missed_high"]:.3f}] |
+"""
 
 
 def bounded(promised: dict[str, float], name: str) -> str:

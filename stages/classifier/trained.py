@@ -11,6 +11,7 @@ import numpy as np
 from peft import PeftModel
 
 from stages.artifacts import read_json, replacing_folder, write_csv, write_json
+from stages.bands import BandRule, Bands, figures_of_set
 from stages.classifier import baseline, probe
 from stages.classifier.shift import Reference, write_reference
 from stages.classifier.systems import PARTS, add_up
@@ -52,6 +53,8 @@ class TrainedClassifier:
         scoring, max_tokens_per_batch: how valid was scored, so that other texts are scored alike.
         system: which system classifies texts. threshold, temperature, offset, valid and promised are its own.
         parts: of a combination, slope and offset of each part's calibration.
+        bands: with select.bands, the probabilities from which on a text is reviewed (`review`) and blocked (`block`),
+            and what they promise on valid (`promised`). Empty without.
     """
 
     step: int
@@ -72,6 +75,7 @@ class TrainedClassifier:
     offset: float = 0.0
     system: str = "model"
     parts: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
+    bands: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def as_read(self, text: str) -> str:
         """The text as the model was trained to read it."""
@@ -91,6 +95,22 @@ class TrainedClassifier:
         """Metrics of another set at the share of fraud of `promised`, to compare with it."""
         share = self.promised["fraud_fraction"]
         return metrics_at_fraction(y_true, self.probability(log_odds), self.threshold, share, log_odds)
+
+    def bands_at_promised_fraction(self, y_true: Labels, log_odds: np.ndarray) -> dict[str, float]:
+        """What the bands do on another set, at the share of fraud of what they promise. Empty without bands."""
+        if self.edges is None:
+            return {}
+        rule = BandRule(self.select["bands"].get("cost"), fraud_fraction=self.bands["promised"]["fraud_fraction"])
+        return figures_of_set(np.asarray(y_true, dtype=bool), self.probability(log_odds), self.edges, rule)
+
+    @property
+    def edges(self) -> Bands | None:
+        """Where the bands begin; None without bands."""
+        return Bands(self.bands["review"], self.bands["block"]) if self.bands else None
+
+    def as_dict(self) -> dict[str, Any]:
+        """What selected.json holds. Without bands it doesn't name them, as records of earlier versions."""
+        return {key: value for key, value in dataclasses.asdict(self).items() if key != "bands" or value}
 
     @property
     def calibration(self) -> Calibration:
@@ -135,7 +155,7 @@ def write_classifier(
             (new / part).mkdir()
             for name in names:
                 shutil.copyfile(source / name, new / part / name)
-        write_json(new / RECORD_FILE, dataclasses.asdict(selected))
+        write_json(new / RECORD_FILE, selected.as_dict())
         write_csv(new / VALID_FILE, ({"log_odds": repr(float(value))} for value in valid), ["log_odds"])
         if reference:
             write_reference(new, reference)
@@ -176,6 +196,12 @@ def read_selected(folder: Path) -> TrainedClassifier:
             f"{folder / RECORD_FILE}: threshold is {selected.threshold}, offset {selected.offset} and temperature "
             f"{selected.temperature}; expected numbers, the temperature above 0: run "
             "`dvc repro --force --single-item select`"
+        )
+    edges = selected.edges
+    if edges and not (np.isfinite((edges.review, edges.block)).all() and edges.review <= edges.block):
+        raise ModelError(
+            f"{folder / RECORD_FILE}: bands.review is {edges.review} and bands.block {edges.block}; expected numbers, "
+            "review at most block: run `dvc repro --force --single-item select`"
         )
     if selected.scoring < SCORING:
         print(

@@ -67,7 +67,11 @@ def main() -> None:
     shifts = compare_with_valid(selected, {name: sets[name] for name in further}, predictions)
     for name, shift in shifts.items():
         further[name]["shift"] = shift.report()
-    promises = {"promised": selected.promised, "kept": kept, "environment": environment(pick_device())}
+    promises = {
+        "promised": with_bands(selected.promised, selected.bands.get("promised")),
+        "kept": kept,
+        "environment": environment(pick_device()),
+    }
     write_json(METRICS / "evaluate.json", {**comparisons["test"], "further": further, **promises})
     threshold = float(predictions["test"]["model"].threshold)
     write_json(METRICS / "headline.json", headline(comparisons["test"], threshold))
@@ -77,7 +81,7 @@ def main() -> None:
     for name, shift in shifts.items():
         warn_of_shift(name, shift)
     for name, metrics in kept.items():
-        print_promise(name, comparisons[name][selected.system], metrics, selected.promised)
+        print_promise(name, comparisons[name][selected.system], metrics, promises["promised"])
 
 
 def build_predictors(
@@ -145,15 +149,21 @@ def predict_set(
 
 def keep_promise(
     selected: TrainedClassifier, examples: list[Example], predictions: dict[str, Predictions]
-) -> dict[str, float]:
-    """The selected system's metrics on a set at the promised share of fraud.
+) -> dict[str, Any]:
+    """The selected system's metrics on a set at the promised share of fraud, and those of its bands if it has some.
 
-    Empty without scores or with a single class.
+    Empty without scores. With a single class there are those of the bands alone.
     """
     labels, output = [example.label for example in examples], predictions.get(selected.system)
-    if output is None or output.log_odds is None or len(set(labels)) < 2:
+    if output is None or output.log_odds is None:
         return {}
-    return selected.at_promised_fraction(labels, output.log_odds)
+    metrics = selected.at_promised_fraction(labels, output.log_odds) if len(set(labels)) > 1 else {}
+    return with_bands(metrics, selected.bands_at_promised_fraction(labels, output.log_odds))
+
+
+def with_bands(metrics: dict[str, float], bands: dict[str, float] | None) -> dict[str, Any]:
+    """Metrics with those of the bands under a key of their own, if there are any."""
+    return {**metrics, "bands": bands} if bands else dict(metrics)
 
 
 def compare_with_valid(

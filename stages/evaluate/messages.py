@@ -114,8 +114,8 @@ def verdict(low: float, high: float, verdicts: tuple[str, str], margin: float) -
     return f"not shown; differences from {low:+.3f} to {high:+.3f} fit"
 
 
-def print_promise(name: str, decided: dict[str, float], kept: dict[str, float], promised: dict[str, float]) -> None:
-    """Prints the precision on a set beside the one promised on valid, both at the same share of fraud.
+def print_promise(name: str, decided: dict[str, float], kept: dict[str, Any], promised: dict[str, Any]) -> None:
+    """Prints the precision on a set beside the one promised on valid, both at the same share of fraud, and the bands.
 
     Args:
         name: of the set.
@@ -123,10 +123,39 @@ def print_promise(name: str, decided: dict[str, float], kept: dict[str, float], 
         kept: its metrics at the promised share of fraud.
         promised: metrics on valid at that share.
     """
+    if "bands" in kept:
+        print_bands(name, kept["bands"], promised["bands"])
+    if "precision" not in kept:  # a single class
+        return
     precision = f"{kept['precision']:.3f}" if decided["tp"] + decided["fp"] else "undefined (no alarm)"
     least = f" (at least {promised['precision_low']:.3f})" if "precision_low" in promised else ""
     shares = f"precision {precision}, promised on valid {promised['precision']:.3f}{least}"
     print(f"evaluate: {name}: {shares}, each with {kept['fraud_fraction']:.0%} fraud")
+
+
+def print_bands(name: str, kept: dict[str, float], promised: dict[str, float]) -> None:
+    """Prints what the bands do on a set beside what valid promised.
+
+    Args:
+        name: of the set.
+        kept: figures of the bands on it.
+        promised: those on valid, with bounds.
+    """
+    figures = (
+        ("reviews_per_1000", "reviews per 1,000 texts {:.1f}", "high"),
+        ("blocked_per_1000", "blocked {:.1f}", ""),
+        ("precision", "precision of them {:.3f}", "low"),
+        ("missed", "share of fraud that passes {:.3f}", "high"),
+        ("cost_per_1000", "cost {:.1f}", "high"),
+    )
+    comparable = kept["fraud_fraction"] == promised["fraud_fraction"]  # not with a single class
+    said = []
+    for key, words, side in figures:
+        if key in kept:
+            bound = promised.get(f"{key}_{side}") if comparable else None
+            most = "" if bound is None else f" (promised at {'least' if side == 'low' else 'most'} {bound:.4g})"
+            said.append(words.format(kept[key]) + most)
+    print(f"evaluate: {name}: bands, with {kept['fraud_fraction']:.0%} fraud: {', '.join(said)}")
 
 
 def warn_of_shift(name: str, shift: Shift) -> None:

@@ -29,7 +29,7 @@ from stages.export.gguf import write_gguf
 from stages.export.merge import Source, read_source
 from stages.export.onnx import scale_graph, write_onnx
 from stages.export.parity import HOSTILE, Scored, compare, folder_bytes, require_order, require_parity, score_export
-from stages.export.record import RECORD_FILE, make_record, plain_threshold, write_record
+from stages.export.record import RECORD_FILE, band_keys, make_record, plain_threshold, write_record
 from stages.export.tokenizer import reads_alike
 from stages.model.device import environment, pick_device, pick_dtype
 from stages.model.scoring import require_finite
@@ -227,6 +227,7 @@ def recalibrate(
         "offset": offset,
         "probability_threshold": system.threshold,
         "threshold": plain_threshold(system.threshold, offset),
+        **band_keys(operating_point.choose_own_bands(rows.valid, raw[valid], system, selected), offset),
     }
     write_record(folder / RECORD_FILE, record)
     again = Scored(

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from stages.api import Classifier
+from stages.bands import Bands
 from stages.classifier.scorer import Scores
 from stages.errors import UserError
 from stages.export import score as score_program
@@ -22,6 +23,7 @@ class ExportedClassifier(Classifier):
         self.record = record
         self.score_texts = score_texts
         self.threshold = record["probability_threshold"]
+        self.bands = Bands(**record["probability_bands"]) if "probability_bands" in record else None
 
     def score(self, texts: list[str]) -> Scores:
         rows = self.score_texts(list(texts))

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from scipy.special import expit
 
+from stages.bands import BandRule, Bands, choose_bands
 from stages.classifier.trained import TrainedClassifier
 from stages.errors import UserError
 from stages.evaluate.choices import NO_ALARM, System, Valid, choose_on_valid
@@ -36,6 +37,24 @@ def choose(examples: list[Example], raw: np.ndarray, selected: TrainedClassifier
             "loss, or choose another select.threshold"
         )
     return system
+
+
+def choose_own_bands(
+    examples: list[Example], raw: np.ndarray, system: System, selected: TrainedClassifier
+) -> Bands | None:
+    """The export's own bands, by the rule of select; None without bands.
+
+    Args:
+        examples: the n rows of valid.
+        raw: the export's log-odds of them before slope and offset, float of shape (n,).
+        system: its calibration and threshold.
+        selected: the record of the trained model.
+    """
+    rule = BandRule.from_section(selected.select)
+    if rule is None:
+        return None
+    y_true = np.array([example.label for example in examples])
+    return choose_bands(y_true, system.calibration.probability(raw), float(system.threshold), rule)
 
 
 def valid_of(examples: list[Example], selected: TrainedClassifier, samples: int) -> Valid:

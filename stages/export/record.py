@@ -10,6 +10,7 @@ from typing import Any
 from scipy.special import expit, logit
 
 from stages.artifacts import read_json, replacing
+from stages.bands import Bands
 from stages.errors import UserError
 from stages.export.merge import Source
 from stages.export.tokenizer import tokens_around
@@ -48,6 +49,18 @@ def make_record(kind: str, dtype: str, source: Source, written: Mapping[str, Any
         "versions": {name: importlib.metadata.version(name) for name in (*VERSIONS, *FURTHER.get(kind, ()))}
         | {"python": platform.python_version()},
         **written,
+        **band_keys(selected.edges, written["offset"]),
+    }
+
+
+def band_keys(bands: Bands | None, offset: float) -> dict[str, dict[str, float]]:
+    """The bands, for the calibrated and for the plain probability; empty without bands."""
+    if bands is None:
+        return {}
+    edges = bands.as_dict()
+    return {
+        "probability_bands": edges,
+        "bands": {name: plain_threshold(edge, offset) for name, edge in edges.items()},
     }
 
 

@@ -3,7 +3,8 @@
 python score.py --file texts.jsonl --out scores.jsonl
 
 Each line of texts.jsonl holds a text under the key `input`. Each line of scores.jsonl has log_odds and probability of
-fraud, label (whether it is called fraud) and truncated. The last line of the output counts texts and seconds.
+fraud, label (whether it is called fraud), truncated, and band if export.json has bands. The last line of the output
+counts texts and seconds.
 """
 
 import argparse
@@ -57,7 +58,12 @@ def verdict(raw: float, truncated: bool, record: dict[str, Any]) -> dict[str, An
     plain = record["slope"] * raw
     label = expit(plain) >= record["threshold"]
     log_odds = plain + record["offset"]
-    return {"log_odds": log_odds, "probability": expit(log_odds), "label": label, "truncated": truncated}
+    row = {"log_odds": log_odds, "probability": expit(log_odds), "label": label, "truncated": truncated}
+    if "bands" in record:
+        edges = record["bands"]
+        reached = [name for name in ("block", "review") if expit(plain) >= edges[name]]
+        row["band"] = reached[0] if reached else "pass"
+    return row
 
 
 def expit(log_odds: float) -> float:

@@ -25,7 +25,7 @@ from stages.predict.read import count_rows, is_stream
 from stages.predict.source import TEXT_OPTION, Source
 
 # Keys of a classified row. A text's column can't have such a name, since the verdict would replace it.
-ADDED = ("label", "probability", "log_odds", "sentences")
+ADDED = ("label", "probability", "log_odds", "band", "sentences")
 
 
 def main() -> None:

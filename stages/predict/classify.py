@@ -117,6 +117,10 @@ def further_values(
     """
     calibration = scorer.selected.calibration
     values: list[dict[str, Any]] = [{"log_odds": value} for value in calibration.log_odds(log_odds).tolist()]
+    if scorer.selected.edges:
+        bands = scorer.selected.edges.names(scorer.selected.probability(log_odds))
+        for row, band in zip(values, bands, strict=True):
+            row["band"] = band
     if explained:
 
         def score(variants: list[str]) -> np.ndarray:

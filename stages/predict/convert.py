@@ -5,7 +5,7 @@ import gzip
 import io
 import json
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
@@ -124,7 +124,11 @@ def joined(rows: Path, source: Source, added: dict[str, Any]) -> Iterator[Any]:
         added: types of the added columns.
     """
     pa = pyarrow()
-    lines = map(json.loads, lines_of(rows))
+    lines: Iterator[dict[str, Any]] = map(json.loads, lines_of(rows))
+    first = list(islice(lines, 1))
+    if first and "band" in first[0]:  # predict's: it reads no column but the text's, whose name is another
+        added = added | {"band": pa.string()}
+    lines = chain(first, lines)
     changed = DataError(f"{source.name} has changed while it was scored: leave it alone meanwhile, and start again")
     for batch in parquet_batches(source, ROWS_AT_ONCE, whole=True):
         table, found = pa.Table.from_batches([batch]), list(islice(lines, len(batch)))

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.report import sections, threshold
+from stages.report.bands import bands
 from stages.report.errors import Marks, errors
 from stages.report.html import document, stack
 from stages.report.kinds import false_alarms, leaks, recall, shortcuts
@@ -35,6 +36,7 @@ def body(run: Run, beside: str, end: str, marks: Marks) -> str:
         sections.answers(run),
         sections.ladder(run),
         stack(threshold.curves(run), sections.reliability(run)) + stack(*threshold.costs_of_thresholds(run)),
+        bands(run),
         stack(recall(run)) + stack(false_alarms(run), sections.lengths(run)),
         leaks(run) + shortcuts(run),
         sections.further(run),

@@ -278,6 +278,6 @@ def flat_params(run: Run) -> list[tuple[str, str]]:
     }
     return [
         (f"{part}.{key}", json.dumps(value, ensure_ascii=False, sort_keys=True))
-        for part, fields in parts.items()
-        for key, value in sorted(dataclasses.asdict(fields).items())
+        for part, entry in parts.items()
+        for key, value in sorted((entry.section() if entry is chosen.select else dataclasses.asdict(entry)).items())
     ]

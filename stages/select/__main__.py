@@ -8,11 +8,13 @@ python -m stages.select
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from stages import params
 from stages.artifacts import read_csv, read_json, write_json
+from stages.bands import BandRule, choose_bands
 from stages.classifier.card import model_card
 from stages.classifier.shift import Reference, describe_valid
 from stages.classifier.trained import TrainedClassifier, load_classifier, write_classifier
@@ -23,6 +25,7 @@ from stages.model.provenance import read_identity, require_whole_base
 from stages.model.scoring import SCORING, label_scores, require_finite
 from stages.params import Params
 from stages.paths import BASE_MODEL, BASELINE, CHECKPOINTS, METRICS, PLOTS, PROBE, PROCESSED, PROMPT_FILE, SELECTED
+from stages.select.bands import promise_bands
 from stages.select.checkpoint import chosen_row
 from stages.select.promise import promise
 from stages.select.system import choose_system, scores_of_systems
@@ -43,7 +46,7 @@ def main() -> None:
     calibration = fit_calibration(y_true, log_odds, chosen.select.calibration)
     warn_of_chance(calibration)
     probability = calibration.probability(log_odds)
-    select = dataclasses.asdict(chosen.select)
+    select = chosen.select.section()
     rule = ThresholdRule.from_section(select)
     threshold = choose_threshold(y_true, probability, rule)
     valid = {"loss": float(row["loss"]), **score_metrics(y_true, probability, threshold, log_odds)}
@@ -68,14 +71,52 @@ def main() -> None:
         system=system,
         parts={name: dataclasses.asdict(part) for name, part in parts.items()},
     )
+    if bands := promised_bands(y_true, units, log_odds, selected):
+        selected = dataclasses.replace(selected, bands=bands)
     reference = describe(selected, examples, log_odds)
     write_classifier(SELECTED, checkpoint, selected, model_card(selected), of_model, reference)
-    keys = ("system", "step", "threshold", "temperature", "offset", "valid", "promised")
-    write_json(METRICS / "select.json", {key: getattr(selected, key) for key in keys} | {"average_precision": found})
+    write_json(METRICS / "select.json", figures_of(selected) | {"average_precision": found})
     print(
         f"select: {system}, checkpoint-{step}, threshold {threshold:.4f}, F1 {promised['f1']:.3f} on folds of valid "
         f"that the threshold was not chosen on (at least {promised['f1_low']:.3f})"
     )
+
+
+def figures_of(selected: TrainedClassifier) -> dict[str, Any]:
+    """What metrics/select.json repeats of the record."""
+    keys = ("system", "step", "threshold", "temperature", "offset", "valid", "promised", "bands")
+    return {key: value for key, value in selected.as_dict().items() if key in keys}
+
+
+def promised_bands(
+    y_true: np.ndarray, units: np.ndarray, log_odds: np.ndarray, selected: TrainedClassifier
+) -> dict[str, Any]:
+    """Where the bands of select.bands begin, and what they promise; empty without bands.
+
+    Args:
+        y_true: bool of shape (n_rows,).
+        units: int of shape (n_rows,), the unit of each row.
+        log_odds: scores of valid before calibration, float of shape (n_rows,).
+        selected: the record, with calibration and threshold.
+    """
+    rule = BandRule.from_section(selected.select)
+    if rule is None:
+        return {}
+    bands = choose_bands(y_true, selected.probability(log_odds), selected.threshold, rule)
+    promised = promise_bands(y_true, units, log_odds, (selected.threshold_rule, rule), selected.calibration_method)
+    if not bands.review <= selected.threshold <= bands.block:
+        print(
+            f"select: WARNING: the threshold {selected.threshold:.4f} lies outside of the review band, from "
+            f"{bands.review:.4f} to {bands.block:.4f}, so some texts are blocked without being called fraud, or pass "
+            "though they are: choose select.threshold min_cost with the same costs, or follow the bands alone"
+        )
+    print(
+        f"select: {promised['reviews_per_1000']:.1f} of 1,000 texts are reviewed (at most "
+        f"{promised['reviews_per_1000_high']:.1f}), from a probability of {bands.review:.4f} on; "
+        f"{promised['blocked_per_1000']:.1f} are blocked, from {bands.block:.4f} on; {promised['missed']:.1%} of the "
+        f"fraud passes (at most {promised['missed_high']:.1%})"
+    )
+    return {"review": bands.review, "block": bands.block, "promised": promised}
 
 
 def describe(selected: TrainedClassifier, examples: list[Example], log_odds: np.ndarray) -> Reference:

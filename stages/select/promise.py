@@ -1,5 +1,7 @@
 """What the threshold promises: figures on valid that it was not chosen on, with lower bounds."""
 
+from typing import NamedTuple
+
 import numpy as np
 from scipy.special import expit, logit
 from scipy.stats import t
@@ -34,15 +36,35 @@ def promise(
         rule: how the threshold is chosen.
         method: how scores are calibrated.
     """
-    fold = unit_folds(y_true, units)
-    weights = (fold != np.arange(fold.max() + 1)[:, None]).astype(float)
-    slope, offset = fit_calibrations(y_true, log_odds, method, weights)
-    probability = expit(log_odds * slope[:, None] + offset[:, None])
-    threshold = choose_thresholds(y_true, probability, rule, weights)  # infinite: no alarm in that fold
+    fold, _, probability, threshold = out_of_fold(y_true, units, log_odds, rule, method)
     rows = np.arange(len(y_true))
     own, share = probability[fold, rows], rule.fraud_fraction
     promised = metrics_at_fraction(y_true, own, threshold[fold], share, log_odds)
     return promised | lower_bounds(y_true, own >= threshold[fold], units, share)
+
+
+class OutOfFold(NamedTuple):
+    """What each fold of valid chooses without its own rows.
+
+    fold: int of shape (n_rows,). weights: float of shape (folds, n_rows), 0 where a row is in that fold. probability:
+    float of shape (folds, n_rows). threshold: float of shape (folds,), infinite if that fold raises no alarm.
+    """
+
+    fold: np.ndarray
+    weights: np.ndarray
+    probability: np.ndarray
+    threshold: np.ndarray
+
+
+def out_of_fold(
+    y_true: np.ndarray, units: np.ndarray, log_odds: np.ndarray, rule: ThresholdRule, method: CalibrationMethod
+) -> OutOfFold:
+    """Calibration and threshold without each fold. The arguments are those of `promise`."""
+    fold = unit_folds(y_true, units)
+    weights = (fold != np.arange(fold.max() + 1)[:, None]).astype(float)
+    slope, offset = fit_calibrations(y_true, log_odds, method, weights)
+    probability = expit(log_odds * slope[:, None] + offset[:, None])
+    return OutOfFold(fold, weights, probability, choose_thresholds(y_true, probability, rule, weights))
 
 
 def unit_folds(y_true: np.ndarray, units: np.ndarray) -> np.ndarray:

@@ -18,6 +18,7 @@ from starlette.staticfiles import StaticFiles
 
 from stages import __version__
 from stages.api import Classifier
+from stages.bands import Bands
 from stages.classifier import sentences
 from stages.serve import audit, messages, metrics, review
 from stages.serve.batches import RefusedError, Result, Worker
@@ -85,12 +86,15 @@ class Server:
     def record(self, scored: list[tuple[Any, str, Result]]) -> None:
         """Counts verdicts and writes them to the audit log. Raises OSError if they can't be written."""
         lines, flagged, model = [], 0, self.about["id"]
+        bands = self.worker.classifier.bands if self.worker.classifier else None
         for (request_id, threshold), text, result in scored:
             probability = float(expit(result.log_odds))
             label = probability >= threshold
             flagged += label
             self.metrics.probability.observe(probability)
             known = {"probability": probability, "label": label, "threshold": threshold, "model": model}
+            if bands:
+                known["band"] = bands.name(probability)
             lines.append((text, {"id": request_id, **known}))
         if self.log and lines:
             self.log.write(lines)
@@ -215,6 +219,7 @@ def add_state_routes(app: FastAPI, server: Server) -> None:
                 **server.about,
                 "ready": server.worker.is_ready,
                 "threshold": classifier and float(classifier.threshold),
+                **({"bands": classifier.bands.as_dict()} if classifier and classifier.bands else {}),
                 "limits": {**limits, "max_explained": settings.max_explained},
                 "review": server.verdicts is not None,
                 "texts_kept": settings.audit == "text",
@@ -239,16 +244,19 @@ def add_classify_routes(app: FastAPI, server: Server) -> None:
         server.rates.take(client, len(wanted.texts), time.monotonic())
         if server.worker.classifier is None:
             raise ApiError(503, "the model is not loaded yet", 5)
-        own = float(server.worker.classifier.threshold)
+        own, bands = float(server.worker.classifier.threshold), server.worker.classifier.bands
         threshold = own if wanted.threshold is None else wanted.threshold
         request_id = request.state.request_id
         results = await server.score(wanted.texts, threshold, wanted.explain, request_id)
-        found = [answer_of(result, threshold) for result in results]
+        found = [answer_of(result, threshold, bands) for result in results]
         return JSONResponse({"id": request_id, "model": server.about["id"], "threshold": threshold, "results": found})
 
 
-def answer_of(result: Result, threshold: float) -> dict[str, Any]:
-    """A result as JSON."""
+def answer_of(result: Result, threshold: float, bands: Bands | None) -> dict[str, Any]:
+    """A result as JSON.
+
+    result: of a text. threshold: the request's, or the model's. bands: the model's.
+    """
     probability = float(expit(result.log_odds))
     found: dict[str, Any] = {
         "label": probability >= threshold,
@@ -256,6 +264,8 @@ def answer_of(result: Result, threshold: float) -> dict[str, Any]:
         "log_odds": result.log_odds,
         "truncated": result.truncated,
     }
+    if bands:
+        found["band"] = bands.name(probability)
     if result.sentences is not None:
         names = messages.SentenceAnswer.model_fields
         found["sentences"] = [{name: getattr(each, name) for name in names} for each in result.sentences]

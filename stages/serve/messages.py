@@ -66,6 +66,9 @@ class TextAnswer(BaseModel):
     probability: float = Field(description="Calibrated probability of fraud")
     log_odds: float = Field(description="Calibrated log-odds of fraud")
     truncated: bool = Field(description="Whether the text was longer than the model reads, and was cut")
+    band: Literal["block", "review", "pass"] | None = Field(
+        None, description="Only of a model with bands: what to do with the text. It doesn't depend on threshold"
+    )
     sentences: list[SentenceAnswer] | None = Field(None, description="Only with explain")
 
 

@@ -91,7 +91,7 @@ def test_an_earlier_selection_is_recognised_and_a_later_one_refused(base_folder,
     (tmp_path / RECORD_FILE).write_text(json.dumps(values | {"scoring": SCORING}), encoding="utf-8")
     read_selected(tmp_path)
     assert not capsys.readouterr().err
-    for later in ({"scoring": SCORING + 1}, {"bands": {}}):
+    for later in ({"scoring": SCORING + 1}, {"a_later_key": {}}):
         (tmp_path / RECORD_FILE).write_text(json.dumps(values | later), encoding="utf-8")
         with pytest.raises(ModelError, match="later version"):
             read_selected(tmp_path)

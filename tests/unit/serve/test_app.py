@@ -1,5 +1,6 @@
 """The routes: answers equal the classifier's, limits hold, and errors are one sentence."""
 
+import copy
 import json
 import re
 import threading
@@ -10,6 +11,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from stages.api import Classifier, Scores
+from stages.bands import Bands
 from stages.errors import UserError
 from stages.serve.guard import OPEN_PATHS
 
@@ -28,6 +30,23 @@ def test_answers_are_the_classifiers(serve, classifier):
     assert [result["label"] for result in answer["results"]] == classifier.predict(TEXTS).tolist()
     assert [result["log_odds"] for result in answer["results"]] == pytest.approx(classifier.log_odds(TEXTS).tolist())
     assert answer["threshold"] == classifier.threshold
+
+
+def test_a_model_with_bands_says_what_to_do_with_each_text(serve, classifier, tmp_path):
+    probabilities = classifier.predict_proba(TEXTS)[:, 1]
+    banded = copy.copy(classifier)
+    banded.bands = Bands(*sorted(probabilities.tolist())[1:3])
+    client = serve(load=lambda: banded, audit="hash")
+    answer = post(client, {"input": TEXTS, "threshold": 0}).json()
+    expected = banded.bands.names(probabilities)
+    assert sorted(expected) == ["block", "block", "pass", "review"]
+    assert [result["band"] for result in answer["results"]] == expected
+    assert client.get("/v1/model").json()["bands"] == banded.bands.as_dict()
+    lines = [json.loads(line) for file in (tmp_path / "audit").glob("*.jsonl") for line in file.open()]
+    assert [line["band"] for line in lines] == expected
+    plain = serve()
+    assert "band" not in post(plain, {"input": TEXTS}).json()["results"][0]
+    assert "bands" not in plain.get("/v1/model").json()
 
 
 def test_one_text_its_threshold_and_its_sentences(serve, classifier):
