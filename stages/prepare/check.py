@@ -1,6 +1,7 @@
 """Looks at a file that someone has: what it is, which rows are bad, and which entry of `datasets` reads it."""
 
 import json
+import os
 import re
 import shlex
 from collections import Counter
@@ -64,8 +65,9 @@ def print_entry(path: Path, layout: Layout, labels: Mapping[str, list[str]]) -> 
         name = f"data_{name}"
     while name in read_yaml(PARAMS_FILE)["datasets"]:
         name += "_new"
-    raw = path.parts[:2] in (("data", "raw"), ("data", "sample"))
-    place = path if raw else Path("data/raw") / path.name
+    place = Path(os.path.relpath(path))  # also of an absolute path
+    raw = place.parts[:2] in (("data", "raw"), ("data", "sample"))
+    place = place if raw else Path("data/raw") / path.name
     if not raw:
         print(f"check: first copy it: cp {shlex.quote(str(path))} data/raw/")
     print(f"check: put its line under `datasets` in params.yaml, and run `dvc exp run -S dataset={name}`:\n")

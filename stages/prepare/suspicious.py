@@ -132,6 +132,6 @@ def print_suspicious(found: list[Suspicious], has_scores: bool, path: Path) -> N
     counts = [sum(row.reason == reason for row in found) for reason in REASONS]
     by_scores = f"{counts[2]} by out-of-fold scores" if has_scores else "no out-of-fold scores"
     print(
-        f"prepare: {len(found)} labels may be wrong ({counts[0]} texts with both labels, {counts[1]} near-duplicates "
-        f"with the other, {by_scores}), listed in {path}"
+        f"prepare: {len(found)} labels may be wrong ({counts[0]} rows of texts with both labels, {counts[1]} near-"
+        f"duplicates with the other, {by_scores}), listed in {path}"
     )

@@ -94,12 +94,20 @@ def lower_bounds(
     for column, (name, counted) in enumerate((("precision", y_pred), ("recall", y_true), ("f1", y_true))):
         value = float(whole[column])
         variance = jackknife_variance(np.concatenate(without)[:, column])
-        if value in (0, 1):  # all of so many units: the bound of Clopper and Pearson (1934)
-            bound = value * (1 - LEVEL) ** (1 / max(len(np.unique(units[counted])), 1))
+        if value in (0, 1):
+            bound = value * all_of(units[counted])
+            if value == 1 and name == "precision" and fraud_fraction is not None:
+                found, alarms = fraud_fraction * whole[1], (1 - fraud_fraction) * (1 - all_of(units[~y_true]))
+                bound = found / (found + alarms)  # harmless texts that were not seen count more, the rarer fraud is
         else:
             bound = float(expit(logit(value) - quantile * np.sqrt(variance) / (value * (1 - value))))
         bounds[f"{name}_low"] = bound if np.isfinite(bound) else 0.0
     return bounds
+
+
+def all_of(units: np.ndarray) -> float:
+    """Lower bound of a share that reads 1 in these units, by Clopper and Pearson (1934). units: int of shape (n_rows,)."""
+    return (1 - LEVEL) ** (1 / max(len(np.unique(units)), 1))
 
 
 def decided(y_true: np.ndarray, y_pred: np.ndarray, weights: np.ndarray, fraud_fraction: float | None) -> np.ndarray:

@@ -183,6 +183,7 @@ def serve(settings: Settings) -> None:
         running.should_exit = True
 
     server.worker.on_failure = stop
+    server.worker.on_ready = lambda: print("serve: ready", flush=True)
     announce(settings, listening.getsockname()[1])
     for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn ends, and then sends itself the signal once more
         signal.signal(number, lambda *_: None)

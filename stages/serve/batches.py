@@ -135,6 +135,7 @@ class Worker:
         self.classifier: Classifier | None = None
         self.failed: Exception | None = None  # why there is no classifier
         self.on_failure: Callable[[], None] = lambda: None
+        self.on_ready: Callable[[], None] = lambda: None
         self.waiting: list[Job] = []
         self.cost = 0  # of all that waits
         self.rate = 0.0  # texts a second, while the model works
@@ -205,6 +206,7 @@ class Worker:
             self.on_failure()
             return
         self.classifier = classifier
+        self.on_ready()
         while batch := self.next_batch():
             self.answer(batch)
 

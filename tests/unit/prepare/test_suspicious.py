@@ -60,6 +60,6 @@ def test_flipped_labels_are_listed_and_kept(project, capsys):
     assert len(flipped) == 18
     assert len(listed & flipped) >= 14
     assert len(listed - flipped) <= 2
-    assert f"prepare: {len(found)} labels may be wrong (0 texts with both labels" in capsys.readouterr().out
+    assert f"prepare: {len(found)} labels may be wrong (0 rows of texts with both labels" in capsys.readouterr().out
     sets = "".join(Path(f"data/processed/{name}.jsonl").read_text("utf-8") for name in ("train", "valid", "test"))
     assert sets.count("\n") == len(rows)

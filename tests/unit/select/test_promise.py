@@ -55,6 +55,13 @@ def test_a_perfect_valid_promises_no_more_than_its_units_can():
     assert found == pytest.approx(dict.fromkeys(("precision_low", "recall_low", "f1_low"), 0.05 ** (1 / 20)))
 
 
+def test_a_perfect_precision_at_a_small_share_of_fraud_counts_the_alarms_that_were_not_seen():
+    y_true = np.arange(40) % 2 == 0
+    found = lower_bounds(y_true, y_true, np.arange(40), 0.02)
+    alarms = 1 - 0.05 ** (1 / 20)  # of harmless texts, at most
+    assert found["precision_low"] == pytest.approx(0.02 / (0.02 + 0.98 * alarms))
+
+
 def test_a_share_of_fraud_moves_precision_and_its_bound_alone():
     y_true, units, scores = valid_rows(2, 60)
     plain = lower_bounds(y_true, scores > 0, units, None)
