@@ -9,6 +9,7 @@ A picture brings its own background, so it stays legible where a page is dark an
 import json
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from xml.sax.saxutils import escape
 
@@ -16,6 +17,7 @@ METRICS = Path("metrics")
 RESULTS = Path("results")
 IMAGES = Path("docs/img")
 CURVE = METRICS / "curve.json"
+CURVE_OF_CASES = RESULTS / "h200/curve_cases.json"
 
 LANGUAGES = {"en": "", "zh": ".zh-CN"}  # language: what stands before the ending of the file's name
 WIDTH = 520  # pixels: a phone shows it at two thirds, which leaves letters of 9 pixels
@@ -163,9 +165,9 @@ def main() -> None:
 
 def pictures() -> dict[str, str]:
     """All pictures, by the name of the file."""
-    drawers = {"difference": difference, "speed": speed, "memory": memory}
+    drawers = {"difference": difference, "speed": speed, "memory": memory, "curve_cases": partial(curve, CURVE_OF_CASES)}
     if CURVE.is_file():  # `make curve` takes long, so not every project has it
-        drawers["curve"] = curve
+        drawers["curve"] = partial(curve, CURVE)
     return {
         f"{name}{ending}.svg": draw(language)
         for name, draw in drawers.items()
@@ -361,14 +363,14 @@ def memory_panel(drawing: Drawing, top: float, name: str, peaks: dict[tuple[str,
     return top + 248
 
 
-def curve(language: int) -> str:
+def curve(path: Path, language: int) -> str:
     """Average precision of each system by texts of train, and how far trained ones are ahead of the best cheap one."""
-    found, drawing = read(CURVE), Drawing()
+    found, drawing = read(path), Drawing()
     points = sorted(found["sizes"].values(), key=lambda point: point["train"]["rows"])
     title = ("Average precision by number of texts to learn from", "平均精确率与训练文本数的关系")[language]
     drawing.text(MARGIN, 28, title, "title")
     rows = [point["train"]["rows"] for point in points]
-    across = axis(math.log2(rows[0]) - 0.4, math.log2(rows[-1]) + 0.4, 48, NAMES_FROM - 4)
+    across = axis(math.log2(rows[0]) - 0.4, math.log2(rows[-1]) + 0.6, 48, NAMES_FROM - 4)
     places = [across(math.log2(count)) for count in rows]
     values = {system: [point[system]["average_precision"] for point in points] for system in CURVES}
     y = curve_lines(drawing, places, values, language)

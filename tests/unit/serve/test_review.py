@@ -127,6 +127,7 @@ def pool(tmp_path, monkeypatch):
     (tmp_path / "data/raw/a.jsonl").write_text("\n".join(lines), encoding="utf-8")
     raw = params.read_yaml(ROOT / "params.yaml")
     raw["dataset"] = "mine"
+    raw["evaluate"]["further_sets"] = {}
 
     def prepared(*files: str):
         raw["datasets"]["mine"] = {"pool": list(files)}
