@@ -275,14 +275,19 @@ class Evaluate:
     max_tokens_per_batch: int = at_least(1)
     generate_batch_size: int = at_least(1)
     max_new_tokens: int = at_least(1)
-    further_sets: dict
+    further_sets: dict | None
     without_categories: list
     bootstrap_samples: int = at_least(2)
     equivalence_margin: float = between(0, 0.5, 0.02)
     errors_listed: int = at_least(0)
 
+    @property
+    def further(self) -> dict:
+        """The further sets by name. null is none of them: DVC merges {} into those that are there."""
+        return self.further_sets or {}
+
     def problems(self):
-        for name, path in self.further_sets.items():
+        for name, path in self.further.items():
             if (
                 not isinstance(name, str)
                 or not re.fullmatch(r"[A-Za-z0-9_-]+", name)

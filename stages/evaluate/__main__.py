@@ -46,7 +46,7 @@ STORED = {"baseline": BASELINE, "probe": PROBE}  # systems whose stages write th
 def main() -> None:
     evaluate = params.load().evaluate
     sets = {"test": read_examples(PROCESSED / "test.jsonl")}
-    sets |= {name: read_examples(FURTHER / f"{name}.jsonl") for name in sorted(evaluate.further_sets)}
+    sets |= {name: read_examples(FURTHER / f"{name}.jsonl") for name in sorted(evaluate.further)}
     valid = read_examples(PROCESSED / "valid.jsonl")
     model, prompt, selected = load_selected()
     predictors = build_predictors(evaluate, model, prompt, selected, valid)

@@ -66,7 +66,7 @@ def band_keys(bands: Bands | None, offset: float) -> dict[str, dict[str, float]]
 
 def plain_threshold(threshold: float, offset: float) -> float:
     """The threshold of the probabilities of an artefact, whose head has no bias: they lack the offset."""
-    return float(expit(logit(threshold) - offset))
+    return threshold if threshold > 1 else float(expit(logit(threshold) - offset))  # above 1: no text is called fraud
 
 
 def write_record(path: Path, record: Mapping[str, Any]) -> None:

@@ -16,7 +16,7 @@ from stages.text.example import Example
 
 def read_sources(chosen: Params) -> tuple[dict[str, Rows], dict[str, Rows]]:
     """The rows of the data set (a pool, or train, valid and test), and those of each further set."""
-    dataset, further = chosen.dataset, chosen.evaluate.further_sets
+    dataset, further = chosen.dataset, chosen.evaluate.further
     splits = {} if dataset.pools or dataset.dialogues else {n: getattr(dataset, n) for n in ("train", "valid", "test")}
     names = source_names([*dataset.pools, *splits.values(), *further.values()])
 

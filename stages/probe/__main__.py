@@ -71,7 +71,7 @@ def main() -> None:
 def read_sets(chosen: Params) -> dict[str, list[Example]]:
     """The rows of the three splits and of the further sets, by name."""
     sets = {name: read_examples(PROCESSED / f"{name}.jsonl") for name in SPLITS}
-    return sets | {name: read_examples(FURTHER / f"{name}.jsonl") for name in sorted(chosen.evaluate.further_sets)}
+    return sets | {name: read_examples(FURTHER / f"{name}.jsonl") for name in sorted(chosen.evaluate.further)}
 
 
 def texts_of(rows: list[Example]) -> list[str]:

@@ -47,7 +47,7 @@ def raw_files(chosen: Params) -> Iterator[str]:
     """The paths of the data set, of its manifest and of the further sets that lie in data/raw."""
     dataset = chosen.dataset
     paths = [*dataset.pools, dataset.dialogues, dataset.train, dataset.valid, dataset.test, chosen.prepare.manifest]
-    for path in filter(None, [*paths, *chosen.evaluate.further_sets.values()]):
+    for path in filter(None, [*paths, *chosen.evaluate.further.values()]):
         if Path(path).parts[:2] == ("data", "raw"):
             yield Path(path).as_posix()
 

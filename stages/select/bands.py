@@ -4,7 +4,7 @@ import numpy as np
 from scipy.special import expit, logit
 from scipy.stats import t
 
-from stages.bands import BLOCK, BandRule, band_figures, choose_bands
+from stages.bands import BLOCK, REVIEW, BandRule, band_figures, choose_bands
 from stages.metrics import CalibrationMethod, ThresholdRule, prior_ratios
 from stages.select.promise import LEVEL, out_of_fold
 from stages.units import effective_units, jackknife_variance, left_out
@@ -68,6 +68,7 @@ def band_bounds(y_true: np.ndarray, band: np.ndarray, units: np.ndarray, rule: B
         else:
             variance = jackknife_variance(np.concatenate([block[name] for block in without]) / scale)
             variance += unseen(y_true, rule) if name == "cost_per_1000" else 0.0
+            variance += unseen_class(y_true, band, rule) if name == "reviews_per_1000" else 0.0
             width = quantile * np.sqrt(variance) / (share * (1 - share))
             bound = float(expit(logit(share) + (width if side == "high" else -width)))
         if not np.isfinite(bound):  # a single unit decides whether there is a figure
@@ -92,6 +93,23 @@ def unseen(y_true: np.ndarray, rule: BandRule) -> float:
     ratios = prior_ratios(y_true, np.ones((1, len(y_true))), rule.fraud_fraction)
     each = [rule.cost[key] * float(ratio[0, 0]) for key, ratio in zip(("fn", "fp"), ratios, strict=True)]
     return float(np.square(each).sum()) / (len(y_true) * max(rule.cost.values())) ** 2
+
+
+def unseen_class(y_true: np.ndarray, band: np.ndarray, rule: BandRule) -> float:
+    """The variance of the share of reviews that one more text of a class brings which the review band lacks on valid.
+
+    Args:
+        y_true: bool of shape (n_rows,).
+        band: as in band_bounds.
+        rule: has the share of fraud. The rarer valid's share makes a class, the more texts a row stands for.
+    """
+    ratios = prior_ratios(y_true, np.ones((1, len(y_true))), rule.fraud_fraction)
+    lacking = [
+        float(ratio[0, 0])
+        for rows, ratio in zip((y_true, ~y_true), ratios, strict=True)
+        if not (rows & (band == REVIEW)).any()
+    ]
+    return float(np.square(lacking).sum()) / len(y_true) ** 2
 
 
 def all_or_none(name: str, share: float, rows: tuple[np.ndarray, np.ndarray, np.ndarray], rule: BandRule) -> float:

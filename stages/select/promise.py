@@ -98,7 +98,8 @@ def lower_bounds(
             bound = value * all_of(units[counted])
             if value == 1 and name == "precision" and fraud_fraction is not None:
                 found, alarms = fraud_fraction * whole[1], (1 - fraud_fraction) * (1 - all_of(units[~y_true]))
-                bound = found / (found + alarms)  # harmless texts that were not seen count more, the rarer fraud is
+                # Harmless texts that were not seen count more, the rarer fraud is.
+                bound = min(bound, found / (found + alarms))
         else:
             bound = float(expit(logit(value) - quantile * np.sqrt(variance) / (value * (1 - value))))
         bounds[f"{name}_low"] = bound if np.isfinite(bound) else 0.0

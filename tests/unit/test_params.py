@@ -102,6 +102,7 @@ def test_numbers_as_dvc_writes_them(tmp_path, written):
         ({"prepare/balance": ["dev"]}, "balance: found 'dev'; expected some of train, valid, test"),
         ({"prepare/chunk_characters": []}, "expected whole numbers above 0"),
         ({"evaluate/further_sets": {"test": "data/raw/x.jsonl"}}, "further_sets: found the name 'test'"),
+        ({"evaluate/further_sets": 3}, "further_sets"),
         ({"evaluate/further_sets": {"errors": "data/raw/x.jsonl"}}, "further_sets: found the name 'errors'"),
         ({"evaluate/without_categories": [1]}, "without_categories: found 1"),
         ({"evaluate/further_sets": {"sms": "/tmp/x.jsonl"}}, "further_sets.sms: found '/tmp/x.jsonl'"),

@@ -12,6 +12,7 @@ from stages.artifacts import read_json, write_json
 from stages.bands import BANDS
 from stages.classifier.trained import read_selected
 from stages.export import __main__ as command
+from stages.export.record import plain_threshold
 from stages.export.score import load as load_program
 from stages.text.example import read_examples
 
@@ -57,3 +58,8 @@ def test_without_bands_the_record_and_the_rows_name_none(classifier_folder):
     assert not [key for key in read_json(classifier_folder / "export.json") if "bands" in key]
     assert load(classifier_folder).bands is None
     assert "band" not in load_program(classifier_folder)(["您好"])[0]
+
+
+def test_a_threshold_that_no_text_reaches_stays_out_of_reach():
+    assert plain_threshold(1.5, -0.4) == 1.5
+    assert plain_threshold(0.4, 0.0) == pytest.approx(0.4)

@@ -122,6 +122,23 @@ def test_what_is_promised_is_kept_in_95_of_100_draws(rule, strength):
     assert min(np.mean(values) for values in kept.values()) >= 0.95, kept
 
 
+def test_few_reviews_at_a_small_share_of_fraud_are_bounded():
+    """The review band then often holds fraud alone, while each harmless text of valid stands for two."""
+    rule = BandRule(reviews_per_1000=5, fraud_fraction=0.05)
+    threshold_rule = ThresholdRule("max_f1", fraud_fraction=0.05)
+    y_all, _, scores_all = valid_rows(10**6, 100_000, 1.0)
+    kept = []
+    for seed in range(100):
+        y_true, units, scores = valid_rows(seed, 170, 1.0)
+        calibration = fit_calibration(y_true, scores, "platt")
+        probability = calibration.probability(scores)
+        bands = choose_bands(y_true, probability, choose_threshold(y_true, probability, threshold_rule), rule)
+        true = figures_of_set(y_all, calibration.probability(scores_all), bands, rule)
+        promised = promise_bands(y_true, units, scores, (threshold_rule, rule), "platt")
+        kept.append(promised["reviews_per_1000_high"] >= true["reviews_per_1000"])
+    assert np.mean(kept) >= 0.95
+
+
 def test_a_text_is_judged_by_choices_of_the_other_folds(monkeypatch):
     """Bands of all of valid hold the budget exactly; those of other folds don't."""
     y_true, units, scores = valid_rows(0, 60)
