@@ -165,7 +165,12 @@ def main() -> None:
 
 def pictures() -> dict[str, str]:
     """All pictures, by the name of the file."""
-    drawers = {"difference": difference, "speed": speed, "memory": memory, "curve_cases": partial(curve, CURVE_OF_CASES)}
+    drawers: dict[str, Callable[[int], str]] = {
+        "difference": difference,
+        "speed": speed,
+        "memory": memory,
+        "curve_cases": partial(curve, CURVE_OF_CASES),
+    }
     if CURVE.is_file():  # `make curve` takes long, so not every project has it
         drawers["curve"] = partial(curve, CURVE)
     return {

@@ -194,7 +194,9 @@ def gguf(folder: Path, record: dict[str, Any], base: str | None) -> RawScorer:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--file", type=Path, required=True, help="JSON Lines with the key input")
-    parser.add_argument("--out", type=Path, required=True, help="JSON Lines: log_odds, probability, label, truncated, band")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="JSON Lines: log_odds, probability, label, truncated, band"
+    )
     parser.add_argument("--base", help="of an adapter: the folder of its base model")
     arguments = parser.parse_args()
     lines = arguments.file.read_text(encoding="utf-8").split("\n")

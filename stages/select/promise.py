@@ -107,7 +107,7 @@ def lower_bounds(
 
 
 def all_of(units: np.ndarray) -> float:
-    """Lower bound of a share that reads 1 in these units, by Clopper and Pearson (1934). units: int of shape (n_rows,)."""
+    """Lower bound of a share of 1 in these units, int of shape (n_rows,), by Clopper and Pearson (1934)."""
     return (1 - LEVEL) ** (1 / max(len(np.unique(units)), 1))
 
 
