@@ -106,7 +106,7 @@ def dearer(run: Run) -> list[Fact]:
                 share=percent(share),
                 at="> 1" if best.threshold > 1 else f"{best.threshold:.3f}",
                 recall=percent(best.tp / int(run.labels.sum())),
-                alarms=up_to(best.fp, count(1000 * most_false(run, best.fp))),
+                alarms=up_to(best, count(1000 * most_false(run, best))),
                 now=count(now.cost),
                 then=count(then.cost),
             ),
@@ -286,7 +286,7 @@ def on_set(run: Run, block: dict[str, Any]) -> Words:
             "、".join(kind.zh for kind in kinds),
             (", ".join(kind.en for kind in first) + " and " if first else "") + last.en,
         )
-        parts.append(say("其文本与验证集有别：{how}。", "Its texts differ from those of valid in {how}.", how=how))
+        parts.append(say("这些文本与验证集有别：{how}。", "The texts differ from those of valid in {how}.", how=how))
     return joined(parts)
 
 

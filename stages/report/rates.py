@@ -162,7 +162,7 @@ def costs(run: Run, point: Point, share: float, false_alarm: float, miss: float,
     """
     fraud = int(run.labels.sum())
     hits = 1000 * share * (point.tp / fraud if fraud else 0)
-    rate = most_false(run, point.fp) if bound else point.fp / (len(run.test) - fraud) if fraud < len(run.test) else 0
+    rate = most_false(run, point) if bound else point.fp / (len(run.test) - fraud) if fraud < len(run.test) else 0
     false_alarms = 1000 * (1 - share) * rate
     misses = 1000 * share - hits
     return Costs(hits + false_alarms, false_alarms, misses, false_alarm * false_alarms + miss * misses)
@@ -173,25 +173,25 @@ def harmless_units(run: Run) -> float:
     return effective_units(np.array([row.unit for row in run.test if not row.label]))
 
 
-def is_few(fp: int) -> bool:
+def is_few(point: Point) -> bool:
     """Whether so few false alarms, or none, say little about their rate: 0 of 278 do not show that there are none."""
-    return fp < FEW_ALARMS
+    return point.fp < FEW_ALARMS and point.threshold < NO_ALARM
 
 
-def up_to(fp: int, shown: str) -> Words:
-    """A figure that rests on so many false alarms; with few it is a bound."""
-    return say("至多 {shown}", "up to {shown}", shown=shown) if is_few(fp) else Words(shown, shown)
+def up_to(point: Point, shown: str) -> Words:
+    """A figure that rests on a threshold's false alarms; with few it is a bound."""
+    return say("至多 {shown}", "up to {shown}", shown=shown) if is_few(point) else Words(shown, shown)
 
 
-def most_false(run: Run, fp: int) -> float:
+def most_false(run: Run, point: Point) -> float:
     """The share of harmless texts that is flagged; with few false alarms, its one-sided upper 95 % bound.
 
     Without any it is exact (the rule of three), otherwise Wilson's (1927). Rows of one unit count as one draw.
     """
-    share, n, z = fp / int((~run.labels).sum()), harmless_units(run), Z_ONE_SIDED
-    if not is_few(fp):
+    share, n, z = point.fp / int((~run.labels).sum()), harmless_units(run), Z_ONE_SIDED
+    if not is_few(point):
         return share
-    if not fp:
+    if not point.fp:
         return 1 - 0.05 ** (1 / n)
     half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     return min(1.0, (share + z * z / (2 * n) + half) / (1 + z * z / n))

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from stages.report.rates import NO_ALARM, Point, costs, is_few
+from stages.report.rates import Point, costs, is_few
 from stages.report.read import Run, figure
 from stages.report.words import Words, count, interval_of, label, percent, say, signed
 
@@ -170,11 +170,11 @@ def rarity(run: Run, block: dict[str, Any]) -> Words:
     """
     if not RARE < run.evaluate["size"]["fraud_fraction"] < 1 or not block["tp"] + block["fp"]:
         return Words("", "")
-    point = Point(NO_ALARM, block["tp"], block["fp"])  # its threshold does not matter here
+    point = Point(0.0, block["tp"], block["fp"])  # its threshold does not matter here
     return say(
         "若 100 条中只有 1 条诈骗，其告警{least} {right} 属实。",
         " Where 1 text in 100 is fraud, {least}{right} of its alarms are right.",
-        least=Words("至少", "at least ") if is_few(block["fp"]) else Words("有", ""),
+        least=Words("至少", "at least ") if is_few(point) else Words("有", ""),
         right=percent(costs(run, point, RARE, 1, 1, bound=True).right),
     )
 
