@@ -26,7 +26,7 @@ class Mark:
 
 
 Marks = dict[str, Mark]  # by source, of some texts
-KINDS = {"false alarm": Words("误报：正常文本", "False alarms"), "miss": Words("漏报：诈骗文本", "Misses")}
+KINDS = {"false alarm": Words("误报（正常文本）", "False alarms"), "miss": Words("漏报（诈骗文本）", "Misses")}
 
 
 def rows_of(run: Run, kind: str) -> list[dict[str, str]]:
@@ -40,14 +40,7 @@ def errors(run: Run, marks: Marks) -> str:
     for kind, title in KINDS.items():
         items = [item(row, marks.get(row["source"])) for row in rows_of(run, kind)]
         if items:
-            all_of_them = run.evaluate["model"][COUNTED[kind]]
-            heading = say(
-                "{title}：{all} 条中最有把握的 {listed} 条",
-                "{title}: the {listed} surest of {all}",
-                title=title,
-                listed=count(len(items)),
-                all=count(all_of_them),
-            )
+            heading = listed(title, len(items), run.evaluate["model"][COUNTED[kind]])
             parts += [f"<h3>{both(heading)}</h3>", f'<ol class="errors">{"".join(items[:OPEN])}</ol>']
         if rest := items[OPEN:]:
             more = say("其余 {rest} 条", "{rest} more", rest=count(len(rest)))
@@ -66,6 +59,14 @@ def errors(run: Run, marks: Marks) -> str:
         )
         note = Words(note.zh + moved.zh, note.en + moved.en)
     return card(Words("值得一读的错误", "Errors to read"), paragraph(note, "quiet small"), *parts, css="wide")
+
+
+def listed(title: Words, rows: int, of: int) -> Words:
+    """The heading of a list of errors. rows: how many it holds. of: how many there are."""
+    if rows >= of:
+        return say("{title}：全部 {rows} 条", "{title}: all {rows}", title=title, rows=count(rows))
+    words = "{title}：{all} 条中最有把握的 {rows} 条", "{title}: the {rows} surest of {all}"
+    return say(*words, title=title, rows=count(rows), all=count(of))
 
 
 def item(row: dict[str, str], mark: Mark | None) -> str:
