@@ -25,7 +25,7 @@ MOST_FILES = 6  # that are named
 SHIPPED = {"data/sample/pool.jsonl", "data/sample/pool-2.jsonl"}
 RULES = {  # of select.threshold
     "max_f1": Words(
-        "使校准后的概率所预期的 F1 最高，即等于这个 F1 的一半",
+        "使校准后的概率所预期的 F1 最高，其值为这个 F1 的一半",
         "where the F1 that the calibrated probabilities lead one to expect is highest, which is at half of that F1",
     ),
     "max_f1_on_valid": Words("取验证集上 F1 最高的阈值", "the one with the best F1 on valid"),

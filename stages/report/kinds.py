@@ -13,7 +13,7 @@ WILSON = Words(
 SETS = {"train": Words("训练集", "train"), "valid": Words("验证集", "valid"), "test": Words("测试集", "test")}
 LEAKS = {
     "verbatim": Words("完全相同", "verbatim"),
-    "near": Words("近似重复", "near duplicate"),
+    "near": Words("近似重复", "near"),
     "contained": Words("互相包含", "contained"),
     "case": Words("同一案例", "same case"),
 }

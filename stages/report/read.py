@@ -121,7 +121,7 @@ def figure(block: dict[str, Any], name: str) -> float | None:
 def read_run() -> Run:
     """Reads a run. Raises UserError if a file is missing or damaged."""
     sets = {name: opened(PROCESSED / f"{name}.jsonl", read_examples) for name in ("train", "valid", "test")}
-    origins = sorted(row.source.rpartition(":")[0] for rows in sets.values() for row in rows)
+    origins = (row.source.rpartition(":")[0] for rows in sets.values() for row in rows)
     found = Run(
         params=params.load(),
         **{name: opened(METRICS / f"{name}.json", read_json) for name in FIGURES},
@@ -130,7 +130,7 @@ def read_run() -> Run:
         reliability={name: opened(PLOTS / f"reliability/{name}.csv", read_bins) for name in ("model", "model_before")},
         test=sets["test"],
         rows={name: len(rows) for name, rows in sets.items()},
-        files=dict(Counter(origins)),
+        files=dict(sorted(Counter(origins).items(), key=lambda each: Path(each[0]).stem)),
         predictions=opened(PREDICTIONS / "test.csv", read_csv),
         errors=opened(PREDICTIONS / "errors.csv", read_csv),
         hashes={path.as_posix(): opened(path, sha256) for path in HASHED},

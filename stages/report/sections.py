@@ -228,9 +228,9 @@ def lengths(run: Run) -> str:
     chart = charts.lengths(rows) if rows else ""
     note = say(
         "图：训练集、验证集、测试集{further}共 {rows} 条文本，最后一点含所有更长的文本。"
-        "表：仅测试集的 {test} 条，括号内为条数和 95\u00a0% 区间。",
+        "表：仅测试集的 {test} 条，括号内为条数和以百分数表示的 95\u00a0% 区间。",
         "Chart: all {rows} texts of train, valid, test{further}; its last point holds all longer texts. "
-        "Table: the {test} texts of test alone, with how many they are and 95\u00a0% intervals.",
+        "Table: the {test} texts of test alone, with how many they are and the 95\u00a0% interval in percent.",
         further=Words("和其他数据集", " and the further sets") if run.data.get("further") else Words("", ""),
         rows=count(sum(fraud + harmless for _, fraud, harmless in rows)),
         test=count(len(run.test)),
@@ -252,7 +252,7 @@ def band_name(name: str) -> str:
 def rate_cell(each: Rate | None) -> str:
     if each is None:
         return "–"
-    return f"{percent(each.share, 0)}\n({each.happened}/{each.rows}; {100 * each.low:.0f}–{percent(each.high, 0)})"
+    return f"{percent(each.share, 0)}\n({each.happened}/{each.rows}; {100 * each.low:.0f}–{100 * each.high:.0f})"
 
 
 def further(run: Run) -> str:
