@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from html import escape
 
 from stages.report.rates import Point, Rate
-from stages.report.words import Words, both, plain, short, signed
+from stages.report.words import Words, both, percent, plain, short, signed
 
 WIDTH = 400  # units: on a phone 1 unit is 0.8 pixels, which leaves letters of 9 to 10 pixels
 ROW = 24
@@ -95,17 +95,29 @@ def step_of(size: float) -> float:
     return next(factor * power for factor in (10.0, 5.0, 2.0, 1.0) if size / (factor * power) >= 2) if size else 1.0
 
 
-def forest(rows: list[tuple[Words, float, float | None, float | None]], zero: Words) -> str:
+Difference = tuple[Words, float, float | None, float | None]  # name, difference, and the ends of its interval or None
+
+
+def limit_of(rows: list[Difference]) -> float:
+    """Where the axis of `forest` ends. One system far off would squeeze all others: it is drawn at the edge."""
+    ends = [abs(end) for _, value, low, high in rows for end in (value, low or value, high or value)]
+    return max(0.02, 1.1 * (sorted(ends)[-4] if len(ends) > 6 and sorted(ends)[-4] < max(ends) / 2 else max(ends)))
+
+
+def beyond(rows: list[Difference]) -> bool:
+    """Whether `forest` draws a system at the edge."""
+    return bool(rows) and any(abs(value) > limit_of(rows) for _, value, _, _ in rows)
+
+
+def forest(rows: list[Difference], zero: Words) -> str:
     """Differences with their intervals, a row each.
 
     Args:
-        rows: name, difference, and the ends of its interval or None.
+        rows: the differences.
         zero: what the vertical line stands for.
     """
     drawing, left, right = Drawing(), 158.0, WIDTH - 56.0
-    ends = [abs(end) for _, value, low, high in rows for end in (value, low or value, high or value)]
-    # One system far off would squeeze all others: it is drawn at the edge.
-    limit = max(0.02, 1.1 * (sorted(ends)[-4] if len(ends) > 6 and sorted(ends)[-4] < max(ends) / 2 else max(ends)))
+    limit = limit_of(rows)
     place, step = axis(-limit, limit, left, right), step_of(2 * limit)
     bottom = 32 + ROW * len(rows)
     for number in range(-math.floor(limit / step), math.floor(limit / step) + 1):
@@ -207,13 +219,13 @@ def rates(rows: list[Rate], css: str, label: Words) -> str:
     for number in range(5):
         x = place(number / 4)
         drawing.line([(x, 6), (x, bottom)], "axis")
-        drawing.text(x, bottom + 16, f"{25 * number} %", "small", "middle")
+        drawing.text(x, bottom + 16, percent(number / 4, 0), "small", "middle")
     for number, row in enumerate(rows):
         y = 10 + ROW * number
         drawing.text(8, y + 15, short(row.name, MOST_NAME))
         drawing.bar(place(0), y + 4, (place(row.share) - place(0), 14), css)
         drawing.line([(place(row.low), y + 11), (place(row.high), y + 11)], "whisker")
-        drawing.text(WIDTH - 8, y + 15, f"{100 * row.share:.0f} % ({row.happened}/{row.rows})", "number small", "end")
+        drawing.text(WIDTH - 8, y + 15, f"{percent(row.share, 0)} ({row.happened}/{row.rows})", "number small", "end")
     return drawing.svg(bottom + 24, label)
 
 

@@ -3,10 +3,13 @@
 from dataclasses import dataclass
 from html import escape
 
+from stages.paths import PREDICTIONS
 from stages.report.html import Cell, card, folded, paragraph
 from stages.report.read import Run
 from stages.report.words import Words, both, count, percent, plain, say, signed
 
+FILE = (PREDICTIONS / "errors.csv").as_posix()
+COUNTED = {"false alarm": "fp", "miss": "fn"}
 OPEN = 6  # of a kind; the others are folded
 
 
@@ -23,7 +26,7 @@ class Mark:
 
 
 Marks = dict[str, Mark]  # by source, of some texts
-KINDS = {"false alarm": Words("误报：正常文本", "False alarms"), "miss": Words("漏报：诈骗文本", "Misses")}
+KINDS = {"false alarm": Words("误报（正常文本）", "False alarms"), "miss": Words("漏报（诈骗文本）", "Misses")}
 
 
 def rows_of(run: Run, kind: str) -> list[dict[str, str]]:
@@ -37,10 +40,13 @@ def errors(run: Run, marks: Marks) -> str:
     for kind, title in KINDS.items():
         items = [item(row, marks.get(row["source"])) for row in rows_of(run, kind)]
         if items:
-            parts += [f"<h3>{both(title)}</h3>", f'<ol class="errors">{"".join(items[:OPEN])}</ol>']
+            heading = listed(title, len(items), run.evaluate["model"][COUNTED[kind]])
+            parts += [f"<h3>{both(heading)}</h3>", f'<ol class="errors">{"".join(items[:OPEN])}</ol>']
         if rest := items[OPEN:]:
             more = say("其余 {rest} 条", "{rest} more", rest=count(len(rest)))
+            printed = say("另有 {rest} 条，见 {file}", "and {rest} more in {file}", rest=count(len(rest)), file=FILE)
             parts.append(folded(more, f'<ol class="errors" start="{OPEN + 1}">{"".join(rest)}</ol>', css="rest"))
+            parts.append(paragraph(printed, "quiet small printed"))
     if not parts:
         parts = [paragraph(Words("没有错误。", "There are none."))]
     note = Words(
@@ -55,10 +61,18 @@ def errors(run: Run, marks: Marks) -> str:
     return card(Words("值得一读的错误", "Errors to read"), paragraph(note, "quiet small"), *parts, css="wide")
 
 
+def listed(title: Words, rows: int, of: int) -> Words:
+    """The heading of a list of errors. rows: how many it holds. of: how many there are."""
+    if rows >= of:
+        return say("{title}：全部 {rows} 条", "{title}: all {rows}", title=title, rows=count(rows))
+    words = "{title}：{all} 条中最有把握的 {rows} 条", "{title}: the {rows} surest of {all}"
+    return say(*words, title=title, rows=count(rows), all=count(of))
+
+
 def item(row: dict[str, str], mark: Mark | None) -> str:
     """An error in the list. mark: the piece of its text that is marked."""
     about: list[Cell] = []
-    for name, key in ((Words("模型", "model"), "probability"), (Words("基线", "baseline"), "baseline_probability")):
+    for name, key in ((Words("模型", "model"), "probability"), (Words("TF-IDF", "TF-IDF"), "baseline_probability")):
         if row[key]:
             about.append(say("{name} {p}", "{name} {p}", name=name, p=percent(float(row[key]))))
     about += [row["category"], row["source"]]

@@ -1,47 +1,88 @@
 """What else to know before the figures are trusted, as sentences, each under a few words that say what it answers."""
 
-from stages.report.rates import Rate, by_kind, categories, cheapest, costs, files, outstanding, points
-from stages.report.read import Run, figure
+from typing import Any
+
+from stages.report.rates import (
+    Rate,
+    by_kind,
+    categories,
+    cheapest,
+    costs,
+    files,
+    most_false,
+    outstanding,
+    points,
+    up_to,
+)
+from stages.report.read import Run
+from stages.report.verdict import does, joined
 from stages.report.words import WHEN, Words, count, feature, label, percent, plain, say, short, span
 
 Fact = tuple[Words, Words]  # what it answers, and the answer
-RARE = 0.01  # a share of fraud as in daily traffic
 DEARER = 5.0
 MOST_NAME = 30  # characters of a name from the data
+MOST_FILES = 6  # that are named
+SHIPPED = {"data/sample/pool.jsonl", "data/sample/pool-2.jsonl"}
+RULES = {  # of select.threshold
+    "max_f1": Words(
+        "使校准后的概率所预期的 F1 最高，其值为这个 F1 的一半",
+        "where the F1 that the calibrated probabilities lead one to expect is highest, which is at half of that F1",
+    ),
+    "max_f1_on_valid": Words("取验证集上 F1 最高的阈值", "the one with the best F1 on valid"),
+    "precision_at_least": Words(
+        "在精确率至少为 {precision} 的阈值中取召回率最高的",
+        "the one that finds most fraud among those with a precision of at least {precision}",
+    ),
+    "min_cost": Words(
+        "取代价最低的阈值，误报代价 {fp}，漏报代价 {fn}",
+        "the one with the lowest cost, where a false alarm costs {fp} and a miss {fn}",
+    ),
+    "fixed": Words("固定为 0.5", "0.5, whatever the texts are"),
+}
+OTHERS = {  # params of one rule each
+    "precision_at_least": Words("select.min_precision（{precision}）", "select.min_precision ({precision})"),
+    "min_cost": Words("select.cost（误报 {fp}，漏报 {fn}）", "select.cost (false alarm {fp}, miss {fn})"),
+}
 SHIFTED = {
     "length": Words("长度", "length"),
     "vocabulary": Words("用词", "vocabulary"),
     "script": Words("文字", "script"),
-    "score": Words("分数", "score"),
+    "score": Words("分数", "scores"),
 }
 
 
 def facts(run: Run) -> list[Fact]:
     """All that these figures can tell, in the order in which a reader asks."""
-    parts = (rarity, dearer, promise, missed, flagged, leaks, shortcut, cut, elsewhere, made_from)
+    parts = (rule, promise, dearer, missed, flagged, leaks, shortcut, cut, elsewhere, data, made_from)
     return [fact for part in parts for fact in part(run)]
 
 
-def rarity(run: Run) -> list[Fact]:
-    """How many alarms are right, here and where fraud is rare."""
-    block, share = run.evaluate[run.used], run.evaluate["size"]["fraud_fraction"]
-    right, false = figure(block, "precision"), figure(block, "false_alarms_per_1000")
-    if right is None or false is None or not RARE < share < 1:
+def rule(run: Run) -> list[Fact]:
+    """By which rule the threshold was chosen, and which params of other rules had no part in it."""
+    select = run.params.select
+    if run.scores(run.used) is None:
         return []
-    hits, others = RARE * block["recall"], (1 - RARE) * false / 1000
+    how = RULES.get(select.threshold, Words(select.threshold, select.threshold))
+    values = {"precision": f"{select.min_precision:g}", "fp": f"{select.cost['fp']:g}", "fn": f"{select.cost['fn']:g}"}
+    idle = [say(*words, **values) for rule, words in OTHERS.items() if rule != select.threshold]
     return [
         (
-            Words("告警属实", "Alarms that are right"),
+            Words("阈值如何选定", "How the threshold was chosen"),
             say(
-                "测试集中 {share} 是诈骗，告警有 {here} 属实。若 100 条中只有 1 条诈骗，属实的告警只占 {rare}。",
-                "{here} in test, where {share} of the texts are fraud. Where 1 text in 100 is fraud, only {rare} would "
-                "be right.",
-                share=percent(share, 0),
-                here=percent(right),
-                rare=percent(hits / (hits + others)),
+                "在验证集上按规则 {name}（select.threshold）选定：{how}{share}。只用于其他规则的参数：{idle}。",
+                "On valid, by the rule {name} (select.threshold): {how}{share}. Other rules alone use {idle}.",
+                name=select.threshold,
+                how=say(*how, **values),
+                share=Words("", "") if select.fraud_fraction is None else for_share(select.fraud_fraction),
+                idle=Words("、".join(words.zh for words in idle), " and ".join(words.en for words in idle)),
             ),
         )
     ]
+
+
+def for_share(share: float) -> Words:
+    """For which share of fraud the threshold was chosen."""
+    return say("，诈骗占比按 {share} 计", ", for texts of which {share} are fraud", share=percent(share))
 
 
 def dearer(run: Run) -> list[Fact]:
@@ -51,20 +92,21 @@ def dearer(run: Run) -> list[Fact]:
         return []
     best = cheapest(run, every, share, DEARER, 1)
     own = next(point for point in every if point.threshold == run.evaluate[run.used]["threshold"])
-    now, then = (costs(run, point, share, DEARER, 1) for point in (own, best))
-    fraud, harmless = int(run.labels.sum()), int((~run.labels).sum())
+    now, then = (costs(run, point, share, DEARER, 1, bound=True) for point in (own, best))
     return [
         (
             Words("若一次误报相当于 5 次漏报", "If a false alarm cost 5 misses"),
             say(
-                "阈值宜为 {at}：找出 {recall} 的诈骗，每 1,000 条正常文本误报 {alarms} 条。"
-                "每 1,000 条文本的代价从 {now} 次漏报降到 {then} 次。该阈值选自测试集，略偏乐观。",
-                "The best threshold would be {at}: {recall} of the fraud found, {alarms} of 1,000 harmless "
-                "texts flagged. 1,000 texts would then cost as much as {then} misses instead of {now}. "
-                "It is chosen on test, which flatters it slightly.",
+                "{system}的阈值宜为 {at}：找出 {recall} 的诈骗，每 1,000 条正常文本误报 {alarms} 条。"
+                "诈骗占 {share} 时，每 1,000 条文本的代价从 {now} 次漏报降到 {then} 次。该阈值选自测试集，略偏乐观。",
+                "The best threshold of the {system} would be {at}: {recall} of the fraud found, {alarms} of 1,000 "
+                "harmless texts flagged. Where {share} of the texts are fraud, 1,000 texts would then cost as much as "
+                "{then} misses instead of {now}. It is chosen on test, which flatters it slightly.",
+                system=label(run.used),
+                share=percent(share),
                 at="> 1" if best.threshold > 1 else f"{best.threshold:.3f}",
-                recall=percent(best.tp / fraud),
-                alarms=count(1000 * best.fp / harmless),
+                recall=percent(best.tp / int(run.labels.sum())),
+                alarms=up_to(best, count(1000 * most_false(run, best))),
                 now=count(now.cost),
                 then=count(then.cost),
             ),
@@ -219,38 +261,90 @@ def cut(run: Run) -> list[Fact]:
 
 
 def elsewhere(run: Run) -> list[Fact]:
-    """What becomes of the threshold on each further set."""
-    found = []
-    for name, block in sorted(run.evaluate.get("further", {}).items()):
-        own = block[run.used]
-        recall, alarms = figure(own, "recall"), figure(own, "false_alarms_per_1000")
-        shifted = [key for key, each in block.get("shift", {}).items() if isinstance(each, dict) and each["shifted"]]
+    """What becomes of the thresholds on each further set: of the system in use and of the best cheap one."""
+    return [
+        (say("数据集“{name}”", "On “{name}”", name=short(plain(name), MOST_NAME)), on_set(run, block))
+        for name, block in sorted(run.evaluate.get("further", {}).items())
+    ]
+
+
+def on_set(run: Run, block: dict[str, Any]) -> Words:
+    """The rows of a further set, what two systems do on it, and how its texts differ."""
+    systems = [system for system in dict.fromkeys((run.used, run.best_cheap)) if system in block]
+    parts = [
+        say("{rows} 条，{kind}。", "{rows} texts, {kind}.", rows=count(block["size"]["rows"]), kind=made_of(block))
+    ]
+    parts += [
+        say("{system}{does}。", "The {system} {does}.", system=label(system), does=does(block[system]))
+        for system in systems
+    ]
+    shifted = [key for key, each in block.get("shift", {}).items() if isinstance(each, dict) and each["shifted"]]
+    if shifted:
         kinds = [SHIFTED.get(key, Words(key, key)) for key in shifted]
-        how = Words("、".join(kind.zh for kind in kinds), ", ".join(kind.en for kind in kinds))
-        title = short(plain(name), MOST_NAME)
-        words = say(
-            "{rows} 条：召回率 {recall}，每 1,000 条正常文本误报 {alarms} 条。{unlike}",
-            "{rows} texts: recall {recall}, {alarms} of 1,000 harmless texts flagged.{unlike}",
-            rows=count(block["size"]["rows"]),
-            recall="–" if recall is None else percent(recall),
-            alarms="–" if alarms is None else count(alarms),
-            unlike=say("与验证集不同：{how}。", " Unlike valid in {how}.", how=how) if shifted else Words("", ""),
+        first, last = kinds[:-1], kinds[-1]
+        how = Words(
+            "、".join(kind.zh for kind in kinds),
+            (", ".join(kind.en for kind in first) + " and " if first else "") + last.en,
         )
-        found.append((say("数据集“{name}”", "On “{name}”", name=title), words))
-    return found
+        parts.append(say("这些文本与验证集有别：{how}。", "The texts differ from those of valid in {how}.", how=how))
+    return joined(parts)
+
+
+def made_of(block: dict[str, Any]) -> Words:
+    """Which classes a further set holds. block: its figures by system."""
+    each = next(figures for figures in block.values() if "tp" in figures)
+    fraud, harmless = each["tp"] + each["fn"], each["fp"] + each["tn"]
+    if not fraud:
+        return Words("全部是正常文本", "all of them harmless")
+    if not harmless:
+        return Words("全部是诈骗", "all of them fraud")
+    share = percent(fraud / (fraud + harmless))
+    return say("其中 {share} 是诈骗", "{share} of them fraud", share=share)
+
+
+def data(run: Run) -> list[Fact]:
+    """The files that the texts come from, with their rows, and how they were split."""
+    names = list(run.files)
+    listed = [
+        say(
+            "{name}（{rows} 条）",
+            "{name} ({rows} rows)",
+            name=short(plain(name), MOST_NAME),
+            rows=count(run.files[name]),
+        )
+        for name in names[:MOST_FILES]
+    ]
+    if rest := len(names) - len(listed):
+        listed.append(say("另外 {n} 个文件", "{n} more files", n=count(rest)))
+    written = Words(
+        "由语言模型为本项目所写，见 data/sample/README.md。",
+        " Language models wrote them for this project: see data/sample/README.md.",
+    )
+    pools = run.params.dataset.pools
+    return [
+        (
+            Words("数据", "Data"),
+            say(
+                "数据集 {data}：{files}。{written}训练集 {train} 条，验证集 {valid} 条，测试集 {test} 条。",
+                "Data set {data}: {files}.{written} {train} rows are train, {valid} valid, {test} test.",
+                data=run.params.dataset_name,
+                files=Words("、".join(each.zh for each in listed), ", ".join(each.en for each in listed)),
+                written=written if pools and set(pools) <= SHIPPED else Words("", ""),
+                **{name: count(rows) for name, rows in run.rows.items()},
+            ),
+        )
+    ]
 
 
 def made_from(run: Run) -> list[Fact]:
-    """Data, model and method; the hashes and all params stand at the end of the page."""
-    base = run.record["base"]
+    """Model and method; the hashes and all params stand at the end of the page."""
     return [
         (
-            Words("来历", "Made from"),
+            Words("模型来历", "Model made from"),
             say(
-                "数据集 {data}，基础模型 {base}，方法 {method}。哈希与参数见页末。",
-                "Data set {data}, base model {base}, method {method}. Hashes and parameters stand at the end.",
-                data=run.params.dataset_name,
-                base=base["id"],
+                "基础模型 {base}，方法 {method}。哈希与参数见页末。",
+                "Base model {base}, method {method}. Hashes and parameters stand at the end.",
+                base=run.record["base"]["id"],
                 method=run.record["method_name"],
             ),
         )

@@ -7,13 +7,13 @@ from stages.report.read import Run
 from stages.report.words import WHEN, Words, both, count, feature, percent, say
 
 WILSON = Words(
-    "横线是 95 % 区间（Wilson，按单元计数），阈值视为固定。",
-    "Lines are 95 % intervals (Wilson, over units), at a fixed threshold.",
+    "横线是 95\u00a0% 区间（Wilson，按单元计数），阈值视为固定。",
+    "Lines are 95\u00a0% intervals (Wilson, over units), at a fixed threshold.",
 )
 SETS = {"train": Words("训练集", "train"), "valid": Words("验证集", "valid"), "test": Words("测试集", "test")}
 LEAKS = {
     "verbatim": Words("完全相同", "verbatim"),
-    "near": Words("近似重复", "near duplicate"),
+    "near": Words("近似重复", "near"),
     "contained": Words("互相包含", "contained"),
     "case": Words("同一案例", "same case"),
 }
@@ -42,19 +42,18 @@ def false_alarms(run: Run) -> str:
 
 def leaks(run: Run) -> str:
     """How many held-out rows training has seen, by how."""
-    places: list[tuple[str, str]] = []
-    counts: dict[str, dict[tuple[str, str], str]] = {}
+    counts: dict[tuple[str, str], dict[str, str]] = {}
     for row in run.tables["leaks"]:
         part, _, kind = row["leak"].partition(": ")
         how, _, seen = kind.partition(" in ")
-        places += [(part, seen)] if (part, seen) not in places else []
-        counts.setdefault(how, {})[part, seen] = row["rows"]
-    names = [
-        say("{part}，见于{seen}", "{part}, seen in {seen}", part=SETS.get(part, part), seen=SETS.get(seen, seen))
-        for part, seen in places
-    ]
+        counts.setdefault((part, seen), {})[how] = row["rows"]
+    kinds = list(dict.fromkeys(how for found in counts.values() for how in found))
     rows: list[list[Cell]] = [
-        [LEAKS.get(how, Words(how, how)), *(found.get(place, "–") for place in places)] for how, found in counts.items()
+        [
+            say("{part}，见于{seen}", "{part}, seen in {seen}", part=SETS.get(part, part), seen=SETS.get(seen, seen)),
+            *(found.get(how, "–") for how in kinds),
+        ]
+        for (part, seen), found in counts.items()
     ]
     note = say(
         "另有：读不了的行 {rejected}，标签冲突而去掉的行 {conflicting}。",
@@ -62,7 +61,7 @@ def leaks(run: Run) -> str:
         rejected=count(run.data.get("rejected", 0)),
         conflicting=count(run.data.get("dropped", {}).get("conflicting", 0)),
     )
-    found = table([Words("条数", "rows"), *names], rows, css="wrapped")
+    found = table([Words("条数", "rows"), *(LEAKS.get(how, how) for how in kinds)], rows)
     return card(Words("泄漏", "Leaks"), found, paragraph(note, "quiet small"))
 
 
@@ -73,7 +72,7 @@ def shortcuts(run: Run) -> str:
         [feature(row["feature"]), WHEN[row["fraud_if"]], f"{float(row['f1']):.3f}", percent(float(row["share"]))]
         for row in run.tables["shortcuts"]
     ]
-    head: list[Cell] = [Words("特征", "feature"), Words("诈骗当", "fraud if"), "F1", Words("占文本", "of texts")]
+    head: list[Cell] = [Words("特征", "feature"), Words("何时判为诈骗", "fraud if"), "F1", Words("占文本", "of texts")]
     parts = [table(head, rows, right=2)]
     if always is not None:
         note = say(

@@ -9,6 +9,7 @@ from stages.report.bands import bands
 from stages.report.errors import Marks, errors
 from stages.report.html import document, stack
 from stages.report.kinds import false_alarms, leaks, recall, shortcuts
+from stages.report.rates import harmless_units
 from stages.report.read import Run
 from stages.report.words import Words
 
@@ -49,18 +50,23 @@ def body(run: Run, beside: str, end: str, marks: Marks) -> str:
 
 
 def slider_data(run: Run) -> dict[str, Any] | None:
-    """What the slider needs: by system its thresholds, as [threshold, tp, fp], and the index of its own."""
+    """What the slider needs: by system its thresholds from low to high, as [threshold, tp, fp], and its own."""
     curves = threshold.all_points(run)
     if run.used not in curves:
         return None
     systems = {
         system: {
-            "own": threshold.own_point(run, system, curve),
-            "points": [[point.threshold, point.tp, point.fp] for point in curve],
+            "own": len(curve) - 1 - threshold.own_point(run, system, curve),
+            "points": [[point.threshold, point.tp, point.fp] for point in reversed(curve)],
         }
         for system, curve in curves.items()
     }
-    return {"fraud": int(run.labels.sum()), "harmless": int((~run.labels).sum()), "systems": systems}
+    return {
+        "fraud": int(run.labels.sum()),
+        "harmless": int((~run.labels).sum()),
+        "units": harmless_units(run),
+        "systems": systems,
+    }
 
 
 def embedded(values: Any) -> str:

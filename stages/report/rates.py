@@ -7,9 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from stages.report.read import Run
+from stages.report.words import Words, say
 from stages.units import effective_units
 
 Z = 1.959964  # of 95 %
+Z_ONE_SIDED = 1.644854  # of a one-sided 95 %
+FEW_ALARMS = 10  # fewer false alarms than this are too few for a rate: a bound is shown
 MOST_POINTS = 400
 FEWEST_ROWS = 5  # of a kind that a sentence names
 NO_ALARM = 2.0  # a threshold that no probability reaches
@@ -47,6 +50,11 @@ class Costs:
     false_alarms: float
     misses: float
     cost: float
+
+    @property
+    def right(self) -> float:
+        """The share of alarms that are right; of no alarms all."""
+        return 1 - self.false_alarms / self.alarms if self.alarms else 1.0
 
 
 def rate(name: str, happened: np.ndarray, units: np.ndarray) -> Rate:
@@ -141,7 +149,7 @@ def turns_down(one: Point, two: Point, three: Point) -> bool:
     return (two.tp - one.tp) * (three.fp - two.fp) > (three.tp - two.tp) * (two.fp - one.fp)
 
 
-def costs(run: Run, point: Point, share: float, false_alarm: float, miss: float) -> Costs:
+def costs(run: Run, point: Point, share: float, false_alarm: float, miss: float, bound: bool = False) -> Costs:
     """What a threshold costs per 1,000 texts. page.js computes the same.
 
     Args:
@@ -150,12 +158,43 @@ def costs(run: Run, point: Point, share: float, false_alarm: float, miss: float)
         share: of fraud among the texts.
         false_alarm: cost of a false alarm.
         miss: cost of a miss.
+        bound: take the upper bound of the false alarms where there are few.
     """
     fraud = int(run.labels.sum())
     hits = 1000 * share * (point.tp / fraud if fraud else 0)
-    false_alarms = 1000 * (1 - share) * (point.fp / (len(run.test) - fraud) if fraud < len(run.test) else 0)
+    rate = most_false(run, point) if bound else point.fp / (len(run.test) - fraud) if fraud < len(run.test) else 0
+    false_alarms = 1000 * (1 - share) * rate
     misses = 1000 * share - hits
     return Costs(hits + false_alarms, false_alarms, misses, false_alarm * false_alarms + miss * misses)
+
+
+def harmless_units(run: Run) -> float:
+    """Kish's number of units of the harmless texts of test."""
+    return effective_units(np.array([row.unit for row in run.test if not row.label]))
+
+
+def is_few(point: Point) -> bool:
+    """Whether so few false alarms, or none, say little about their rate: 0 of 278 do not show that there are none."""
+    return point.fp < FEW_ALARMS and point.threshold < NO_ALARM
+
+
+def up_to(point: Point, shown: str) -> Words:
+    """A figure that rests on a threshold's false alarms; with few it is a bound."""
+    return say("至多 {shown}", "up to {shown}", shown=shown) if is_few(point) else Words(shown, shown)
+
+
+def most_false(run: Run, point: Point) -> float:
+    """The share of harmless texts that is flagged; with few false alarms, its one-sided upper 95 % bound.
+
+    Without any it is exact (the rule of three), otherwise Wilson's (1927). Rows of one unit count as one draw.
+    """
+    share, n, z = point.fp / int((~run.labels).sum()), harmless_units(run), Z_ONE_SIDED
+    if not is_few(point):
+        return share
+    if not point.fp:
+        return 1 - 0.05 ** (1 / n)
+    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return min(1.0, (share + z * z / (2 * n) + half) / (1 + z * z / n))
 
 
 def cheapest(run: Run, found: list[Point], share: float, false_alarm: float, miss: float) -> Point:

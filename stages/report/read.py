@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,8 @@ class Run:
         tables: CSV files of metrics/plots by name, as rows.
         reliability: mean probability and share of fraud by bin, by "model" and "model_before".
         test: the n_rows rows of test.
+        rows: how many texts train, valid and test have.
+        files: how many texts of these three come from which file.
         predictions: a row of data/predictions/test.csv for each of them.
         errors: rows of data/predictions/errors.csv.
         hashes: sha256 of data and model by path.
@@ -54,6 +57,8 @@ class Run:
     tables: dict[str, list[dict[str, str]]]
     reliability: dict[str, list[tuple[float, float]]]
     test: list[Example]
+    rows: dict[str, int]
+    files: dict[str, int]
     predictions: list[dict[str, str]]
     errors: list[dict[str, str]]
     hashes: dict[str, str]
@@ -101,7 +106,12 @@ def systems_of(block: dict[str, Any]) -> list[str]:
 
 
 def figure(block: dict[str, Any], name: str) -> float | None:
-    """A system's figure. None where the set does not define it: evaluate writes 0 for a precision without alarms."""
+    """A system's figure. None where the set does not define it: evaluate writes 0 for a precision without alarms.
+
+    On texts of one class, a precision says nothing.
+    """
+    if name == "precision" and not (block["tp"] + block["fn"] and block["fp"] + block["tn"]):
+        return None
     needed = {"precision": ("tp", "fp"), "recall": ("tp", "fn"), "f1": ("tp", "fn")}
     if name in needed and not any(block[count] for count in needed[name]):
         return None
@@ -110,13 +120,17 @@ def figure(block: dict[str, Any], name: str) -> float | None:
 
 def read_run() -> Run:
     """Reads a run. Raises UserError if a file is missing or damaged."""
+    sets = {name: opened(PROCESSED / f"{name}.jsonl", read_examples) for name in ("train", "valid", "test")}
+    origins = (row.source.rpartition(":")[0] for rows in sets.values() for row in rows)
     found = Run(
         params=params.load(),
         **{name: opened(METRICS / f"{name}.json", read_json) for name in FIGURES},
         record=opened(SELECTED / "selected.json", read_json),
         tables={name: opened(PLOTS / f"{name}.csv", read_csv) for name in TABLES},
         reliability={name: opened(PLOTS / f"reliability/{name}.csv", read_bins) for name in ("model", "model_before")},
-        test=opened(PROCESSED / "test.jsonl", read_examples),
+        test=sets["test"],
+        rows={name: len(rows) for name, rows in sets.items()},
+        files=dict(sorted(Counter(origins).items(), key=lambda each: Path(each[0]).stem)),
         predictions=opened(PREDICTIONS / "test.csv", read_csv),
         errors=opened(PREDICTIONS / "errors.csv", read_csv),
         hashes={path.as_posix(): opened(path, sha256) for path in HASHED},

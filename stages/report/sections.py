@@ -2,11 +2,12 @@
 
 import dataclasses
 import json
+from collections.abc import Callable
 from html import escape
 from typing import Any
 
 from stages.report import charts
-from stages.report.facts import facts
+from stages.report.facts import facts, made_of
 from stages.report.html import Cell, card, folded, paragraph, table
 from stages.report.rates import Rate, by_kind, length_bands
 from stages.report.read import Run, figure, systems_of
@@ -14,9 +15,13 @@ from stages.report.verdict import ahead_of, headline, sentences, standing_of
 from stages.report.words import Words, bare_interval, both, count, label, percent, plain, say, signed
 
 HEX_DIGITS = 16
+BEYOND = Words(
+    "图边的“<”或“>”表示该值在坐标轴之外，数值见右侧。",
+    "A “<” or “>” at the edge of the chart: the value lies beyond the axis. The figure on the right is exact.",
+)
 SYSTEM_HEAD: tuple[Cell, ...] = (
     Words("系统", "system"),
-    Words("平均精确率 [95 % 区间]", "average precision [95 % interval]"),
+    Words("平均精确率 [95\u00a0% 区间]", "average precision [95\u00a0% interval]"),
     "F1",
     Words("精确率", "precision"),
     Words("召回率", "recall"),
@@ -38,6 +43,7 @@ def verdict(run: Run) -> str:
 def tiles(run: Run) -> str:
     """Four numbers, each with its interval and, where another system is in use, that of the best cheap one."""
     block, ahead = run.evaluate[run.used], ahead_of(run)
+    fraud = run.evaluate["size"]["fraud_fraction"]
     found: list[tuple[Words, str, list[Cell]]] = []
     if "average_precision" in ahead:
         title = Words("平均精确率之差", "Average precision, difference")
@@ -54,6 +60,8 @@ def tiles(run: Run) -> str:
         notes = [bare_interval(block, name, unit)]
         if run.used != run.best_cheap and other is not None:
             notes.append(say("{cheap}：{other}", "{cheap}: {other}", cheap=label(run.best_cheap), other=show(other)))
+        if name == "precision":
+            notes.append(say("诈骗占 {share} 时", "at {share} fraud, as in test", share=percent(fraud)))
         if (value := figure(block, name)) is not None:
             found.append((title, show(value), notes))
     inside = "".join(
@@ -68,15 +76,16 @@ def tiles(run: Run) -> str:
 def answers(run: Run) -> str:
     """What else to know, as questions and answers."""
     rows = "".join(f"<div><dt>{both(title)}</dt><dd>{both(words)}</dd></div>" for title, words in facts(run))
-    return card(Words("还要知道什么", "What else to know"), f'<dl class="facts">{rows}</dl>', css="wide")
+    return card(Words("其他须知", "What else to know"), f'<dl class="facts">{rows}</dl>', css="wide")
 
 
 def ladder(run: Run) -> str:
     """All systems against the best cheap one."""
     note = say(
-        "平均精确率之差及其 95 % 区间。区间跨过 0 表示未分高下。{cheap}在查看测试集之前就已选定。",
-        "Difference in average precision, with its 95 % interval. An interval across 0 shows no difference. "
-        "The {cheap} was chosen before test was looked at.",
+        "平均精确率之差及其 95\u00a0% 区间，按未取整的数字计算。区间跨过 0，就说明不了谁更好。"
+        "{cheap}在查看测试集之前就已选定。",
+        "Difference in average precision with its 95\u00a0% interval, from the figures before rounding. "
+        "An interval across 0 does not show which is better. The {cheap} was chosen before test was looked at.",
         cheap=label(run.best_cheap),
     )
     return card(
@@ -105,9 +114,16 @@ def compared(block: dict[str, Any], best_cheap: str, used: str) -> list[str]:
     body: list[list[Cell]] = [
         [label(system), difference(ahead.get(system, {})), *system_cells(block[system])] for system in systems
     ]
-    head: list[Cell] = [SYSTEM_HEAD[0], Words("差值 [95 % 区间]", "difference [95 % interval]"), *SYSTEM_HEAD[1:]]
+    head: list[Cell] = [
+        SYSTEM_HEAD[0],
+        Words("差值 [95\u00a0% 区间]", "difference [95\u00a0% interval]"),
+        *SYSTEM_HEAD[1:],
+    ]
     strong = systems.index(used) if used in systems else None
-    return [charts.forest(rows, zero) if rows else "", table(head, body, strong=strong, css="systems")]
+    parts = [table(head, body, strong=strong, css="systems")]
+    if charts.beyond(rows):
+        parts.insert(0, paragraph(BEYOND, "quiet small"))
+    return [charts.forest(rows, zero), *parts] if rows else parts
 
 
 def system_cells(block: dict[str, Any]) -> list[str]:
@@ -118,9 +134,13 @@ def system_cells(block: dict[str, Any]) -> list[str]:
         return "–" if value is None else f"{value:,.{digits}f}"
 
     name = "average_precision"
-    ends = f" [{number(f'{name}_low')}, {number(f'{name}_high')}]" if f"{name}_low" in block else ""
-    decisions = [number(each) for each in ("f1", "precision", "recall")]
-    return [number(name) + ends, *decisions, number("false_alarms_per_1000", 0), number("threshold")]
+    ends = f"\n[{number(f'{name}_low')}, {number(f'{name}_high')}]" if f"{name}_low" in block else ""
+    shares = [share_of(figure(block, each)) for each in ("precision", "recall")]
+    return [number(name) + ends, number("f1"), *shares, number("false_alarms_per_1000", 0), number("threshold")]
+
+
+def share_of(value: float | None) -> str:
+    return "–" if value is None else percent(value)
 
 
 def difference(ahead: dict[str, float]) -> str:
@@ -128,7 +148,7 @@ def difference(ahead: dict[str, float]) -> str:
     name = "average_precision"
     if name not in ahead:
         return "–"
-    ends = f" [{signed(ahead[f'{name}_low'])}, {signed(ahead[f'{name}_high'])}]" if f"{name}_low" in ahead else ""
+    ends = f"\n[{signed(ahead[f'{name}_low'])}, {signed(ahead[f'{name}_high'])}]" if f"{name}_low" in ahead else ""
     return signed(ahead[name]) + ends
 
 
@@ -206,7 +226,15 @@ def lengths(run: Run) -> str:
         ("harmless strong", Words("正常", "harmless")),
     ]
     chart = charts.lengths(rows) if rows else ""
-    note = Words("最后一点含所有更长的文本。", "The last point holds all longer texts.")
+    note = say(
+        "图：训练集、验证集、测试集{further}共 {rows} 条文本，最后一点含所有更长的文本。"
+        "表：仅测试集的 {test} 条，括号内为条数和以百分数表示的 95\u00a0% 区间。",
+        "Chart: all {rows} texts of train, valid, test{further}; its last point holds all longer texts. "
+        "Table: the {test} texts of test alone, with how many they are and the 95\u00a0% interval in percent.",
+        further=Words("和其他数据集", " and the further sets") if run.data.get("further") else Words("", ""),
+        rows=count(sum(fraud + harmless for _, fraud, harmless in rows)),
+        test=count(len(run.test)),
+    )
     parts = (chart, charts.legend(keys), paragraph(note, "quiet small"), table(head, body, css="rates"))
     return card(Words("文本长度", "Lengths"), *parts)
 
@@ -228,14 +256,38 @@ def rate_cell(each: Rate | None) -> str:
 
 
 def further(run: Run) -> str:
-    """The systems on each further set."""
+    """The systems on each further set. A set of one class has one figure: what is flagged of it."""
     parts = []
     for name, block in sorted(run.evaluate.get("further", {}).items()):
         systems = [system for system in run.systems if system in block]
-        body: list[list[Cell]] = [[label(system), *system_cells(block[system])] for system in systems]
-        title = f"<h3><bdi>{escape(plain(name))}</bdi> · {count(block['size']['rows'])}</h3>"
-        parts += [title, table(SYSTEM_HEAD, body)]
+        rows = say("{rows} 条，{kind}", "{rows} texts, {kind}", rows=count(block["size"]["rows"]), kind=made_of(block))
+        head, cells = columns(block[systems[0]])
+        body: list[list[Cell]] = [[label(system), *cells(block[system])] for system in systems]
+        title = f"<h3><bdi>{escape(plain(name))}</bdi> · {both(rows)}</h3>"
+        strong = systems.index(run.used) if run.used in systems else None
+        parts += [title, table(head, body, strong=strong, css="systems")]
     return card(Words("其他数据集", "Further sets"), *parts, css="wide") if parts else ""
+
+
+def columns(block: dict[str, Any]) -> tuple[tuple[Cell, ...], Callable[[dict[str, Any]], list[str]]]:
+    """The head of a further set's table, and what fills a system's row. block: the figures of one of its systems."""
+    fraud, harmless = block["tp"] + block["fn"], block["fp"] + block["tn"]
+    if fraud and harmless:
+        return SYSTEM_HEAD, system_cells
+    if fraud:
+        title = Words("找出的诈骗 [95\u00a0% 区间]", "fraud found [95\u00a0% interval]")
+        return (SYSTEM_HEAD[0], title), lambda each: [with_ends(each, "recall", percent)]
+    title = Words("误报 / 1,000 [95\u00a0% 区间]", "false alarms / 1,000 [95\u00a0% interval]")
+    return (SYSTEM_HEAD[0], title), lambda each: [with_ends(each, "false_alarms_per_1000", count)]
+
+
+def with_ends(block: dict[str, Any], name: str, shown: Callable[[float], str]) -> str:
+    """A figure with its interval.
+
+    block: a system's figures. name: of the figure. shown: how it is written.
+    """
+    ends = [shown(block[end]) for end in (f"{name}_low", f"{name}_high") if end in block]
+    return shown(block[name]) + (f" [{', '.join(ends)}]" if ends else "")
 
 
 def provenance(run: Run) -> str:
@@ -257,7 +309,7 @@ def provenance(run: Run) -> str:
     flat = [[key, value] for key, value in flat_params(run)]
     return card(
         Words("来历", "Provenance"),
-        table(head, rows, right=9),
+        table(head, rows, right=9, css="wrapped"),
         folded(
             Words("全部参数", "All parameters"),
             table([Words("参数", "parameter"), Words("值", "value")], flat, right=9),

@@ -3,11 +3,18 @@
 from html import escape
 
 from stages.report import charts
-from stages.report.html import card, paragraph, table
-from stages.report.rates import Point, cheapest, costs, points
+from stages.report.html import Cell, card, paragraph, table
+from stages.report.rates import FEW_ALARMS, Point, cheapest, costs, is_few, most_false, points, up_to
 from stages.report.read import Run
-from stages.report.words import Words, both, count, label, percent
+from stages.report.words import Words, both, count, label, percent, say
 
+FEW = say(
+    "误报少于 {few} 条时，几条甚至 0 条误报说明不了误报率。“至多”和“至少”是其单侧 95\u00a0% 界限。",
+    "Fewer than {few} false alarms in test, or none, say little about their rate. “Up to” and “at least” are then its "
+    "one-sided 95\u00a0% bounds.",
+    few=str(FEW_ALARMS),
+)
+UP_TO, AT_LEAST = Words("至多", "up to"), Words("至少", "at least")
 COST_PAIRS = ((1, 1), (5, 1), (10, 1), (1, 5), (1, 10))  # of a false alarm and of a miss
 
 
@@ -32,7 +39,10 @@ def curves(run: Run) -> str:
     own = {system: curve[own_point(run, system, curve)] for system, curve in found.items()}
     size = int(run.labels.sum()), int((~run.labels).sum())
     keys = [(charts.line_of(name, run.used), label(name)) for name in found]
-    note = Words("圆点是各系统自己的阈值。", "The dots are the systems' own thresholds.")
+    note = Words(
+        "圆点是各系统自己的阈值，圆圈是“阈值的代价”中的阈值。",
+        "The dots are the systems’ own thresholds, the ring is the threshold under “What a threshold costs”.",
+    )
     return card(
         Words("精确率与召回率", "Precision and recall"),
         charts.precision_recall(found, size, own, run.used),
@@ -47,8 +57,16 @@ def costs_of_thresholds(run: Run) -> list[str]:
     if run.used not in found:
         return []
     return [
-        card(Words("阈值的代价", "What a threshold costs"), slider(run, found), css="screen"),
-        card(Words("不同代价下的最佳阈值", "The best threshold for other costs"), cost_table(run, found)),
+        card(Words("阈值的代价", "What a threshold costs"), slider(run, found), paragraph(FEW, "quiet small")),
+        card(
+            say(
+                "不同代价下{system}的最佳阈值，诈骗占 {share}",
+                "The best threshold of the {system} for other costs, at {share} fraud",
+                system=label(run.used),
+                share=percent(run.evaluate["size"]["fraud_fraction"]),
+            ),
+            cost_table(run, found),
+        ),
     ]
 
 
@@ -59,9 +77,8 @@ def slider(run: Run, curves: dict[str, list[Point]]) -> str:
         f'data-en="{escape(label(name).en)}"></option>'
         for name in curves
     )
-    at, share = own_point(run, run.used, curves[run.used]), run.evaluate["size"]["fraud_fraction"]
-    point = curves[run.used][at]
-    now = costs(run, point, share, 1, 1)
+    every, share = curves[run.used], run.evaluate["size"]["fraud_fraction"]
+    at, last = own_point(run, run.used, every), len(every) - 1
     fields = (
         ("share", Words("诈骗所占比例，%", "Share of fraud, %"), f"{100 * share:g}", 100),
         ("false-alarm", Words("一次误报的代价", "Cost of a false alarm"), "1", 10**9),
@@ -72,38 +89,51 @@ def slider(run: Run, curves: dict[str, list[Point]]) -> str:
         f'value="{value}" inputmode="decimal"></label>'
         for name, words, value, most in fields
     )
-    outs = (
-        ("alarms", Words("每 1,000 条文本的告警", "Alarms per 1,000 texts"), f"{now.alarms:.1f}"),
-        ("false-alarms", Words("其中误报", "of them false"), f"{now.false_alarms:.1f}"),
-        ("misses", Words("漏报", "Misses"), f"{now.misses:.1f}"),
-        ("cost", Words("代价", "Cost"), f"{now.cost:.1f}"),
-        ("right", Words("告警属实", "Alarms that are right"), percent(run.evaluate[run.used]["precision"])),
-        ("found", Words("找出的诈骗", "Fraud found"), percent(run.evaluate[run.used]["recall"])),
-    )
-    results = "".join(f'<div><dt>{both(words)}</dt><dd id="{name}">{value}</dd></div>' for name, words, value in outs)
-    shown = "–" if point.threshold > 1 else f"{point.threshold:.3f}"
+    shown = "> 1" if every[at].threshold > 1 else f"{every[at].threshold:.3f}"
     return (
-        f'<div class="fields controls"><label><span>{both(Words("系统", "System"))}</span>'
+        f'<div class="fields"><label><span>{both(Words("系统", "System"))}</span>'
         f'<select id="system">{choices}</select></label>{inputs}</div>\n'
         f'<div class="slider"><label for="threshold">{both(Words("阈值", "Threshold"))}</label>'
-        f'<input id="threshold" type="range" min="0" max="{len(curves[run.used]) - 1}" step="1" value="{at}">'
-        f'<output id="threshold-value">{shown}</output></div>\n<div class="row controls">'
+        f'<input id="threshold" type="range" min="0" max="{last}" step="1" value="{last - at}">'
+        f'<output id="threshold-value">{shown}</output></div>\n<div class="row buttons">'
         f'<button type="button" id="own">{both(Words("系统自己的阈值", "The system’s own"))}</button>'
         f'<button type="button" id="cheapest">{both(Words("代价最低", "Lowest cost"))}</button></div>\n'
-        f'<dl class="results" aria-live="polite">{results}</dl>'
+        + results(run, every[at])
     )
+
+
+def results(run: Run, point: Point) -> str:
+    """What a threshold of the system in use finds and costs; page.js keeps it up to date."""
+    now = costs(run, point, run.evaluate["size"]["fraud_fraction"], 1, 1, bound=True)
+    right = percent(now.right) if point.tp + point.fp else "–"
+    outs: tuple[tuple[str, Words, Words | None, str], ...] = (
+        ("alarms", Words("每 1,000 条文本的告警", "Alarms per 1,000 texts"), UP_TO, f"{now.alarms:.1f}"),
+        ("false-alarms", Words("其中误报", "of them false"), UP_TO, f"{now.false_alarms:.1f}"),
+        ("misses", Words("漏报", "Misses"), None, f"{now.misses:.1f}"),
+        ("cost", Words("代价", "Cost"), UP_TO, f"{now.cost:.1f}"),
+        ("right", Words("告警属实", "Alarms that are right"), AT_LEAST, right),
+        ("found", Words("找出的诈骗", "Fraud found"), None, percent(run.evaluate[run.used]["recall"])),
+    )
+    hidden = "" if is_few(point) else " hidden"
+    items = "".join(
+        f"<div><dt>{both(words)}</dt><dd>"
+        + (f'<span class="bound"{hidden}>{both(bound)} </span>' if bound else "")
+        + f'<span id="{name}">{value}</span></dd></div>'
+        for name, words, bound, value in outs
+    )
+    return f'<dl class="results" aria-live="polite">{items}</dl>'
 
 
 def cost_table(run: Run, curves: dict[str, list[Point]]) -> str:
     """The best threshold for some costs, so that a print shows it too."""
-    size, share = (int(run.labels.sum()), int((~run.labels).sum())), run.evaluate["size"]["fraud_fraction"]
-    rows = []
+    fraud, share = int(run.labels.sum()), run.evaluate["size"]["fraud_fraction"]
+    rows: list[list[Cell]] = []
     for false_alarm, miss in COST_PAIRS:
         best = cheapest(run, curves[run.used], share, false_alarm, miss)
-        cost = costs(run, best, share, false_alarm, miss).cost
+        cost = costs(run, best, share, false_alarm, miss, bound=True).cost
         at = "> 1" if best.threshold > 1 else f"{best.threshold:.3f}"
-        found = [at, percent(best.tp / size[0]), count(1000 * best.fp / size[1]), count(cost)]
-        rows.append([f"{false_alarm} : {miss}", *found])
+        bounds = (up_to(best, count(each)) for each in (1000 * most_false(run, best), cost))
+        rows.append([f"{false_alarm} : {miss}", at, percent(best.tp / fraud), *bounds])
     head = [
         Words("误报 : 漏报", "false alarm : miss"),
         Words("最佳阈值", "best threshold"),

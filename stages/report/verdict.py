@@ -1,13 +1,26 @@
-"""The verdict in plain sentences: is the model better, by how much, how sure, and what does its threshold do."""
+"""The verdict in plain sentences: use the model or not, by how much, how sure, and what do the thresholds do."""
 
 from typing import Any, Literal
 
+from stages.report.rates import Point, costs, is_few
 from stages.report.read import Run, figure
 from stages.report.words import Words, count, interval_of, label, percent, say, signed
 
 Standing = Literal["ahead", "behind", "equal", "not shown", "unknown"]
 
+RARE = 0.01  # a share of fraud as in daily traffic
+
 HEADLINES: dict[Standing, Words] = {
+    "ahead": Words("请使用{system}。", "Use the {system}."),
+    "behind": Words("不要上线{system}：{cheap}更好。", "Do not ship the {system}: {cheap} is better."),
+    "equal": Words("一个廉价系统就一样好：{cheap}。", "A cheap system does as well: {cheap}."),
+    "not shown": Words(
+        "就这个测试集看，一个廉价系统就一样好：{cheap}。",
+        "As far as this test can show, a cheap system does as well: {cheap}.",
+    ),
+    "unknown": Words("无法判断是否该上线{system}。", "It is not known whether to ship the {system}."),
+}
+STANDINGS: dict[Standing, Words] = {
     "ahead": Words(
         "{system}优于最好的廉价系统（{cheap}）。", "The {system} is better than the best cheap system ({cheap})."
     ),
@@ -31,7 +44,7 @@ HEADLINES: dict[Standing, Words] = {
 ADVICE: dict[Standing, Words] = {
     "ahead": Words("在这些文本上，训练是值得的。", "On these texts, training pays."),
     "behind": Words("这样训练出的模型不值得使用。", "Trained like this, the model does not pay."),
-    "equal": Words("廉价系统成本更低，效果相当。", "The cheap system costs less and does as well."),
+    "equal": Words("廉价系统成本更低。", "The cheap system costs less."),
     "not shown": Words(
         "这个测试集看不出训练带来的好处，而廉价系统成本更低。更多的测试文本会缩小区间。",
         "This test set shows no gain from training, and the cheap system costs less. "
@@ -68,16 +81,23 @@ def standing_of(run: Run) -> Standing:
 
 
 def headline(run: Run) -> Words:
-    words = HEADLINES[standing_of(run)]
+    """Whether to use the model, by rule."""
+    return in_words(run, HEADLINES)
+
+
+def in_words(run: Run, words: dict[Standing, Words]) -> Words:
     margin = f"{run.params.evaluate.equivalence_margin:g}"
-    return say(*words, system=label(run.compared), cheap=label(run.best_cheap), margin=margin)
+    return say(*words[standing_of(run)], system=label(run.compared), cheap=label(run.best_cheap), margin=margin)
 
 
 def sentences(run: Run) -> list[Words]:
     """What follows the headline, the most important first."""
-    parts = advice(run)
-    joined = Words("".join(part.zh for part in parts), " ".join(part.en for part in parts))
-    return [*comparison(run), *decisions(run), joined]
+    return [joined([in_words(run, STANDINGS), *comparison(run)]), *decisions(run), joined(advice(run))]
+
+
+def joined(parts: list[Words]) -> Words:
+    """Sentences as one paragraph."""
+    return Words("".join(part.zh for part in parts), " ".join(part.en for part in parts))
 
 
 def comparison(run: Run) -> list[Words]:
@@ -85,23 +105,44 @@ def comparison(run: Run) -> list[Words]:
     ahead = ahead_of(run)
     if "average_precision" not in ahead:
         return []
+    own, other = (f"{run.evaluate[name]['average_precision']:.3f}" for name in (run.compared, run.best_cheap))
+    less = signed(ahead["average_precision"])
+    agrees = less == signed(float(own) - float(other))
     return [
         say(
-            "平均精确率：{system} {own}，{cheap} {other}。差值 {less}{interval}。",
-            "Average precision: {system} {own}, {cheap} {other}. The difference is {less}{interval}.",
+            "平均精确率：{system} {own}，{cheap} {other}。差值 {less}{interval}{rounded}。",
+            "Average precision: {system} {own}, {cheap} {other}. The difference is {less}{interval}{rounded}.",
             system=label(run.compared),
             cheap=label(run.best_cheap),
-            own=f"{run.evaluate[run.compared]['average_precision']:.3f}",
-            other=f"{run.evaluate[run.best_cheap]['average_precision']:.3f}",
-            less=signed(ahead["average_precision"]),
+            own=own,
+            other=other,
+            less=less,
             interval=interval_of(ahead, "average_precision", "."),
+            rounded=Words("", "") if agrees else Words("，按未取整的数字计算", ", from the figures before rounding"),
         )
     ]
 
 
 def decisions(run: Run) -> list[Words]:
-    """What the system in use finds and flags at its threshold."""
-    block = run.evaluate[run.used]
+    """What the system in use and the best cheap one find and flag at their thresholds."""
+    return [decided(run, system) for system in dict.fromkeys((run.used, run.best_cheap))]
+
+
+def decided(run: Run, system: str) -> Words:
+    """What a system does at its threshold, and how many of its alarms are right where fraud is rare."""
+    block = run.evaluate[system]
+    return say(
+        "{at}{system}{does}。{rare}",
+        "{at}he {system} {does}.{rare}",
+        at=threshold_words(block),
+        system=label(system),
+        does=does(block),
+        rare=rarity(run, block),
+    )
+
+
+def does(block: dict[str, Any]) -> Words:
+    """The shares that a system finds and flags, with their intervals. block: its figures."""
     found, flagged = figure(block, "recall"), figure(block, "false_alarms_per_1000")
     parts = []
     if found is not None:
@@ -119,15 +160,23 @@ def decisions(run: Run) -> list[Words]:
                 **alarms,
             )
         )
-    return [
-        say(
-            "{at}{used}{what}。",
-            "{at}he {used} {what}.",
-            at=threshold_words(block),
-            used=label(run.used),
-            what=Words("，".join(part.zh for part in parts), " and ".join(part.en for part in parts)),
-        )
-    ]
+    return Words("，".join(part.zh for part in parts), " and ".join(part.en for part in parts))
+
+
+def rarity(run: Run, block: dict[str, Any]) -> Words:
+    """How many alarms are right where fraud is rare; empty where test is as rare, or has a single class.
+
+    block: a system's figures.
+    """
+    if not RARE < run.evaluate["size"]["fraud_fraction"] < 1 or not block["tp"] + block["fp"]:
+        return Words("", "")
+    point = Point(0.0, block["tp"], block["fp"])  # its threshold does not matter here
+    return say(
+        "若 100 条中只有 1 条诈骗，其告警{least} {right} 属实。",
+        " Where 1 text in 100 is fraud, {least}{right} of its alarms are right.",
+        least=Words("至少", "at least ") if is_few(point) else Words("有", ""),
+        right=percent(costs(run, point, RARE, 1, 1, bound=True).right),
+    )
 
 
 def threshold_words(block: dict[str, Any]) -> Words:

@@ -1,11 +1,14 @@
 """Words in Chinese and English, numbers as people read them, and text that can't change the page around it."""
 
+import re
 import unicodedata
 from html import escape
+from string import Formatter
 from typing import NamedTuple
 
 UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # categories of Unicode: control, format, surrogates, separators of lines
 VISIBLE = "\n\t"  # control characters that do no harm
+BORDER = re.compile(r"[\u4e00-\u9fff][A-Za-z0-9−+]|[A-Za-z0-9%][\u4e00-\u9fff]")  # where Chinese meets Latin
 
 
 class Words(NamedTuple):
@@ -16,14 +19,25 @@ class Words(NamedTuple):
 
 
 def say(zh: str, en: str, **values: "str | Words") -> Words:
-    """Fills values into a sentence, each in its language.
+    """Fills values into a sentence, each in its language. In Chinese, a space parts a value from letters around it.
 
     >>> say("{a}好", "good {a}", a=Words("模型", "model")).en
     'good model'
+    >>> say("用{a}好", "", a="F1").zh
+    '用 F1 好'
     """
     in_zh = {name: value.zh if isinstance(value, Words) else value for name, value in values.items()}
     in_en = {name: value.en if isinstance(value, Words) else value for name, value in values.items()}
-    return Words(zh.format(**in_zh), en.format(**in_en))
+    filled = ""
+    for before, name, _, _ in Formatter().parse(zh):
+        filled = beside(filled, before)
+        filled = beside(filled, in_zh[name]) if name else filled
+    return Words(filled, en.format(**in_en))
+
+
+def beside(left: str, right: str) -> str:
+    """Two pieces of Chinese text as one."""
+    return f"{left} {right}" if BORDER.fullmatch(left[-1:] + right[:1]) else left + right
 
 
 def both(words: "str | Words") -> str:

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
 from stages.errors import UserError
 from stages.report import here
@@ -17,12 +18,30 @@ from stages.report.__main__ import main
 from stages.report.errors import Mark
 from stages.report.facts import facts
 from stages.report.page import page, slider_data
-from stages.report.rates import MOST_POINTS, NO_ALARM, Point, cheapest, corners, costs, outstanding, points, rate
-from stages.report.read import read_run
+from stages.report.rates import (
+    MOST_POINTS,
+    NO_ALARM,
+    Point,
+    cheapest,
+    corners,
+    costs,
+    is_few,
+    most_false,
+    outstanding,
+    points,
+    rate,
+    up_to,
+)
+from stages.report.read import figure, read_run
+from stages.report.sections import further
 from stages.report.threshold import own_point
 from stages.report.verdict import headline, sentences, standing_of
 from tests.unit.compare.test_command import write_side
 from tests.unit.report.conftest import HOSTILE
+
+BEHIND = "Do not ship the fine-tuned model: probe + TF-IDF is better."
+EQUAL = "A cheap system does as well: probe + TF-IDF."
+NOT_SHOWN = "As far as this test can show, a cheap system does as well: probe + TF-IDF."
 
 
 class Parts(HTMLParser):
@@ -62,34 +81,94 @@ def change(path, edit):
 
 
 @pytest.mark.parametrize(
-    ("ahead", "expected", "english", "chinese"),
+    ("ahead", "expected", "ship", "english", "chinese"),
     [
-        ((0.05, 0.03, 0.07), "ahead", "fine-tuned model is better than", "微调模型优于"),
-        ((-0.07, -0.09, -0.05), "behind", "fine-tuned model is worse than", "微调模型不如"),
-        ((0.01, -0.03, 0.05), "not shown", "It is not shown whether", "尚不能说明"),
-        ((0.0, -0.01, 0.01), "equal", "within the margin of 0.02", "容差 0.02 之内"),
-        ((0.1,), "unknown", "can't be compared", "无法比较"),
+        ((0.05, 0.03, 0.07), "ahead", "Use the fine-tuned model.", "fine-tuned model is better than", "微调模型优于"),
+        ((-0.07, -0.09, -0.05), "behind", BEHIND, "fine-tuned model is worse than", "微调模型不如"),
+        ((0.01, -0.03, 0.05), "not shown", NOT_SHOWN, "It is not shown whether", "尚不能说明"),
+        ((0.0, -0.01, 0.01), "equal", EQUAL, "within the margin of 0.02", "容差 0.02 之内"),
+        ((0.1,), "unknown", "It is not known whether to ship the fine-tuned model.", "can't be compared", "无法比较"),
     ],
 )
-def test_the_headline_says_where_the_model_stands(make_run, ahead, expected, english, chinese):
+def test_the_headline_says_whether_to_ship(make_run, ahead, expected, ship, english, chinese):
     run = make_run(ahead=ahead)
     assert standing_of(run) == expected
-    assert english in headline(run).en
-    assert chinese in headline(run).zh
-    assert "probe + TF-IDF" in headline(run).en
+    assert headline(run).en == ship
+    first = sentences(run)[0]
+    assert english in first.en
+    assert chinese in first.zh
+    assert "probe + TF-IDF" in first.en
+
+
+def test_the_best_cheap_system_is_judged_beside_the_model(make_run):
+    run = make_run()
+    own, cheap = sentences(run)[1:3]
+    for words, system in ((own, "model"), (cheap, "combined_cheap")):
+        block = run.evaluate[system]
+        assert f"finds {100 * block['recall']:.1f}\xa0% of the fraud" in words.en
+        right = 1 / (1 + 99 * block["false_alarms_per_1000"] / 1000 / block["recall"])
+        assert f"Where 1 text in 100 is fraud, {100 * right:.1f}\xa0% of its alarms are right" in words.en
+    assert "the fine-tuned model finds" in own.en
+    assert "the probe + TF-IDF finds" in cheap.en
+    assert "探针 + TF-IDF 找出" in cheap.zh
+
+
+@pytest.mark.parametrize("fp", [0, 1, 9, 10])
+def test_few_false_alarms_give_an_upper_bound(make_run, fp):
+    """Of 30 harmless texts, a unit each. The upper end of a 90 % interval is a one-sided 95 % bound."""
+    run, point = make_run(), Point(0.5, 20, fp)
+    bound = binomtest(fp, 30).proportion_ci(0.9, method="wilson" if fp else "exact").high
+    expected = bound if fp < 10 else fp / 30
+    assert most_false(run, point) == pytest.approx(expected, abs=1e-6)
+    assert up_to(point, "7").en == ("up to 7" if fp < 10 else "7")
+    bounded, measured = (costs(run, point, 0.01, 1, 1, bound=each) for each in (True, False))
+    assert bounded.right <= measured.right
+    assert bounded.false_alarms == pytest.approx(990 * expected, abs=0.01)
+    assert not is_few(Point(NO_ALARM, 0, 0))
+
+
+def test_a_model_without_false_alarms_is_right_at_least_so_often(make_run, tmp_path):
+    make_run()
+    change(tmp_path / "metrics/evaluate.json", lambda values: values["model"].update(tp=20, fn=10, fp=0, tn=30))
+    run = read_run()
+    assert f"at least {100 / (1 + 99 * 0.09504 * 1.5):.1f}\xa0% of its alarms are right" in sentences(run)[1].en
+
+
+def test_the_rule_of_the_threshold_is_said(make_run, tmp_path):
+    make_run()
+    assert "by the rule max_f1 (select.threshold)" in said(read_run())
+    assert "Other rules alone use select.min_precision (0.95) and select.cost (false alarm 1, miss 5)." in said(
+        read_run()
+    )
+    params = tmp_path / "params.yaml"
+    text = re.sub(r"  threshold: max_f1 ", "  threshold: min_cost ", params.read_text(encoding="utf-8"))
+    params.write_text(text.replace("fraud_fraction: null", "fraud_fraction: 0.02"), encoding="utf-8")
+    words = said(read_run())
+    assert "a false alarm costs 1 and a miss 5, for texts of which 2.0 % are fraud." in words
+    assert "Other rules alone use select.min_precision (0.95)." in words
+
+
+def test_the_files_of_the_data_are_named_and_nothing_is_invented(make_run, tmp_path):
+    make_run()
+    assert "Data set sample: pool.jsonl (68 rows). Language models wrote them" in said(read_run())
+    assert "4 rows are train, 4 valid, 60 test." in said(read_run())
+    params = tmp_path / "params.yaml"
+    text = params.read_text(encoding="utf-8").replace("data/sample/pool-2.jsonl", "data/raw/mine.jsonl")
+    params.write_text(text, encoding="utf-8")
+    assert "Language models" not in said(read_run())
 
 
 def test_the_sentences_have_the_figures(make_run):
     run = make_run()
     words, block = said(run), run.evaluate["model"]
-    assert "The difference is −0.070 (95 % interval −0.090 to −0.050)" in words
+    assert "The difference is −0.070 (95 % interval −0.090 to −0.050), from the figures before rounding." in words
     assert f"finds {100 * block['recall']:.1f} % of the fraud" in words
     assert f"flags {block['false_alarms_per_1000']:.0f} of 1,000 harmless texts" in words
     assert "At 512 tokens: 3 of 60 in test, 7 of 100 in train" in words
     assert "select.system to combined_cheap" in words
     assert "“first token 您好”, fraud if present" in words
     assert "None: no text of test appears" in words
-    assert "Data set sample, base model a/base, method qlora" in words
+    assert "Base model a/base, method qlora" in words
     assert len(said(run, "zh").splitlines()) == len(words.splitlines())
 
 
@@ -200,12 +279,43 @@ def test_a_further_set_has_its_line_and_table(make_run, tmp_path):
 
     change(tmp_path / "metrics/evaluate.json", add)
     run = read_run()
-    assert "77 texts: recall 32.1 %" in said(run)
-    assert "Unlike valid in length." in said(run)
-    assert "与验证集不同：长度。" in said(run, "zh")
+    assert "77 texts, 50.0 % of them fraud. The fine-tuned model finds 32.1 % of the fraud" in said(run)
+    assert "The texts differ from those of valid in length." in said(run)
+    assert "这些文本与验证集有别：长度。" in said(run, "zh")
     tags = [tag for tag, _ in Parts(page(run)).tags]
     assert tags.count("script") == 2
     assert "img" not in tags
+
+
+@pytest.mark.parametrize("fraud", [True, False])
+def test_a_further_set_of_one_class_has_one_figure(make_run, tmp_path, fraud):
+    make_run()
+    counts = {
+        "tp": 7,
+        "fn": 3,
+        "fp": 0,
+        "tn": 0,
+        "recall": 0.7,
+        "recall_low": 0.4,
+        "recall_high": 0.9,
+        "precision": 1.0,
+    }
+    if not fraud:
+        counts = {"tp": 0, "fn": 0, "fp": 3, "tn": 7, "recall": 0.0, "precision": 0.0, "f1": 0.0}
+        counts |= {f"false_alarms_per_1000{end}": each for end, each in (("", 300), ("_low", 100), ("_high", 600))}
+    block = {"model": counts, "combined_cheap": counts, "size": {"rows": 10}}
+    change(tmp_path / "metrics/evaluate.json", lambda values: values.update(further={"one": block}))
+    run = read_run()
+    does = "finds 70.0 % of the fraud (95 % interval 40 % to 90 %)."
+    if not fraud:
+        does = "flags 300 of 1,000 harmless texts (95 % interval 100 to 600)."
+    kind = "fraud" if fraud else "harmless"
+    assert f"10 texts, all of them {kind}. The fine-tuned model {does} The probe + TF-IDF {does}" in said(run)
+    table = further(run)
+    assert table.count("<th") - table.count("<thead") == 2
+    assert ("70.0\xa0% [40.0\xa0%, 90.0\xa0%]" if fraud else "300 [100, 600]") in table
+    assert "–" not in table
+    assert figure(counts, "precision") is None
 
 
 def test_few_rows_without_categories_or_folds(make_run, tmp_path):
@@ -308,8 +418,8 @@ def test_the_slider_starts_at_the_figures_of_evaluate(make_run):
     for system, curve in data["systems"].items():
         block = run.evaluate[system]
         assert curve["points"][curve["own"]] == [block["threshold"], block["tp"], block["fp"]]
-        assert curve["points"][0] == [NO_ALARM, 0, 0]
-        assert curve["points"][-1][1:] == [block["tp"] + block["fn"], block["fp"] + block["tn"]]
+        assert curve["points"][-1] == [NO_ALARM, 0, 0]  # to the right, thresholds are higher
+        assert curve["points"][0][1:] == [block["tp"] + block["fn"], block["fp"] + block["tn"]]
 
 
 def test_costs_are_per_thousand_texts_at_the_readers_share(make_run):
