@@ -117,7 +117,7 @@ def dearer(run: Run) -> list[Fact]:
 def promise(run: Run) -> list[Fact]:
     """Whether the threshold keeps on test what it promised on valid."""
     promised, kept = run.evaluate.get("promised") or {}, run.evaluate.get("kept", {}).get("test")
-    if not kept or promised.get("precision") is None:
+    if not kept or "precision" not in kept or promised.get("precision") is None:
         return []
     return [
         (
