@@ -46,11 +46,11 @@ class Bands:
 
     def names(self, probability: np.ndarray) -> list[str]:
         """The names of the bands of n texts. probability: calibrated, float of shape (n,)."""
-        return [self.name(each) for each in probability.tolist()]
+        return [BANDS[number] for number in self.numbers(probability).tolist()]
 
     def name(self, probability: float) -> str:
         """The name of a text's band."""
-        return BANDS[int(self.numbers(np.array(probability)))]
+        return self.names(np.array([probability]))[0]
 
     def as_dict(self) -> dict[str, float]:
         return asdict(self)

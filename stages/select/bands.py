@@ -6,7 +6,7 @@ from scipy.stats import t
 
 from stages.bands import BLOCK, REVIEW, BandRule, band_figures, choose_bands
 from stages.metrics import CalibrationMethod, ThresholdRule, prior_ratios
-from stages.select.promise import LEVEL, out_of_fold
+from stages.select.promise import LEVEL, all_of, out_of_fold
 from stages.units import effective_units, jackknife_variance, left_out
 
 SIDES = {"precision": "low", "missed": "high", "reviews_per_1000": "high", "cost_per_1000": "high"}
@@ -127,17 +127,13 @@ def all_or_none(name: str, share: float, rows: tuple[np.ndarray, np.ndarray, np.
     fraud, harmless = (
         float(each[0, 0]) for each in prior_ratios(y_true, np.ones((1, len(y_true))), rule.fraud_fraction)
     )
-
-    def least(counted: np.ndarray, times: float = 1.0) -> float:
-        return float((1 - LEVEL) ** (times / max(len(np.unique(units[counted])), 1)))
-
     if name == "missed":
-        return 1 - least(y_true)
+        return 1 - all_of(units[y_true])
     if name == "precision":
         if y_true.all():
-            return least(band == BLOCK)
+            return all_of(units[band == BLOCK])
         # Of the harmless texts so many may be blocked, though none of valid's is.
-        false = harmless * (1 - least(~y_true)) * (~y_true).sum()
+        false = harmless * (1 - all_of(units[~y_true])) * (~y_true).sum()
         blocked = fraud * (band == BLOCK).sum()
-        return float(min(least(band == BLOCK), blocked / (blocked + false)))
-    return 1 - least(np.ones(len(y_true), dtype=bool), max(fraud, harmless))  # a row may stand for several texts
+        return float(min(all_of(units[band == BLOCK]), blocked / (blocked + false)))
+    return 1 - all_of(units) ** max(fraud, harmless)  # a row may stand for several texts

@@ -108,7 +108,7 @@ def lower_bounds(
 
 def all_of(units: np.ndarray) -> float:
     """Lower bound of a share of 1 in these units, int of shape (n_rows,), by Clopper and Pearson (1934)."""
-    return (1 - LEVEL) ** (1 / max(len(np.unique(units)), 1))
+    return float((1 - LEVEL) ** (1 / max(len(np.unique(units)), 1)))
 
 
 def decided(y_true: np.ndarray, y_pred: np.ndarray, weights: np.ndarray, fraud_fraction: float | None) -> np.ndarray:

@@ -1,8 +1,10 @@
 """The pictures of the pages show the committed figures."""
 
+import csv
 import itertools
 import json
 import re
+import statistics
 import subprocess
 import xml.etree.ElementTree as ET
 
@@ -417,3 +419,63 @@ def test_the_page_of_use_shows_the_default_threshold():
     harmless = model["fp"] + model["tn"]
     shown = f"from {model['threshold']:.3f} on, and flags {model['fp']} of {harmless} harmless texts of test"
     assert shown in " ".join(page.split())
+
+
+def test_the_page_on_the_curve_shows_its_json():
+    page = (ROOT / "docs/recipes.md").read_text()
+    for name, point in read(ROOT / figures.CURVE_OF_CASES)["sizes"].items():
+        (row,) = re.findall(rf"^\| {int(name):,} \|(.*)\|$", page, re.MULTILINE)
+        *values, model, combined = (cell.strip() for cell in row.split("|"))
+        systems = ("baseline", "probe", "combined_cheap", "model", "combined")
+        assert [float(value) for value in values] == pytest.approx(
+            [point[system]["average_precision"] for system in systems], abs=0.00051
+        )
+        for cell, system in ((model, "model"), (combined, "combined")):
+            shown = [float(number.replace("−", "-").lstrip("±")) for number in re.findall(r"[+−±]\.\d{3}", cell)]
+            ends = [point["ahead"][system][f"average_precision{end}"] for end in figures.ENDS]
+            assert shown == pytest.approx(ends, abs=0.00051)
+
+
+def test_the_page_on_the_default_run_shows_harmless_texts_and_seeds():
+    page = " ".join((ROOT / "docs/results.md").read_text().split())
+    further = read(ROOT / "metrics/evaluate.json")["further"]["harmless"]
+    alarms = {name: further[name]["fp"] for name in ("baseline", "probe", "combined_cheap", "model")}
+    with open(ROOT / "metrics/plots/slices.csv", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["set"] == "harmless" and row["by"] == "category"]
+    kinds = {row["value"]: row for row in rows if row["system"] == "model"}
+    shown = re.findall(
+        r"and (\d+) of the (\d+) of `harmless`, .*?: (\d+) of (\d+) about verification codes, (\d+) of (\d+) about "
+        r"telecoms and offices. Cheap systems flag (\d+) to (\d+)\.",
+        page,
+    )
+    cheap = sorted(alarms[name] for name in ("baseline", "probe", "combined_cheap"))
+    of_kinds = [int(kinds[kind][key]) for kind in ("验证码", "运营商与政务") for key in ("fp", "rows")]
+    assert shown == [tuple(map(str, (alarms["model"], further["size"]["rows"], *of_kinds, cheap[0], cheap[-1])))]
+    seeds = [run["test"] for run in read(RESULTS / "h200/flips.json")["runs"] if not run["flipped"] and "test" in run]
+    means = [
+        f"{statistics.mean(found):.3f} ± .{1000 * statistics.stdev(found):03.0f}"
+        for found in ([seed[metric] for seed in seeds] for metric in ("average_precision", "f1"))
+    ]
+    assert f"| five seeds on an H200, model only: mean ± standard deviation | {' | '.join(means)} |" in page
+    assert len(seeds) == 5
+
+
+def test_the_page_on_the_server_shows_its_json():
+    page = (ROOT / "docs/serve.md").read_text()
+    found = [read(RESULTS / "serving.json")[name] for name in ("default-h200", "default-amd")]
+    shares = [f"{each['best_share_of_offline']:.0%}".replace("%", " %") for each in found]
+    assert f"{shares[0]} of the offline rate on the H200, and to {shares[1]} on the CPU" in page
+    assert "within {:.1f} and {:.1f} times".format(*(each["p99_at_half_in_batches"] for each in found)) in page
+    assert (
+        "| offline | {:.0f} texts/s | | {:.1f} texts/s | |".format(*(o["offline_texts_per_second"] for o in found))
+        in page
+    )
+    for share in ("0.25", "0.50", "0.90", "1.25"):
+        cells = []
+        for each, digits in zip(found, (0, 1), strict=True):
+            rate = each["rates"][share]
+            cells += [
+                f"{rate['texts_per_second']:.{digits}f}",
+                f"{rate['p50_seconds']:.1f} s, {rate['p99_seconds']:.1f} s",
+            ]
+        assert f"| {float(share):g} | {' | '.join(cells)} |" in page

@@ -316,3 +316,12 @@ def test_a_value_without_a_branch_is_never_taken_for_another(prompt, choice):
         call(value)
     with pytest.raises((AssertionError, KeyError), match="newly allowed"):
         call("newly allowed")
+
+
+def test_no_further_set_is_null(changed):
+    path = changed({})
+    raw = params.read_yaml(path)
+    assert params.load(path).evaluate.further == {"harmless": "data/sample/harmless.jsonl"}
+    raw["evaluate"]["further_sets"] = None  # as `-S evaluate.further_sets=null` writes it
+    path.write_text(yaml.safe_dump(raw, allow_unicode=True), encoding="utf-8")
+    assert params.load(path).evaluate.further == {}

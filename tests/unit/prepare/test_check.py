@@ -177,6 +177,15 @@ def test_check_lists_bad_rows_with_their_lines(project, capsys):
     assert entries["bad"]["labels"] == {"fraud": ["spam"], "legitimate": ["ham"]}
 
 
+def test_a_file_in_data_raw_is_not_to_be_copied_onto_itself(project, capsys):
+    project({"a.csv": PLAIN}, {})
+    for path in (Path("data/raw/a.csv"), Path("data/raw/a.csv").absolute()):
+        check(path, 0.01)
+        printed, entries = printed_entry(capsys)
+        assert "first copy it" not in printed
+        assert entries["a"]["pool"] == "data/raw/a.csv"
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -49,3 +49,11 @@ def test_what_is_promised_and_kept_stands_beside_each_other(make_run):
     assert [cell in precision for cell in ("91.0\xa0% [≥ 87.0\xa0%]", "93.0\xa0%", ">–<")] == [True] * 3
     assert "<img" not in found
     assert found in page(read_run())
+
+
+def test_a_test_of_one_class_keeps_bands_and_no_precision(make_run):
+    make_run()
+    evaluate = read_json(Path("metrics/evaluate.json"))
+    promised = {"precision": 0.9, "recall": 0.8, "fraud_fraction": 0.5}
+    write_json(Path("metrics/evaluate.json"), evaluate | {"promised": promised, "kept": {"test": {"bands": HARMLESS}}})
+    assert "Promised and kept" not in page(read_run())
