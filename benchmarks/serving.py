@@ -32,6 +32,7 @@ from stages.command import run
 from stages.data.jsonl import read_jsonl
 from stages.errors import UserError
 
+WARM_UP = (1.25, 0.5)
 RATES = "0.25,0.5,0.75,0.9,1,1.25"
 SEED = 19
 MOST_CONNECTIONS = 400
@@ -143,13 +144,16 @@ def measure_rate(server: ServerProcess, texts: list[str], share: float, offline:
     return found
 
 
-def report_offline(folder: Path, texts: list[str]) -> None:
+def report_offline(folder: Path, texts: list[str], profile: str) -> None:
     """Prints the rate at which this process scores texts, the median of three passes, and what it runs on, as JSON."""
     from stages.api import load
     from stages.model.device import environment, pick_device
 
-    classifier = load(folder)
+    classifier = load(folder, profile)
     classifier.score(texts[: max(1, len(texts) // 8)])
+    if profile == "speed":  # the first two passes of a shape of batches compile and capture
+        for _ in range(2):
+            classifier.score(texts)
     rates = []
     for _ in range(3):
         begun = time.perf_counter()
@@ -161,6 +165,7 @@ def report_offline(folder: Path, texts: list[str]) -> None:
 def measure_offline(options: Any) -> dict[str, Any]:
     """What `report_offline` prints in a process of its own, whose memory is free when the server starts."""
     arguments = ["--folder", options.folder, "--pool", options.pool, "--texts", options.texts, OFFLINE]
+    arguments += ["--profile", options.profile]
     command = [sys.executable, "-m", "benchmarks.serving", options.name, *map(str, arguments)]
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
 
@@ -174,6 +179,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--rates", default=RATES, help="shares of the offline rate, with commas")
     parser.add_argument("--seconds", type=float, default=20, help="of each rate")
     parser.add_argument("--texts-per-request", type=positive_int, default=1)
+    parser.add_argument("--profile", choices=("plain", "speed"), default="plain", help="of scoring")
     parser.add_argument("--server", default="", help="further options of the server, in one word: '--batch-wait 0'")
     parser.add_argument(OFFLINE, action="store_true", help="print the offline rate alone")
     return parser.parse_args()
@@ -184,16 +190,20 @@ def main() -> None:
     pool = [row.values["input"] for row in read_jsonl(options.pool)]
     texts = [pool[number % len(pool)] for number in range(options.texts)]
     if options.offline:
-        report_offline(options.folder, texts)
+        report_offline(options.folder, texts, options.profile)
         return
     load = os.getloadavg()[0]
     offline = measure_offline(options)
     print(f"serving: offline {offline['rate']:.1f} texts/s on {offline['environment']['device']}", flush=True)
-    extra = ["--audit-folder", "runs/benchmark-serve", "--no-review", "--timeout", "60", *options.server.split()]
+    extra = ["--audit-folder", "runs/benchmark-serve", "--no-review", "--timeout", "60", "--profile", options.profile]
+    extra += options.server.split()
     rates = {}
     with ServerProcess("--folder", options.folder, *extra) as server:
         about = server.call("/v1/model")
         server.classify(texts[:64])
+        if options.profile == "speed":  # not measured: the first two batches of a shape compile and capture
+            for share in WARM_UP:
+                measure_rate(server, texts, share, offline["rate"], options)
         for share in map(float, options.rates.split(",")):
             rates[f"{share:.2f}"] = measure_rate(server, texts, share, offline["rate"], options)
         status, _ = server.end()
@@ -205,6 +215,7 @@ def main() -> None:
         "best_share_of_offline": best / offline["rate"],
         "texts_per_request": options.texts_per_request,
         "seconds": options.seconds,
+        "profile": options.profile,
         "server_options": options.server,
         "load_average": load,  # of the machine, before: above its cores, the figures are of a busy one
         "environment": offline["environment"],

@@ -1,8 +1,8 @@
 """Compares the recipes' training and inference speed and memory on one GPU: same model, texts and adapters.
 
-python -m benchmarks.training_speed BATCH RECIPE...   (needs models/base and data/processed/train.jsonl)
+python -m benchmarks.training_speed BATCHES RECIPE...   (needs models/base and data/processed/train.jsonl)
 
-Each recipe runs in a process of its own. Writes results/race.json.
+Each recipe runs in a process of its own. Writes results/race.json: a block NAME for 16 texts a step, NAME_64 for 64.
 """
 
 import tempfile
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import RESULTS, command_parser, positive_int, require_gpu_and_base
-from benchmarks.recipes import RECIPES
+from benchmarks.recipes import FORWARD_ONLY, RECIPES
 from stages.artifacts import read_json, write_json
 from stages.benchmark.processes import run_module
 from stages.command import run
@@ -24,22 +24,37 @@ RATIOS = (
     ("memory_peak_over_article", "memory", "article", "peak_allocated_bytes"),
     ("evaluate_over_generate", "score", "generate", "samples_per_second"),
 )
+PUBLISHED_BATCH = 16
 TOLERANCE = 0.02  # of the loss, since bfloat16 sums in another order
 
 
 def main() -> None:
     parser = command_parser()
-    parser.add_argument("batch", metavar="BATCH", type=positive_int, help="texts in a training step")
+    parser.add_argument("batches", metavar="BATCHES", type=sizes, help="texts in a training step: 16, or 16,64")
     parser.add_argument(
         "recipes", metavar="RECIPE", nargs="+", choices=RECIPES, help=f"one or more of {', '.join(RECIPES)}"
     )
     options = parser.parse_args()
     require_gpu_and_base()
     blocks: dict[str, dict[str, Any]] = {}
-    for name in dict.fromkeys(options.recipes):
-        print(f"training_speed: {name}", flush=True)
-        blocks[name] = run_recipe(name, options.batch)
-        write_json(RESULTS / "race.json", with_ratios(blocks))
+    for batch in options.batches:
+        for name in dict.fromkeys(options.recipes):
+            if name in FORWARD_ONLY and batch != options.batches[0]:
+                continue  # these have a batch of their own
+            key = block_name(name, batch)
+            print(f"training_speed: {key}", flush=True)
+            blocks[key] = run_recipe(name, batch)
+            write_json(RESULTS / "race.json", with_ratios(blocks))
+
+
+def sizes(text: str) -> list[int]:
+    """Whole numbers above 0 with commas between them, as an argparse type."""
+    return list(dict.fromkeys(positive_int(part) for part in text.split(",")))
+
+
+def block_name(name: str, batch: int) -> str:
+    """The key of a recipe's block: its name for 16 texts a step and for what does not train."""
+    return name if batch == PUBLISHED_BATCH or name in FORWARD_ONLY else f"{name}_{batch}"
 
 
 def run_recipe(name: str, batch: int) -> dict[str, Any]:

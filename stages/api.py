@@ -81,14 +81,24 @@ class TrainedSystem(Classifier):
         return Scores(self.scorer.selected.calibration.log_odds(scores.log_odds), scores.truncated)
 
 
-def load(folder: Path | str = SELECTED) -> Classifier:
-    """Loads models/selected, beside which its base model lies, or a folder that `python -m stages.export` wrote."""
+def load(folder: Path | str = SELECTED, profile: str = "plain") -> Classifier:
+    """Loads models/selected, beside which its base model lies, or a folder that `python -m stages.export` wrote.
+
+    Args:
+        folder: one of these.
+        profile: "plain", or "speed" for compiled layers and CUDA graphs: models/selected on a GPU alone, else a
+            UserError. Half a minute to start, and scores move by rounding.
+    """
     folder = Path(folder)
+    if profile not in ("plain", "speed"):
+        raise UserError(f"profile is {profile!r}; expected 'plain' or 'speed'")
     if (folder / EXPORT_FILE).is_file():
+        if profile == "speed":
+            raise UserError(f"{folder} is an export, which profile speed can't be used with: leave it out")
         from stages.export.load import load_export  # the other way needs none of its packages
 
         return load_export(folder)
-    return TrainedSystem(load_scorer(folder, folder.parent / "base"))
+    return TrainedSystem(load_scorer(folder, folder.parent / "base", fast=profile == "speed"))
 
 
 def require_texts(texts: Iterable[str]) -> list[str]:

@@ -22,9 +22,10 @@ RECIPES = {
     "speed_nf4": "ours",
     "memory": "ours",
     "generate": "inference",
+    "score_plain": "inference",
     "score": "inference",
 }
-FORWARD_ONLY = ("generate", "score")  # they classify and train nothing
+FORWARD_ONLY = ("generate", "score_plain", "score")  # they classify and train nothing
 
 
 def load_recipe(name: str) -> Callable:

@@ -1,5 +1,6 @@
 """The selected system as one scorer of texts, for predict and for Python. It loads only what the system needs."""
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,16 +56,30 @@ class Scorer:
         return Scores(log_odds, np.any([scores.truncated for scores in found.values()], axis=0))
 
 
-def load_scorer(folder: Path = SELECTED, base_folder: Path = BASE_MODEL) -> Scorer:
-    """Loads the selected system. The base model is loaded only if the system has the model or the probe in it."""
+def load_scorer(folder: Path = SELECTED, base_folder: Path = BASE_MODEL, fast: bool = False) -> Scorer:
+    """Loads the selected system. The base model is loaded only if the system has the model or the probe in it.
+
+    Args:
+        folder: models/selected.
+        base_folder: models/base.
+        fast: whether the model scores with compiled layers and CUDA graphs. Raises UserError where it can't.
+    """
     selected = read_selected(folder)
-    loaders = {"model": load_model_part, "baseline": load_baseline_part, "probe": load_probe_part}
+    loaders: dict[str, Callable[[Path, Path], Part]] = {
+        "model": functools.partial(load_model_part, fast=fast),
+        "baseline": load_baseline_part,
+        "probe": load_probe_part,
+    }
     return Scorer(selected, {name: loaders[name](folder, base_folder) for name in PARTS[selected.system]})
 
 
-def load_model_part(folder: Path, base_folder: Path) -> Part:
+def load_model_part(folder: Path, base_folder: Path, fast: bool = False) -> Part:
     model, prompt, _ = load_selected(folder, base_folder)
     merge_unquantized(model)
+    if fast:
+        from stages.model.fast_scores import speed_up  # stages that score by plain passes don't depend on it
+
+        speed_up(model, prompt)
 
     def score(texts: Sequence[str], budget: int, title: str) -> Scores:
         scores = label_scores(model, prompt, texts, budget, title)

@@ -25,6 +25,7 @@ PACKED = "packed"
 STATES_GQA = varlen_attn is not None and "enable_gqa" in inspect.signature(varlen_attn).parameters
 # What some architectures pass to attention: soft-capped scores (Gemma 2), sinks (gpt-oss), a bias for each distance.
 NOT_PACKED = ("softcap", "s_aux", "position_bias")
+FEW_SHAPES = {"multiple": 256, "rows_multiple": 8}  # for CUDA graphs: arguments of `pack`
 MAX_QUERIES = 512  # the kernel gets the longest length rounded up to a multiple, so that few values occur
 
 

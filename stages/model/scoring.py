@@ -1,7 +1,7 @@
 """The one scorer: how sure the model is that each text is fraud, from a single forward pass for each batch."""
 
-import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,7 @@ from stages.errors import UserError
 from stages.model.exactness import choose_layout
 from stages.model.forward import completion_logits, label_rows
 from stages.model.fsdp import is_sharded, passes_to_join
+from stages.model.layout import underlying
 from stages.text.batching import Collator, TokenBudgetBatches
 from stages.text.prompt import Prompt
 
@@ -71,25 +72,39 @@ def label_scores(
     Returns scores of all N texts. Raises UserError for a text that does not fit in the GPU's memory.
     """
     choose_layout(model, prompt)
-    numbers = [
-        n for first in range(0, len(texts), WINDOW) for n in local_shard(range(len(texts))[first : first + WINDOW])
-    ]
-    tokens = prompt.tokenize([texts[number] for number in numbers])
-    rows = {number: {"input_ids": prompt.encode(ids)} for number, ids in zip(numbers, tokens, strict=True)}
+    hidden = rank() > 0 or not title
+    numbers = [list(local_shard(range(len(texts))[first : first + WINDOW])) for first in range(0, len(texts), WINDOW)]
     device = next(model.parameters()).device
     found = torch.zeros(len(texts), 4, dtype=torch.float64)  # log-odds, log-probabilities, truncated
-    found[numbers, 3] = torch.tensor([float(len(ids) > prompt.room) for ids in tokens], dtype=torch.float64)
-    batches = [batch for window in windows(rows) for batch in batches_of(window, rows, max_tokens_per_batch)]
+    scored: list[tuple[list[int], torch.Tensor]] = []
     was_training = model.training
     model.eval()
     # no_grad, not inference_mode: tensors that layers keep for later must stay usable in training.
-    with torch.no_grad(), tqdm(total=len(rows), desc=title, unit="text", disable=rank() > 0 or not title) as progress:
-        scored = score_batches(model, prompt, rows, batches, vocabulary, progress)
+    with torch.no_grad(), tqdm(total=sum(map(len, numbers)), desc=title, unit="text", disable=hidden) as progress:
+        for window, tokens in tokenized(prompt, texts, numbers):
+            found[window, 3] = torch.tensor([float(len(ids) > prompt.room) for ids in tokens], dtype=torch.float64)
+            rows = {number: {"input_ids": prompt.encode(ids)} for number, ids in zip(window, tokens, strict=True)}
+            batches = batches_of(window, rows, max_tokens_per_batch)
+            scored += score_batches(model, prompt, rows, batches, vocabulary, progress)
     model.train(was_training)
     for batch, scores in scored:  # the CPU waits for the GPU only here
         found[batch, : scores.shape[1]] = scores.double().cpu()
     log_odds, *log_probability, truncated = all_reduce_sum(found, device).numpy().T
     return LabelScores(log_odds, truncated > 0, np.stack(log_probability, axis=1) if vocabulary else None)
+
+
+def tokenized(
+    prompt: Prompt, texts: Sequence[str], windows: list[list[int]]
+) -> Iterator[tuple[list[int], list[list[int]]]]:
+    """Yields each window's row numbers and the token ids of their whole texts. A thread tokenizes the next window while
+    the caller works on one."""
+    with ThreadPoolExecutor(1) as pool:
+        jobs = (pool.submit(prompt.tokenize, [texts[number] for number in window]) for window in windows)
+        job = next(jobs, None)
+        for window in windows:
+            assert job is not None
+            tokens, job = job.result(), next(jobs, None)
+            yield window, tokens
 
 
 def require_finite(log_odds: np.ndarray, sources: Sequence[str]) -> None:
@@ -105,11 +120,6 @@ def require_finite(log_odds: np.ndarray, sources: Sequence[str]) -> None:
             f"{sources[bad[0]]}: the model's score is {log_odds[bad[0]]}; expected a finite number. The method's dtype "
             "may not hold the model's activations: train with dtype bfloat16 or float32"
         )
-
-
-def windows(numbers: Iterable[int]) -> Iterator[list[int]]:
-    """Groups increasing row numbers by window."""
-    return (list(window) for _, window in itertools.groupby(numbers, key=lambda number: number // WINDOW))
 
 
 def batches_of(window: list[int], rows: dict[int, dict], max_tokens: int) -> list[list[int]]:
@@ -139,15 +149,19 @@ def score_batches(
     scored: list[tuple[list[int], torch.Tensor]] = []
     todo = batches[::-1]
     to_join = passes_to_join(model, len(todo), device)
+    fast = None if vocabulary else getattr(underlying(model), "fast_scores", None)  # see fast_scores.py
     with label_rows(model, words, vocabulary) as has_rows:
         while todo:
             batch = todo.pop()
             fits = True
             try:
                 inputs = collate([rows[number] for number in batch])
-                logits = completion_logits(model, inputs, len(prompt.prefix))[:, 0]
-                logits = logits if has_rows else logits.float()
-                scored.append((batch, scores_of(logits, words, has_rows, vocabulary)))
+                if fast:
+                    scored.append((batch, fast(inputs)))
+                else:
+                    logits = completion_logits(model, inputs, len(prompt.prefix))[:, 0]
+                    logits = logits if has_rows else logits.float()
+                    scored.append((batch, scores_of(logits, words, has_rows, vocabulary)))
                 progress.update(len(batch))
             except torch.OutOfMemoryError:
                 fits = False

@@ -38,7 +38,7 @@ def main() -> None:
             convert = converter(arguments.out, source, arguments.explain)
             total = None if is_stream(source) else count_rows(source)
             out = open_output(arguments.out, convert)
-        classify(source, out, total, arguments.max_tokens_per_batch, arguments.explain)
+        classify(source, out, total, arguments.max_tokens_per_batch, arguments.explain, arguments.profile)
     except BrokenPipeError:  # the reader of the rows has closed the pipe
         sys.exit(128 + signal.SIGPIPE)
     except UserError as error:
@@ -67,6 +67,12 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--explain", action="store_true", help="adds what each sentence did to the score")
     parser.add_argument(
         "--max-tokens-per-batch", type=int, help="padding included (default: as when the threshold was chosen)"
+    )
+    parser.add_argument(
+        "--profile",
+        choices=("plain", "speed"),
+        default="plain",
+        help="speed = compiled layers and CUDA graphs, on a GPU: half a minute to start, and scores move by rounding",
     )
     arguments = parser.parse_args()
     if arguments.max_tokens_per_batch is not None and arguments.max_tokens_per_batch < 1:

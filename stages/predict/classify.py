@@ -64,7 +64,12 @@ class Counts:
 
 
 def classify(
-    source: Source, out: Output | None, total: int | None, max_tokens_per_batch: int | None, explained: bool = False
+    source: Source,
+    out: Output | None,
+    total: int | None,
+    max_tokens_per_batch: int | None,
+    explained: bool = False,
+    profile: str = "plain",
 ) -> None:
     """Classifies the rows of `source`, and reports how many were called fraud and how many were cut.
 
@@ -74,12 +79,13 @@ def classify(
         total: number of rows, None if not known yet.
         max_tokens_per_batch: most padded tokens in a batch. None takes the number with which the threshold was chosen.
         explained: whether to add what each sentence did to the score.
+        profile: "plain" or "speed": compiled layers and CUDA graphs.
     """
-    scorer = load_scorer()
+    scorer = load_scorer(fast=profile == "speed")
     selected, reference = scorer.selected, read_reference(SELECTED)
     max_tokens_per_batch = max_tokens_per_batch or selected.max_tokens_per_batch
     if out:
-        out.resume(settings(max_tokens_per_batch, source.column, explained))
+        out.resume(settings(max_tokens_per_batch, source.column, explained, profile))
     counts = Counts()
     with tqdm(total=total, desc="predict", unit="text", disable=rank() > 0) as progress:
         new = new_windows(source, out, counts, progress) if out else iter(())
@@ -207,7 +213,9 @@ def sources(source: Source, window: Window | None, rows: int) -> list[str]:
     return [f"{source.name}, line {number}" for number in window.numbers] if window else [source.name] * rows
 
 
-def settings(max_tokens_per_batch: int, column: str = "input", explained: bool = False) -> dict[str, str]:
+def settings(
+    max_tokens_per_batch: int, column: str = "input", explained: bool = False, profile: str = "plain"
+) -> dict[str, str]:
     """All that a row depends on except its text. A run resumes an earlier one only if none of it changed."""
     return {
         "selected model": files_sha256(sorted(file for file in SELECTED.rglob("*") if file.is_file())),
@@ -215,6 +223,7 @@ def settings(max_tokens_per_batch: int, column: str = "input", explained: bool =
         "--max-tokens-per-batch": str(max_tokens_per_batch),
         "--text-column": column,
         "--explain": str(explained),
+        "--profile": profile,
         "window": str(WINDOW),
         "number of processes": str(world_size()),
         **environment(pick_device()),

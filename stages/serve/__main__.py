@@ -67,6 +67,12 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--timeout", type=float, default=DEFAULTS.timeout, help="seconds until a request is given up, with 503"
     )
+    parser.add_argument(
+        "--profile",
+        choices=("plain", "speed"),
+        default=DEFAULTS.profile,
+        help="speed = compiled layers and CUDA graphs, for models/selected on a GPU: half a minute to start",
+    )
     parser.add_argument("--client-rate", type=float, help="texts a second from one address, else 429")
     add_kept(parser)
     return parser.parse_args()
@@ -163,7 +169,9 @@ def serve(settings: Settings) -> None:
     from stages.serve.operating import operating_points
 
     folder = settings.folder
-    server = Server(settings, lambda: load(folder), lambda: identity(folder), lambda: operating_points(folder))
+    server = Server(
+        settings, lambda: load(folder, settings.profile), lambda: identity(folder), lambda: operating_points(folder)
+    )
     logging.basicConfig(level=logging.WARNING, format="serve: %(levelname)s: %(message)s")
     sys.setswitchinterval(SWITCH_SECONDS)
     listening = listen(settings)

@@ -25,6 +25,7 @@ class Settings:
     max_waiting: texts in the queue, a sentence of an explained text counting as one.
     batch_tokens: padded tokens in a batch, by an estimate from the bytes of the texts.
     batch_wait: seconds that a lone text waits for others.
+    profile: "plain", or "speed" for compiled layers and CUDA graphs.
     timeout: seconds until a request that was not scored is given up.
     client_rate: texts a second from one address, None for no limit. Ten seconds' worth may come at once.
     max_connections: open at the same time.
@@ -48,6 +49,7 @@ class Settings:
     max_waiting: int = 2048
     batch_tokens: int = 4096
     batch_wait: float = 0.003
+    profile: Literal["plain", "speed"] = "plain"
     timeout: float = 30.0
     client_rate: float | None = None
     max_connections: int = 512

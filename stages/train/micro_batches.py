@@ -12,20 +12,21 @@ from torch.nn import functional
 
 from stages.distributed import is_main_process
 from stages.errors import UserError
+from stages.model.cuda_graphs import compile_layers
 from stages.model.forward import completion_logits, label_rows, packed_logits
 from stages.model.fsdp import is_sharded
+from stages.model.fused_lora import FusedAdapters
 from stages.model.layout import Layout, layout_of
-from stages.model.packed_attention import has_varlen, pack
+from stages.model.packed_attention import FEW_SHAPES, has_varlen, pack
 from stages.params import Train
 from stages.text.batching import IGNORED
 from stages.text.prompt import Prompt
 from stages.train.arguments import PROFILES, checkpointing_options, checkpoints_activations
-from stages.train.cuda_graphs import CapturedPasses, compile_layers
+from stages.train.captured_gradients import CapturedGradients
 from stages.train.dataset import Row, TrainingBatches
 from stages.train.loss import answer_loss
 
 Batch = dict[str, torch.Tensor]
-TOKENS_MULTIPLE, ROWS_MULTIPLE = 256, 8  # shapes of CUDA graphs are rounded up to these
 
 
 class MicroBatches:
@@ -57,6 +58,7 @@ class MicroBatches:
         self.sharded = is_sharded(model)  # processes pass through the model together
         self.profile = PROFILES[params.profile]
         self.least = 1  # micro-batches to cut a batch into, as memory that ran out has shown
+        self.fused: FusedAdapters | None = None
         self.captured = self.captured_passes(checkpoints_activations(params))
         self.too_large: Batch = {}  # the batch that is to blame where memory runs out
 
@@ -129,7 +131,7 @@ class MicroBatches:
     def packed(self, batch: Batch, tokens: torch.Tensor | int) -> dict[str, Any]:
         """What a CUDA graph takes: the batch packed into one of few shapes, its labels, and the step's tokens."""
         varlen = has_varlen(self.head.device, self.head.dtype)
-        packed: dict[str, Any] = pack(batch, self.shared, varlen, TOKENS_MULTIPLE, ROWS_MULTIPLE)
+        packed: dict[str, Any] = pack(batch, self.shared, varlen, **FEW_SHAPES)
         labels = batch["labels"][:, 1:]
         empty = packed["positions"].shape[1] - len(labels)
         packed["labels"] = functional.pad(labels, (0, 0, 0, empty), value=IGNORED)
@@ -159,7 +161,7 @@ class MicroBatches:
                     largest, most = rows, tokens
         return self.collate([self.batches.rows[row] for row in largest])
 
-    def captured_passes(self, checkpointing: bool) -> CapturedPasses | None:
+    def captured_passes(self, checkpointing: bool) -> CapturedGradients | None:
         """Compiles layers and prepares CUDA graphs as the profile says. None for plain passes: on a CPU, with sharded
         layers, and where texts are not packed."""
         random = checkpointing and self.params.lora_dropout > 0  # computed again with other numbers by a graph
@@ -168,10 +170,17 @@ class MicroBatches:
         if not packed and cuda and self.profile.captured and is_main_process():
             print("train: WARNING: without packing, train.profile compiles and captures nothing: passes are plain")
         on_gpu = cuda and not self.sharded and packed
-        compile_layers(self.model, on_gpu and self.profile.compiled and not checkpointing)
+        self.compile(on_gpu and self.profile.compiled and not checkpointing)
         if not on_gpu or not self.profile.captured or random:
             return None
-        return CapturedPasses(self.packed_loss, self.parameters)
+        return CapturedGradients(self.packed_loss, self.parameters)
+
+    def compile(self, compiled: bool) -> None:
+        """Compiles layers and fuses their adapters, or undoes both."""
+        if self.fused is not None:
+            self.fused.undo()
+        self.fused = FusedAdapters(self.model) if compiled else None
+        compile_layers(self.model, compiled)
 
     def make_room(self, batch: Batch) -> None:
         """After a batch that did not fit: changes to the profile memory, where auto allows it, or else cuts this and

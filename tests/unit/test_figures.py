@@ -479,3 +479,46 @@ def test_the_page_on_the_server_shows_its_json():
                 f"{rate['p50_seconds']:.1f} s, {rate['p99_seconds']:.1f} s",
             ]
         assert f"| {float(share):g} | {' | '.join(cells)} |" in page
+
+
+def test_the_page_of_levers_shows_its_json():
+    page = " ".join((ROOT / "docs/performance.md").read_text().split())
+    levers = read(RESULTS / "h100/levers.json")
+    for name, begin in (
+        ("single_16", "16 texts a step, single adapters"),
+        ("single_64", "64 texts a step, single adapters"),
+        ("fused_16", "the same, fused"),
+        ("fused_64", "the same, fused"),
+    ):
+        block = levers["training_qwen2_1.5b"][name]
+        kernels = block["kernel_milliseconds"]
+        row = (
+            f"| {begin} | {block['milliseconds']:.1f} | {kernels['products']:.1f} | {kernels['launched']:,} "
+            f"| {spread(block)} | {block['peak_allocated_gb']:.1f} |"
+        )
+        assert row in page
+        assert sum(kernels.values()) - kernels["launched"] == pytest.approx(block["milliseconds"], abs=0.01)
+    for name in ("speed_64", "memory_64"):
+        block = levers["race_64"][name]
+        keys = ("samples_per_second", "samples_per_second_min", "samples_per_second_max")
+        assert "{:.0f} [{:.0f}, {:.0f}]".format(*(block[key] for key in keys)) in page
+        assert f"{block['peak_allocated_bytes'] / 1e9:.1f} GB" in page
+    gemma = levers["scoring_gemma_3_270m"]
+    for block, row in (
+        (levers["scoring_qwen2_1.5b"], "Qwen2-1.5B, merged, 32,768"),
+        (gemma["qlora_4096"], "Gemma-3-270m, `qlora`, 4,096"),
+        (gemma["qlora_dequantized_4096"], "Gemma-3-270m, merged, 4,096"),
+        (gemma["qlora_dequantized_32768"], "Gemma-3-270m, merged, 32,768"),
+    ):
+        fast = spread(block["speed"]) if "Qwen2" in row else f"{block['speed']['samples_per_second'][-1]:,}"
+        seconds = [block[profile]["milliseconds"] / 1000 for profile in ("plain", "speed")]
+        cells = f"| {row} | {spread(block['plain'])} | {fast} | {seconds[0]:.2f} → {seconds[1]:.2f} |"
+        assert cells in page
+    served = " ".join((ROOT / "docs/serve.md").read_text().split())
+    pool = gemma["sample_pool"]
+    assert f"scored {pool['speed']:,.0f} texts/s where `plain` scored {pool['plain']:.0f}" in served
+
+
+def spread(block: dict) -> str:
+    """Slowest and fastest window of a block."""
+    return f"{min(block['samples_per_second']):,} to {max(block['samples_per_second']):,}"

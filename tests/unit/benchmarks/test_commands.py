@@ -53,7 +53,7 @@ def test_the_readme_has_every_command_and_names_files_that_exist():
 @pytest.mark.parametrize(
     ("name", "arguments", "message"),
     [
-        ("training_speed", ["0", "speed"], "BATCH: found '0'; expected a whole number above 0"),
+        ("training_speed", ["0", "speed"], "BATCHES: found '0'; expected a whole number above 0"),
         ("training_speed", ["16", "sped"], "RECIPE: invalid choice: 'sped'"),
         ("step_memory", ["qwen2-70b"], "SHAPE: invalid choice: 'qwen2-70b'"),
         ("scaling", ["2", "16"], "PROCESSES: found '2'; expected at least two numbers, with commas, as 1,2"),

@@ -27,6 +27,11 @@ def selected(project, tmp_path_factory) -> Path:
     return folder
 
 
+def test_an_unknown_profile_is_refused(selected):
+    with pytest.raises(UserError, match="profile is 'fast'; expected 'plain' or 'speed'"):
+        load(selected / "models/selected", profile="fast")
+
+
 @pytest.mark.parametrize("system", PARTS)
 def test_each_system_has_the_probabilities_of_predict(selected, monkeypatch, system):
     monkeypatch.chdir(selected)

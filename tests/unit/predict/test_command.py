@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.unit.predict.process import environment, fed, rows_of, wait_until, windows_kept
+from tests.unit.predict.process import Started, environment, fed, rows_of, wait_until, windows_kept
 
 
 def test_a_terminal_that_is_not_utf_8_ends_nothing(folder, tmp_path):
@@ -26,6 +26,14 @@ def test_a_terminal_that_is_not_utf_8_ends_nothing(folder, tmp_path):
     assert done.returncode == 0, done.stderr.decode()
     assert b"\\u7ed3\\u679c.jsonl" in done.stdout
     assert out.read_bytes().count(b"\n") == 3
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="with a GPU it is not refused")
+def test_the_profile_speed_is_refused_without_a_gpu(folder, file, tmp_path):
+    started = Started(folder, "--file", file, "--out", tmp_path / "o.jsonl", "--profile", "speed")
+    assert started.wait() == 1
+    assert "--profile speed needs a GPU, and found none: leave it out" in started.said
+    assert [path.name for path in tmp_path.iterdir()] == [file.name]
 
 
 @pytest.mark.slow

@@ -1,9 +1,9 @@
-"""Forward and backward pass as one CUDA graph for each shape: captured once, then replayed with a single launch.
+"""A pass as one CUDA graph for each shape: captured once, then replayed with a single launch.
 
-With small batches, a GPU spends a step on launching thousands of kernels, not on their arithmetic.
+With small batches, a GPU spends a pass on launching thousands of kernels, not on their arithmetic.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,27 +14,23 @@ from stages.model.load import decoder_layers
 
 
 class CapturedPasses:
-    """Calls `loss_of(inputs).backward()`; gradients add up in the parameters' .grad.
+    """Calls `compute(inputs)`.
 
     The first pass of a shape runs without a graph, so that libraries set up what they need. The second is captured.
     Later ones replay the graph. All graphs share one memory pool, since only one pass runs at a time.
 
     Args:
-        loss_of: a loss of one number, from inputs on the GPU, in operations that a graph can hold.
-        parameters: those that are trained.
+        compute: from inputs on the GPU to one tensor, in operations that a graph can hold.
+        device: the GPU.
     """
 
-    def __init__(self, loss_of: Callable[[dict[str, Any]], torch.Tensor], parameters: Iterable[torch.nn.Parameter]):
-        self.loss_of = loss_of
-        self.parameters = list(parameters)
-        self.device = self.parameters[0].device
-        self.gradients = [torch.zeros_like(parameter) for parameter in self.parameters]
-        self.stream = torch.cuda.Stream()  # one for all shapes: the pool reuses memory only within a stream
+    def __init__(self, compute: Callable[[dict[str, Any]], torch.Tensor], device: torch.device):
+        self.compute, self.device = compute, device
+        self.stream = torch.cuda.Stream(device)  # one for all shapes: the pool reuses memory only within a stream
         self.forget()
 
     def __call__(self, inputs: dict[str, Any]) -> torch.Tensor:
-        """Returns the loss. inputs: tensors on any device, and numbers, which are part of the shape."""
-        self.take_over_gradients()
+        """Returns a copy of the result. inputs: tensors on any device, and numbers, which are part of the shape."""
         key = tuple((name, tuple(v.shape) if isinstance(v, torch.Tensor) else v) for name, v in inputs.items())
         if key not in self.inputs:
             self.inputs[key] = {
@@ -47,31 +43,9 @@ class CapturedPasses:
                 self.inputs[key][name].copy_(pinned(value, self.device), non_blocking=True)
         if key not in self.graphs:
             self.graphs[key] = self.capture(self.inputs[key])
-        graph, loss = self.graphs[key]
+        graph, result = self.graphs[key]
         graph.replay()
-        return loss.clone()
-
-    def reserve(self, inputs: dict[str, Any]) -> None:
-        """Captures the largest inputs first: all others fit in the memory of their graph, not vice versa. Gradients and
-        random states stay unchanged."""
-        self.take_over_gradients()
-        before = [gradient.clone() for gradient in self.gradients]
-        with torch.random.fork_rng([self.device]):
-            for _ in range(2):
-                self(inputs)
-        torch._foreach_copy_(self.gradients, before)
-
-    def take_over_gradients(self) -> None:
-        """Puts the gradients that graphs write to, at fixed addresses, into .grad. A .grad of None means zero."""
-        pairs = zip(self.parameters, self.gradients, strict=True)
-        strange = [(parameter, gradient) for parameter, gradient in pairs if parameter.grad is not gradient]
-        empty = [gradient for parameter, gradient in strange if parameter.grad is None]
-        if empty:
-            torch._foreach_zero_(empty)
-        for parameter, gradient in strange:
-            if parameter.grad is not None:
-                gradient.copy_(parameter.grad)
-            parameter.grad = gradient
+        return result.clone()
 
     def forget(self) -> None:
         """Frees all graphs and their memory, as after a pass that did not fit."""
@@ -84,21 +58,18 @@ class CapturedPasses:
     def run(self, inputs: dict[str, Any]) -> torch.Tensor:
         self.stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.use_mem_pool(self.pool), torch.cuda.stream(self.stream):
-            loss = self.loss_of(inputs)
-            loss.backward()
+            result = self.compute(inputs)
         torch.cuda.current_stream().wait_stream(self.stream)
-        return loss.detach().clone()
+        return result.clone()
 
     def capture(self, inputs: dict[str, Any]) -> tuple[torch.cuda.CUDAGraph, torch.Tensor]:
-        """Capturing computes nothing: gradients stay unchanged."""
+        """Capturing computes nothing."""
         graph = torch.cuda.CUDAGraph()
         # thread_local: NCCL's own thread may query its events meanwhile.
         pool: Any = self.pool.id
         with torch.cuda.graph(graph, pool=pool, stream=self.stream, capture_error_mode="thread_local"):
-            loss = self.loss_of(inputs)
-            loss.backward()
-            loss = loss.detach()
-        return graph, loss
+            result = self.compute(inputs)
+        return graph, result
 
 
 def compile_layers(model: torch.nn.Module, compiled: bool) -> None:

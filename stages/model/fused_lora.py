@@ -1,0 +1,232 @@
+"""Adapted linear layers in fewer and larger matrix products, for training on a GPU.
+
+An adapted layer computes y = W x + s B A x with a frozen W. By itself it takes two small products beside the large one,
+reads and writes y once more, and takes six products in its backward pass. Here, layers that read the same input (query,
+key and value; gate and up) share every product. One of an adapter's two matrices lies in the frozen weight's memory:
+
+    wide    [W | B]: y = [x | s A x] [W | B]ᵀ. The gradient of both inputs is the one product dy [W | B]
+    tall    [W ; A]: x [W ; A]ᵀ holds W x and A x. The gradient of x is the one product [dy | s dy B] [W ; A]
+
+`wide` copies the input once and `tall` the output, so the narrower one decides. The adapters stay peft's parameters in
+float32. `refresh` copies the matrix that lies in the frozen memory there, before each pass.
+"""
+
+import functools
+from collections.abc import Callable
+from itertools import accumulate
+from types import MethodType
+from typing import Any
+
+import torch
+from peft.tuners.lora import LoraLayer
+from torch import nn
+from torch.nn import functional
+
+from stages.model.layout import underlying
+from stages.model.patches import lora_forward
+
+SHARED_INPUT = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))  # called in this order with one input
+RANK_MULTIPLE = 16  # an adapter's rows or columns are filled up to this: matrix units read aligned rows
+
+
+@torch.library.custom_op("stages::linear_with_parts", mutates_args=())
+def linear_with_parts(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, parts: list[torch.Tensor], places: list[int]
+) -> torch.Tensor:
+    """x weightᵀ + bias, of shape (N, out), where parts of the frozen weight are trained.
+
+    An operator of torch's, since a compiled autograd.Function mixed up its tensors (torch 2.11).
+
+    Args:
+        x: (N, in).
+        weight: (out, in), which gets no gradient as a whole.
+        bias: (out,), or None; it gets none either.
+        parts: parameters that the weight holds a copy of, which get their gradients.
+        places: row and column where the copy of each begins, one after another.
+    """
+    return functional.linear(x, weight, bias)
+
+
+@linear_with_parts.register_fake
+def fake_linear(x, weight, bias, parts, places):
+    return x.new_empty(x.shape[0], weight.shape[0])
+
+
+def keep_for_backward(ctx, inputs, output) -> None:
+    x, weight, _, parts, places = inputs
+    ctx.save_for_backward(x, weight)
+    starts = zip(places[::2], places[1::2], strict=True)
+    ctx.spans = [
+        (row, row + part.shape[0], column, column + part.shape[1])
+        for part, (row, column) in zip(parts, starts, strict=True)
+    ]
+
+
+def gradients(ctx, dy):
+    x, weight = ctx.saved_tensors
+    top, bottom, left, right = zip(*ctx.spans, strict=True)
+    first_row, first_column = min(top), min(left)
+    # One product for all parts: between them it computes what nobody needs, and one large product is faster.
+    whole = dy[:, first_row : max(bottom)].t() @ x[:, first_column : max(right)]
+    parts = [
+        whole[a - first_row : b - first_row, c - first_column : d - first_column].float() for a, b, c, d in ctx.spans
+    ]
+    return dy @ weight if ctx.needs_input_grad[0] else None, None, None, parts, None
+
+
+linear_with_parts.register_autograd(gradients, setup_context=keep_for_backward)
+
+
+class FusedLayers:
+    """Adapted layers that read one input, in one product. Their own weights become views of the common memory.
+
+    Args:
+        layers: peft's layers on unquantized linear ones, in the order in which they are called.
+
+    Attributes:
+        weight: the common frozen memory, (out, in + P) or, if `tall`, (out + P, in).
+        copied: parts of `weight`, each with the parameter that it holds a copy of.
+    """
+
+    def __init__(self, layers: list[Any]):
+        (name,) = layers[0].active_adapters
+        self.lows = [layer.lora_A[name].weight for layer in layers]
+        self.highs = [layer.lora_B[name].weight for layer in layers]
+        self.scaling = layers[0].scaling[name]
+        bases = [layer.get_base_layer() for layer in layers]
+        self.sizes = [base.out_features for base in bases]
+        self.width, self.height, self.rank = bases[0].in_features, sum(self.sizes), self.lows[0].shape[0]
+        self.filling = -self.rank * len(layers) % RANK_MULTIPLE
+        self.bias = None
+        if any(base.bias is not None for base in bases):
+            self.bias = torch.cat([zeros_if_none(base) for base in bases])
+        self.tall = len(layers) == 1 and self.width > self.height
+        added = self.rank * len(layers) + self.filling
+        shape = (self.height + added, self.width) if self.tall else (self.height, self.width + added)
+        self.weight = bases[0].weight.data.new_zeros(shape)
+        starts = list(accumulate(self.sizes, initial=0))[:-1]
+        for row, base in zip(starts, bases, strict=True):
+            own = self.weight[row : row + base.out_features, : self.width]
+            own.copy_(base.weight.data)
+            base.weight.data = own
+        if self.tall:
+            self.places = [(self.height, 0)]
+        else:
+            self.places = [(row, self.width + number * self.rank) for number, row in enumerate(starts)]
+        parts = self.lows if self.tall else self.highs
+        self.copied = [
+            (self.weight[row : row + part.shape[0], column : column + part.shape[1]], part)
+            for part, (row, column) in zip(parts, self.places, strict=True)
+        ]
+        self.pending: tuple[torch.Tensor, list[torch.Tensor]] | None = None
+
+    def outputs(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """The outputs (..., out) of all layers for x of shape (..., in)."""
+        flat = x.flatten(0, -2).to(self.weight.dtype)
+        y = self.tall_product(flat) if self.tall else self.wide_product(flat)
+        return [part.unflatten(0, x.shape[:-1]) for part in y.split(self.sizes, dim=1)]
+
+    def wide_product(self, x: torch.Tensor) -> torch.Tensor:
+        low = functional.pad(torch.cat(self.lows) * self.scaling, (0, 0, 0, self.filling)).to(x.dtype)
+        places = [number for place in self.places for number in place]
+        return linear_with_parts(torch.cat([x, x @ low.t()], dim=1), self.weight, self.bias, self.highs, places)
+
+    def tall_product(self, x: torch.Tensor) -> torch.Tensor:
+        high = functional.pad(self.highs[0] * self.scaling, (0, self.filling)).to(x.dtype)
+        both = linear_with_parts(x, self.weight, None, self.lows, list(self.places[0]))
+        y = torch.addmm(both[:, : self.height], both[:, self.height :], high.t())
+        return y if self.bias is None else y + self.bias
+
+
+def zeros_if_none(base: nn.Linear) -> torch.Tensor:
+    return base.weight.new_zeros(base.out_features) if base.bias is None else base.bias.data
+
+
+def fused_forward(layer: Any, x: torch.Tensor) -> torch.Tensor:
+    """The layer's output for x of shape (..., in). The first layer of a group computes those of all, and the others
+    take theirs, if they get the same input."""
+    group, position = layer.fused, layer.fused_position
+    if layer.merged or layer.disable_adapters:
+        return lora_forward(layer, x)
+    if position == 0:
+        first, *others = group.outputs(x)
+        group.pending = (x, others) if others else None
+        return first
+    if group.pending is None or group.pending[0] is not x:
+        return lora_forward(layer, x)
+    y = group.pending[1][position - 1]
+    if position == len(group.sizes) - 1:
+        group.pending = None
+    return y
+
+
+class FusedAdapters:
+    """Fuses all adapted layers of unquantized weights without dropout. Others stay as they are.
+
+    The weights' memory grows by one matrix of each adapter. Before each pass of the base model, `refresh` brings the
+    copies of trained matrices up to date.
+    """
+
+    def __init__(self, model: nn.Module):
+        groups: list[list[Any]] = []
+        for parent in model.modules():
+            children: dict[str, Any] = {name: child for name, child in parent.named_children() if fusable(child)}
+            for names in SHARED_INPUT:
+                if all(name in children for name in names) and alike([children[name] for name in names]):
+                    groups.append([children.pop(name) for name in names])
+            groups += [[child] for child in children.values()]
+        self.layers: list[Any] = []
+        copied = []
+        for layers in groups:
+            group = FusedLayers(layers)
+            copied += group.copied
+            for position, layer in enumerate(layers):
+                layer.fused, layer.fused_position = group, position
+                layer.forward = MethodType(fused_forward, layer)
+            self.layers += layers
+        self.refresh = refresh_of(copied)
+        self.hook = underlying(model).register_forward_pre_hook(lambda *_: self.refresh())
+
+    def undo(self) -> None:
+        """Lets each layer compute by itself again."""
+        self.hook.remove()
+        for layer in self.layers:
+            layer.forward = MethodType(lora_forward, layer)
+            del layer.fused, layer.fused_position
+
+
+def fusable(layer: nn.Module) -> bool:
+    """Whether a layer is a linear one of floating-point numbers with one adapter, and without dropout."""
+    if not isinstance(layer, LoraLayer) or len(layer.active_adapters) != 1:
+        return False
+    plain = isinstance(layer.lora_dropout[layer.active_adapters[0]], nn.Identity)
+    base = layer.get_base_layer()
+    return plain and type(base) is nn.Linear and base.weight.is_floating_point()
+
+
+def alike(layers: list[Any]) -> bool:
+    """Whether layers have inputs of one size, and adapters of one rank and scale."""
+    name = layers[0].active_adapters[0]
+    kinds = {
+        (layer.get_base_layer().in_features, layer.lora_A[name].weight.shape[0], layer.scaling[name])
+        for layer in layers
+    }
+    return len(kinds) == 1
+
+
+def refresh_of(copied: list[tuple[torch.Tensor, nn.Parameter]]) -> Callable[[], None]:
+    """A function that copies parameters (float32) into frozen memory (the base's dtype), as they are then.
+
+    copied: each place of the memory, with the parameter of its shape.
+    """
+    if copied and copied[0][0].is_cuda:
+        from stages.model.copy_kernel import copying  # needs Triton, as compiled layers do
+
+        return copying(copied)
+    return functools.partial(copy_all, copied)
+
+
+@torch.no_grad()
+def copy_all(copied: list[tuple[torch.Tensor, nn.Parameter]]) -> None:
+    for place, parameter in copied:
+        place.copy_(parameter)
