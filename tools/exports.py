@@ -1,11 +1,11 @@
 """Adds parity.json of exported folders to results/exports.json, and writes the table of docs/export.md from it.
 
-python -m tools.exports exports/*
+python -m tools.exports exports/* [--device "AMD EPYC with bfloat16"]
 python -m tools.exports          (the table alone, from results/exports.json)
 """
 
+import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,19 @@ BEGIN, END = "<!-- parity table -->\n", "<!-- end of the parity table -->\n"
 ORDER = ("classifier", "onnx", "merged", "adapter", "gguf")
 
 
-def collect(folders: list[Path], known: dict[str, Any]) -> dict[str, Any]:
-    """The known figures and those of each folder, by kind, weights and device, with what made them."""
+def collect(folders: list[Path], known: dict[str, Any], device: str | None = None) -> dict[str, Any]:
+    """The known figures and those of each folder, by kind, weights and device, with what made them.
+
+    Args:
+        folders: of exports.
+        known: what results/exports.json holds.
+        device: a name that tells this machine from others of the same name; None for the name in the figures.
+    """
     found = dict(known)
     for folder in folders:
         record, parity = read_json(folder / "export.json"), read_json(folder / "parity.json")
+        if device:
+            parity["environment"]["device"] = device
         made = {key: record[key] for key in ("trained_with", "dataset", "versions")} | {"base": record["base"]["id"]}
         found[f"{record['kind']}-{record['weights']}: {device_of(parity)}"] = parity | made
     return dict(sorted(found.items(), key=lambda item: (ORDER.index(item[1]["kind"]), item[0])))
@@ -86,10 +94,14 @@ def with_table(page: str, results: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    folders = [Path(name) for name in sys.argv[1:]]
-    if folders:
+    parser = argparse.ArgumentParser(prog="python -m tools.exports", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("folders", nargs="*", type=Path, metavar="FOLDER", help="of an export")
+    parser.add_argument("--device", help="the machine's name, where others have the same")
+    arguments = parser.parse_args()
+    if arguments.folders:
         known = read_json(RESULTS) if RESULTS.is_file() else {}
-        text = json.dumps(collect(folders, known), indent=2, ensure_ascii=False, allow_nan=False)
+        found = collect(arguments.folders, known, arguments.device)
+        text = json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False)
         RESULTS.write_text(f"{text}\n", encoding="utf-8")
     results = read_json(RESULTS)
     PAGE.write_text(with_table(PAGE.read_text(encoding="utf-8"), results), encoding="utf-8")
