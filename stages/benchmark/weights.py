@@ -25,7 +25,11 @@ def file_bytes(folder: Path) -> int:
 
 
 def quantization_error(model: PreTrainedModel, base_folder: Path) -> float:
-    """Mean of ||W - dequantized W|| / ||W|| (Frobenius norms) over the quantized linear layers; 0 if there are none."""
+    """Mean of ||W - dequantized W|| / ||W|| (Frobenius norms) over the quantized linear layers; 0 if there are none.
+
+    It is computed where the model is: of 1.5B weights a CPU takes minutes. Layers are added up in the order of their
+    names, so that equal weights have an equal error to the last digit.
+    """
     layers = {
         f"{name}.weight": module
         for name, module in model.named_modules()
@@ -34,11 +38,11 @@ def quantization_error(model: PreTrainedModel, base_folder: Path) -> float:
     errors = []
     for shard in sorted(base_folder.glob("*.safetensors")):
         with safe_open(shard, framework="pt") as tensors:
-            for name in tensors.keys() & layers.keys():
+            for name in sorted(tensors.keys() & layers.keys()):
                 module = layers[name]
-                weight = tensors.get_tensor(name).float()
                 state = module.state if isinstance(module, bnb.nn.Linear8bitLt) else None
-                restored = dequantize_bnb_weight(module.weight, state).float().cpu()  # type: ignore[arg-type]
+                restored = dequantize_bnb_weight(module.weight, state).float()  # type: ignore[arg-type]
+                weight = tensors.get_tensor(name).to(restored.device).float()
                 errors.append(float((weight - restored).norm() / weight.norm()))
     if len(errors) != len(layers):
         raise UserError(

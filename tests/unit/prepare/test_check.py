@@ -317,6 +317,23 @@ def test_files_that_can_not_be_read_are_named(name, project):
         read_sources(params.load())
 
 
+@pytest.mark.parametrize(
+    ("encoding", "text"),
+    [
+        ("euc-kr", "안녕하세요 고객님, 택배가 도착했습니다. 확인을 위해 아래 링크를 눌러 주세요."),
+        ("shift_jis", "お荷物のお届けにあがりましたが不在の為持ち帰りました。ご確認ください。"),
+        ("euc-jp", "お荷物のお届けにあがりましたが不在の為持ち帰りました。ご確認ください。"),
+        ("big5", "您好，您的快遞到了，請點擊連結領取。我們明天下午三點開會，請把資料發給我。"),
+        ("cp1251", "Здравствуйте, ваша посылка прибыла. Подтвердите получение по ссылке."),
+    ],
+)
+def test_an_encoding_that_can_not_be_guessed_is_not_taken_for_chinese(tmp_path, encoding, text):
+    path = tmp_path / "new.csv"
+    path.write_bytes(f"text,label\n{text},1\n{text},0\n".encode(encoding))
+    with pytest.raises(UserError, match="the encoding can't be guessed"):
+        detect_encoding(path)
+
+
 def test_a_text_cut_within_a_character_is_still_utf_8(tmp_path):
     path = tmp_path / "cut.csv"
     path.write_bytes(b"\n".join(text.encode()[:-1] + b",1" for text in TEXTS * 10))
