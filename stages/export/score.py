@@ -86,12 +86,22 @@ def placed(device: str) -> dict[str, Any]:
     return {} if device == "cpu" else {"device_map": {"": device}}
 
 
+def without_repacking(model: Any) -> Any:
+    """The model, whose 4-bit weights bitsandbytes won't repack. On CPUs with AVX512-bf16 it would, for a kernel that is
+    installed separately. Without that kernel, passes are far slower, rounded otherwise, or an error."""
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+    return model
+
+
 def classifier(folder: Path, record: dict[str, Any], base: str | None) -> RawScorer:
     import torch
     from transformers import AutoModelForSequenceClassification
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=False, **placed(device)).eval()
+    model = AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=False, **placed(device))
+    without_repacking(model).eval()
 
     def raw(tokens: list[list[int]]) -> list[float]:
         ids, mask = (torch.tensor(rows, device=device) for rows in padded(tokens, model.config.pad_token_id))
@@ -140,7 +150,8 @@ def adapter(folder: Path, record: dict[str, Any], base: str | None) -> RawScorer
         device_map={"": "cuda" if torch.cuda.is_available() else "cpu"},
         **({"quantization_config": config} if config else {}),
     )
-    return of_causal(PeftModel.from_pretrained(model, folder).eval().get_base_model(), record)
+    adapted = PeftModel.from_pretrained(without_repacking(model), folder)
+    return of_causal(adapted.eval().get_base_model(), record)
 
 
 def of_causal(model: Any, record: dict[str, Any]) -> RawScorer:

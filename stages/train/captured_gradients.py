@@ -29,7 +29,8 @@ class CapturedGradients(CapturedPasses):
     def loss_and_gradients(self, inputs: dict[str, Any]) -> torch.Tensor:
         """The loss. Gradients are added up in a few kernels: backward() would start one for each parameter."""
         loss = self.loss_of(inputs)
-        torch._foreach_add_(self.gradients, torch.autograd.grad(loss, self.parameters))
+        found = torch.autograd.grad(loss, self.parameters, allow_unused=True, materialize_grads=True)
+        torch._foreach_add_(self.gradients, found)
         return loss.detach()
 
     def reserve(self, inputs: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ from tools.constraints import CONSTRAINTS, DIRECT, direct_pins, needed_in_turn, 
 
 OWN = {"stages", "benchmarks", "tools", "tests"}
 PEERS = {"trl", "unsloth"}  # other trainers, which benchmarks import where they are installed
+WITH_TORCH = {"triton"}  # which torch brings on GPUs
 EXPORT = {"onnx", "onnxruntime", "llama_cpp", "sentencepiece"}  # of requirements-export.txt, imported where installed
 
 
@@ -26,7 +27,7 @@ def imported(folder: str) -> set[str]:
             elif isinstance(node, ast.ImportFrom):
                 names.add(node.module)
     modules = {name.split(".")[0] for name in names if not name.startswith("ruamel.")}
-    return modules - OWN - PEERS - EXPORT - sys.stdlib_module_names
+    return modules - OWN - PEERS - WITH_TORCH - EXPORT - sys.stdlib_module_names
 
 
 def listed(*files: str) -> set[str]:

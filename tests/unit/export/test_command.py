@@ -5,9 +5,11 @@ import json
 import shutil
 from pathlib import Path
 
+import bitsandbytes as bnb
 import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
+from torch import nn
 from transformers import BertGenerationConfig, Gemma2Config, GPTNeoXConfig, Qwen2Config
 
 from stages.artifacts import read_json
@@ -18,8 +20,17 @@ from stages.export.classifier import HEAD, classifier_config
 from stages.export.load import load_export
 from stages.export.merge import read_source, require_expressible
 from stages.export.parity import EXACT, HOSTILE, score_export
+from stages.export.score import without_repacking
 from stages.serve.operating import FIGURES_FILE, operating_points
 from stages.text.example import read_examples
+
+
+def test_scoring_an_export_does_not_repack_4_bit_weights():
+    """As stages/model/patches.py does; on CPUs with AVX512-bf16 the parity of adapters fails otherwise."""
+    model = nn.Sequential(bnb.nn.Linear4bit(64, 64), nn.Linear(64, 64))
+    model[0].support_avx512bf16_for_cpu = True
+    assert not without_repacking(model)[0].support_avx512bf16_for_cpu
+    assert not hasattr(model[1], "support_avx512bf16_for_cpu")
 
 
 @pytest.mark.parametrize("arguments", [("merged", "--dtype", "float32"), ("adapter",)], ids=["merged", "adapter"])
