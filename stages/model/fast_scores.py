@@ -1,7 +1,9 @@
 """Scores from compiled decoder layers and CUDA graphs: for a server, or for many texts, on a GPU."""
 
+import contextlib
 from typing import Any
 
+import bitsandbytes as bnb
 import torch
 from torch import nn
 
@@ -28,17 +30,17 @@ class FastScores:
         self.model, self.shared = model, len(prompt.prefix)
         head = output_head(model).weight
         self.words = torch.tensor([prompt.label_ids[False], prompt.label_ids[True]], device=head.device)
-        self.varlen = has_varlen(head.device, head.dtype)
         self.captured = CapturedPasses(self.log_odds, head.device)
         compile_layers(model, True)
 
     def __call__(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         """Log-odds (B, 1) on the GPU. batch: input_ids (B, T) and positions (B, 1), on the CPU."""
-        try:
-            scores = self.captured(pack(batch, self.shared, self.varlen, **FEW_SHAPES))
-        except torch.OutOfMemoryError:
+        scores = None
+        with contextlib.suppress(torch.OutOfMemoryError):
+            scores = self.captured(pack(batch, self.shared, varlen=True, **FEW_SHAPES))
+        if scores is None:  # outside the handler, whose traceback holds on to the tensors of the failed pass
             self.captured.forget()
-            raise
+            raise torch.OutOfMemoryError(f"no memory for a batch of {len(batch['input_ids'])} text(s)")
         return scores[: len(batch["input_ids"])]
 
     def log_odds(self, packed: dict[str, Any]) -> torch.Tensor:
@@ -50,12 +52,21 @@ class FastScores:
 def speed_up(model: nn.Module, prompt: Prompt) -> None:
     """Makes `label_scores` of this model use compiled layers and CUDA graphs. Scores move by rounding.
 
-    Raises UserError without a GPU, with sharded layers, and for an architecture whose texts are not packed.
+    Raises UserError without a GPU, with sharded layers, for an architecture whose texts are not packed, without the
+    attention kernel that takes packed texts (shapes would be many), and in 8 bits: bitsandbytes waits for the GPU in
+    such layers, which a graph can't hold.
     """
     layout = choose_layout(model, prompt)
     if output_head(model).weight.device.type != "cuda":
         raise UserError("--profile speed needs a GPU, and found none: leave it out")
-    if is_sharded(model) or layout is not Layout.PACKED:
-        why = "its layers are sharded" if is_sharded(model) else f"texts are {layout.value}, not packed"
-        raise UserError(f"--profile speed can't be used with this model: {why}: leave it out")
+    head = output_head(model).weight
+    reasons = {
+        "its layers are sharded": is_sharded(model),
+        f"texts are {layout.value}, not packed": layout is not Layout.PACKED,
+        "its weights have 8 bits": any(isinstance(module, bnb.nn.Linear8bitLt) for module in model.modules()),
+        "it needs 16 bits and compute capability 8.0": not has_varlen(head.device, head.dtype),
+    }
+    for reason, holds in reasons.items():
+        if holds:
+            raise UserError(f"--profile speed can't be used with this model: {reason}: leave it out")
     underlying(model).fast_scores = FastScores(model, prompt)  # type: ignore[assignment]

@@ -1,7 +1,7 @@
 """Adapted linear layers in fewer and larger matrix products, for training on a GPU.
 
-An adapted layer computes y = W x + s B A x with a frozen W. By itself it takes two small products beside the large one,
-reads and writes y once more, and takes six products in its backward pass. Here, layers that read the same input (query,
+An adapted layer computes y = W x + s B A x with a frozen W. By itself it takes six small products beside the large
+ones, two of them forward, and reads and writes y once more. Here, layers that read the same input (query,
 key and value; gate and up) share every product. One of an adapter's two matrices lies in the frozen weight's memory:
 
     wide    [W | B]: y = [x | s A x] [W | B]ᵀ. The gradient of both inputs is the one product dy [W | B]
@@ -124,7 +124,10 @@ class FusedLayers:
         """The outputs (..., out) of all layers for x of shape (..., in)."""
         flat = x.flatten(0, -2).to(self.weight.dtype)
         y = self.tall_product(flat) if self.tall else self.wide_product(flat)
-        return [part.unflatten(0, x.shape[:-1]) for part in y.split(self.sizes, dim=1)]
+        # Not split(): autograd lets nobody change one of several views in place, as Gemma 3n and OLMo do.
+        starts = accumulate(self.sizes, initial=0)
+        parts = [y.narrow(1, start, size) for start, size in zip(starts, self.sizes, strict=False)]
+        return [part.unflatten(0, x.shape[:-1]) for part in parts]
 
     def wide_product(self, x: torch.Tensor) -> torch.Tensor:
         low = functional.pad(torch.cat(self.lows) * self.scaling, (0, 0, 0, self.filling)).to(x.dtype)
