@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 from peft.tuners.lora import LoraLayer
-from torch import nn
+from torch import library, nn
 from torch.nn import functional
 
 from stages.model.layout import underlying
@@ -29,7 +29,7 @@ SHARED_INPUT = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))  # cal
 RANK_MULTIPLE = 16  # an adapter's rows or columns are filled up to this: matrix units read aligned rows
 
 
-@torch.library.custom_op("stages::linear_with_parts", mutates_args=())
+@library.custom_op("fused_lora::linear_with_parts", mutates_args=())
 def linear_with_parts(
     x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, parts: list[torch.Tensor], places: list[int]
 ) -> torch.Tensor:

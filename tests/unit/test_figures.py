@@ -498,6 +498,9 @@ def test_the_page_of_levers_shows_its_json():
         )
         assert row in page
         assert sum(kernels.values()) - kernels["launched"] == pytest.approx(block["milliseconds"], abs=0.01)
+    training = levers["training_qwen2_1.5b"]
+    slow, fast = (training[name]["seconds_to_first_step"] for name in ("fused_16", "single_16"))
+    assert f"after {min(slow):.0f} to {max(slow):.0f} s, before after {fast[0]:.0f} s" in page
     for name in ("speed_64", "memory_64"):
         block = levers["race_64"][name]
         keys = ("samples_per_second", "samples_per_second_min", "samples_per_second_max")
