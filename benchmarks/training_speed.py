@@ -3,6 +3,7 @@
 python -m benchmarks.training_speed BATCHES RECIPE...   (needs models/base and data/processed/train.jsonl)
 
 Each recipe runs in a process of its own. Writes results/race.json: a block NAME for 16 texts a step, NAME_64 for 64.
+With --keep, the file's other blocks stay: Unsloth and this project need different environments.
 """
 
 import tempfile
@@ -15,6 +16,7 @@ from stages.artifacts import read_json, write_json
 from stages.benchmark.processes import run_module
 from stages.command import run
 from stages.errors import UserError
+from stages.model.device import environment, pick_device
 
 # Key of the ratio, its numerator's and denominator's recipe, and the figure compared.
 RATIOS = (
@@ -23,6 +25,9 @@ RATIOS = (
     ("memory_speed_over_article", "memory", "article", "samples_per_second"),
     ("memory_peak_over_article", "memory", "article", "peak_allocated_bytes"),
     ("evaluate_over_generate", "score", "generate", "samples_per_second"),
+    ("memory_over_unsloth_checkpointed", "memory", "unsloth_checkpointed", "samples_per_second"),
+    ("speed_64_over_trl_tuned_64", "speed_64", "trl_tuned_64", "samples_per_second"),
+    ("speed_64_over_unsloth_64", "speed_64", "unsloth_64", "samples_per_second"),
 )
 PUBLISHED_BATCH = 16
 TOLERANCE = 0.02  # of the loss, since bfloat16 sums in another order
@@ -34,9 +39,10 @@ def main() -> None:
     parser.add_argument(
         "recipes", metavar="RECIPE", nargs="+", choices=RECIPES, help=f"one or more of {', '.join(RECIPES)}"
     )
+    parser.add_argument("--keep", action="store_true", help="add to the blocks of results/race.json")
     options = parser.parse_args()
     require_gpu_and_base()
-    blocks: dict[str, dict[str, Any]] = {}
+    blocks: dict[str, dict[str, Any]] = kept_blocks() if options.keep else {}
     for batch in options.batches:
         for name in dict.fromkeys(options.recipes):
             if name in FORWARD_ONLY and batch != options.batches[0]:
@@ -45,6 +51,19 @@ def main() -> None:
             print(f"training_speed: {key}", flush=True)
             blocks[key] = run_recipe(name, batch)
             write_json(RESULTS / "race.json", with_ratios(blocks))
+
+
+def kept_blocks() -> dict[str, dict[str, Any]]:
+    """The blocks of results/race.json without their ratios. Raises UserError if another device measured one."""
+    file = RESULTS / "race.json"
+    if not file.exists():
+        return {}
+    blocks = {name: block for name, block in read_json(file).items() if name != "ratios"}
+    here = environment(pick_device())["device"]
+    others = {block["environment"]["device"] for block in blocks.values() if "environment" in block} - {here}
+    if others:
+        raise UserError(f"{file}: found figures of {', '.join(others)}, and this is {here}: leave --keep out")
+    return blocks
 
 
 def sizes(text: str) -> list[int]:

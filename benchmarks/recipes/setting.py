@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
+from stages.errors import UserError
 from stages.model.device import synchronize
 from stages.params import Params
 from stages.text.prompt import Prompt
@@ -52,6 +53,9 @@ class Stopwatch(TrainerCallback):
         return len(self.rates) == WINDOWS
 
     def on_train_begin(self, args, state, control, **kwargs):
+        found = args.train_batch_size * args.gradient_accumulation_steps
+        if found != self.batch:
+            raise UserError(f"the recipe's steps have {found} texts; expected {self.batch}, by which it is timed")
         self.start()
 
     def on_step_end(self, args, state, control, **kwargs):

@@ -90,6 +90,7 @@ def stock_arguments(setting: Setting, **changes) -> dict[str, Any]:
     return {
         "output_dir": setting.folder,
         "per_device_train_batch_size": setting.batch,
+        "gradient_accumulation_steps": 1,  # Unsloth's default is 2
         "max_steps": STEPS,
         "learning_rate": 1e-4,
         "lr_scheduler_type": "cosine",

@@ -1,6 +1,7 @@
 """Scores from compiled decoder layers and CUDA graphs: for a server, or for many texts, on a GPU."""
 
 import contextlib
+import os
 from typing import Any
 
 import bitsandbytes as bnb
@@ -69,4 +70,5 @@ def speed_up(model: nn.Module, prompt: Prompt) -> None:
     for reason, holds in reasons.items():
         if holds:
             raise UserError(f"--profile speed can't be used with this model: {reason}: leave it out")
+    os.environ["TOKENIZERS_PARALLELISM"] = "true"  # the first texts are all that the GPU waits for
     underlying(model).fast_scores = FastScores(model, prompt)  # type: ignore[assignment]

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 from peft.tuners.lora import LoraLayer
-from torch import library, nn
+from torch import _dynamo, library, nn
 from torch.nn import functional
 
 from stages.model.layout import underlying
@@ -92,18 +92,21 @@ class FusedLayers:
         (name,) = layers[0].active_adapters
         self.lows = [layer.lora_A[name].weight for layer in layers]
         self.highs = [layer.lora_B[name].weight for layer in layers]
-        self.scaling = layers[0].scaling[name]
         bases = [layer.get_base_layer() for layer in layers]
+        # On the layers' device: the compiler makes a number an input on the CPU, and builds C++ for it (45 s of 65).
+        self.scaling = bases[0].weight.new_tensor(layers[0].scaling[name], dtype=torch.float32)
         self.sizes = [base.out_features for base in bases]
         self.width, self.height, self.rank = bases[0].in_features, sum(self.sizes), self.lows[0].shape[0]
         self.filling = -self.rank * len(layers) % RANK_MULTIPLE
         self.bias = None
         if any(base.bias is not None for base in bases):
             self.bias = torch.cat([zeros_if_none(base) for base in bases])
+            _dynamo.mark_static(self.bias)
         self.tall = len(layers) == 1 and self.width > self.height
         added = self.rank * len(layers) + self.filling
         shape = (self.height + added, self.width) if self.tall else (self.height, self.width + added)
         self.weight = bases[0].weight.data.new_zeros(shape)
+        _dynamo.mark_static(self.weight)  # of all sizes, only the number of tokens varies
         starts = list(accumulate(self.sizes, initial=0))[:-1]
         for row, base in zip(starts, bases, strict=True):
             own = self.weight[row : row + base.out_features, : self.width]

@@ -4,11 +4,14 @@ import importlib.util
 import json
 
 import pytest
+import torch
+from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from benchmarks import training_speed
 from benchmarks.recipes import FORWARD_ONLY, RECIPES, load_recipe, setting
 from benchmarks.recipes.measure import measure_recipe
 from benchmarks.training_speed import run_recipe, with_ratios
+from stages.artifacts import write_json
 from stages.errors import UserError
 
 MEASURED = {
@@ -72,6 +75,25 @@ def test_a_recipe_that_fails_stands_in_the_table_with_its_reason(project, monkey
 
     monkeypatch.setattr(training_speed, "run_module", ended)
     assert "ended with status 1" in run_recipe("article", 4)["unavailable"]
+
+
+def test_a_step_that_is_not_what_it_is_counted_as_is_refused(tmp_path):
+    """Unsloth's default of gradient_accumulation_steps is 2, which halved its rate."""
+    arguments = TrainingArguments(str(tmp_path), per_device_train_batch_size=4, gradient_accumulation_steps=2)
+    with pytest.raises(UserError, match="steps have 8 texts; expected 4"):
+        setting.Stopwatch(torch.device("cpu"), 4).on_train_begin(arguments, TrainerState(), TrainerControl())
+
+
+def test_other_blocks_are_kept_where_one_device_measured_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(training_speed, "RESULTS", tmp_path)
+    monkeypatch.setattr(training_speed, "environment", lambda device: {"device": "NVIDIA H100"})
+    assert training_speed.kept_blocks() == {}
+    blocks = {"article": {"loss": 2.0, "environment": {"device": "NVIDIA H100"}}, "liger": {"unavailable": "no room"}}
+    write_json(tmp_path / "race.json", blocks | {"ratios": {}})
+    assert training_speed.kept_blocks() == blocks
+    write_json(tmp_path / "race.json", {"article": {"environment": {"device": "NVIDIA H200"}}})
+    with pytest.raises(UserError, match="found figures of NVIDIA H200, and this is NVIDIA H100"):
+        training_speed.kept_blocks()
 
 
 def test_only_recipes_that_compute_the_same_are_compared():
