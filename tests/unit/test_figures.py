@@ -69,7 +69,8 @@ def test_rates_and_memory_are_those_of_the_json(name):
     words = words_of(name)
     race = read(RESULTS / "race.json")
     rows = [words[i : i + 2] for i, shown in enumerate(words) if re.fullmatch(r"[\d.]+ \[[\d.]+, [\d.]+\]", shown)]
-    for recipe, (rates, peak) in zip(["article", "trl", "memory", "speed", "generate", "score"], rows, strict=True):
+    small, large = ["article", "trl_tuned", "unsloth", "memory", "speed"], ["trl_tuned_64", "unsloth_64", "speed_64"]
+    for recipe, (rates, peak) in zip([*small, *large, "generate", "score"], rows, strict=True):
         expected = [race[recipe][f"samples_per_second{end}"] for end in ("", "_min", "_max")]
         assert [float(rate) for rate in re.findall(r"[\d.]+", rates)] == pytest.approx(expected, rel=0.005, abs=0.05)
         assert float(peak) == pytest.approx(race[recipe]["peak_allocated_bytes"] / 1e9, abs=0.05)
@@ -479,6 +480,37 @@ def test_the_page_on_the_server_shows_its_json():
                 f"{rate['p50_seconds']:.1f} s, {rate['p99_seconds']:.1f} s",
             ]
         assert f"| {float(share):g} | {' | '.join(cells)} |" in page
+
+
+def test_the_table_and_the_ratios_of_the_race_are_those_of_its_json():
+    page, race = " ".join((ROOT / "docs/performance.md").read_text().split()), read(RESULTS / "race.json")
+    blocks = {name: block for name, block in race.items() if name != "ratios"}
+    for block in blocks.values():
+        keys = ("samples_per_second", "samples_per_second_min", "samples_per_second_max")
+        rate, low, high = (f"{block[key]:.0f}" if block[key] >= 100 else f"{block[key]:.1f}" for key in keys)
+        cells = (
+            f"| {rate} [{low}, {high}] | {100 * block['model_flop_utilization']:.1f} % "
+            f"| {block['peak_allocated_bytes'] / 1e9:.1f} | {block['peak_reserved_bytes'] / 1e9:.1f} "
+            f"| {block['seconds_to_first_step']:.0f} |"
+        )
+        assert cells in page
+    ratios = {
+        f"{name} over {other}": blocks[name]["samples_per_second"] / blocks[other]["samples_per_second"]
+        for name, other in itertools.permutations(blocks, 2)
+    }
+    assert (
+        f"trains {ratios['speed over article']:.0f} times as many texts a second as the article's recipe and "
+        f"{ratios['speed over unsloth']:.0f} times as many as Unsloth. With 64 texts a step it trains "
+        f"{ratios['speed_64 over unsloth_64']:.1f} times as many as Unsloth and "
+        f"{ratios['speed_64 over trl_tuned_64']:.1f} times as many as a tuned TRL. Profile `memory` trains "
+        f"{ratios['memory over article']:.0f} times as many as the article's recipe in "
+        f"{100 * race['ratios']['memory_peak_over_article']:.0f} % of its allocated memory."
+    ) in page
+    assert f"{ratios['speed over plain']:.0f} times" in (ROOT / "docs/gpu.md").read_text()
+    for name in ("README.md", "README.zh-CN.md"):
+        text = (ROOT / name).read_text()
+        for number in (f"{ratios['speed over article']:.0f}", f"{ratios['speed over unsloth']:.0f}"):
+            assert f" {number} times" in text or f" {number} 倍" in text
 
 
 def test_the_page_of_levers_shows_its_json():

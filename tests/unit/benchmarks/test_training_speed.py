@@ -103,3 +103,4 @@ def test_only_recipes_that_compute_the_same_are_compared():
     assert ratios == {"speed_over_article": 5.0}
     with pytest.raises(UserError, match="losses on the same batch differ"):
         with_ratios({"article": article, "speed": speed | {"loss": 2.1}})
+    assert with_ratios({"article": article, "lora_tuned_64": speed | {"loss": 2.1}})["ratios"] == {}  # other weights
