@@ -33,7 +33,7 @@ def alone(query, key, value, scale, back):
     """Causal attention of one text, (T_q, H, D) over (T_k, H_kv, D), the last query being the last key's."""
     behind = torch.arange(len(key)) - torch.arange(len(key) - len(query), len(key)).unsqueeze(1)
     mask = (behind <= 0) & ((behind >= -back) if back >= 0 else True)
-    key, value = (tensor.repeat_interleave(HEADS // KEY_HEADS, dim=1) for tensor in (key, value))
+    key, value = (tensor.repeat_interleave(query.shape[1] // key.shape[1], dim=1) for tensor in (key, value))
     query, key, value = (tensor.transpose(0, 1) for tensor in (query, key, value))
     return functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale).transpose(0, 1)
 
@@ -74,6 +74,90 @@ def test_each_text_attends_to_the_start_and_itself_as_if_alone(own, shared, mult
         assert packed["positions"][0, row, 0] == start + own[row] - 1
         assert packed["position_ids"][0, start : start + own[row]].tolist() == list(range(shared, int(length)))
         start += own[row]
+
+
+@given(
+    own=st.lists(st.integers(1, 20), min_size=1, max_size=6),
+    shared=st.integers(0, 7),
+    multiple=st.sampled_from([1, 16]),
+    window=st.sampled_from([None, 5, 100]),
+    key_heads=st.sampled_from([1, 2, 4]),
+    scaling=st.sampled_from([None, 0.3]),
+)
+@settings(max_examples=100, deadline=None)
+def test_training_on_a_cpu_gives_the_gradients_of_each_text_alone(own, shared, multiple, window, key_heads, scaling):
+    """The shared start gets the sum over all texts, filling none but its own."""
+    query, key, value, module, arguments, sizes = packed_case(own, shared, multiple, key_heads, torch.float64)
+    arguments |= {"scaling": scaling, "sliding_window": window}
+    out, _ = packed_attention(module, query, key, value, None, **arguments)
+    start, *texts = zip(*(tensor[0].transpose(0, 1).split(sizes) for tensor in (query, key, value)), strict=True)
+    back = -1 if window is None else window - 1
+    expected = [alone(*start, scaling, back)]
+    for text_query, *text in texts:
+        seen = (torch.cat(pair) for pair in zip(start[1:], text, strict=True))
+        expected.append(alone(text_query, *seen, scaling, back))
+    weights = torch.randn_like(out)
+    assert torch.allclose(out[0], torch.cat(expected), atol=1e-10)
+    found = torch.autograd.grad((out * weights).sum(), (query, key, value))
+    right = torch.autograd.grad((torch.cat(expected) * weights[0]).sum(), (query, key, value))
+    for gradient, other in zip(found, right, strict=True):
+        assert torch.allclose(gradient, other, atol=1e-10)
+
+
+@pytest.mark.parametrize(("dtype", "rounding"), [(torch.float32, 1e-6), (torch.bfloat16, 1e-2)])
+@pytest.mark.parametrize("window", [None, 5])
+@pytest.mark.parametrize("key_heads", [1, 2, 4])
+def test_training_on_a_cpu_rounds_as_torchs_kernel(monkeypatch, dtype, rounding, window, key_heads):
+    query, key, value, module, arguments, _ = packed_case([7, 3, 9], 5, 16, key_heads, dtype)
+    weights = torch.randn(query.transpose(1, 2).shape, dtype=dtype)
+    passes = []
+    for rows in (packed_module.trained_rows, kernel_rows):
+        monkeypatch.setattr(packed_module, "trained_rows", rows)
+        out, _ = packed_attention(module, query, key, value, None, sliding_window=window, **arguments)
+        passes.append((out, *torch.autograd.grad((out * weights).sum(), (query, key, value))))
+    for found, right in zip(*passes, strict=True):
+        assert found.dtype == dtype
+        assert (found - right).norm() <= rounding * right.norm()
+
+
+def test_scoring_on_a_cpu_keeps_torchs_kernel(monkeypatch):
+    query, key, value, module, arguments, _ = packed_case([7, 3, 9], 5, 16, 1, torch.bfloat16)
+    monkeypatch.setattr(packed_module, "trained_rows", None)  # not callable
+    with torch.no_grad():
+        packed_attention(module, query, key, value, None, **arguments)
+    frozen = (tensor.detach() for tensor in (query, key, value))
+    packed_attention(module, *frozen, None, **arguments)
+    with pytest.raises(TypeError):
+        packed_attention(module, query.detach(), key.detach(), value, None, **arguments)
+
+
+def packed_case(own, shared, multiple, key_heads, dtype):
+    """Random packed query, key and value (1, H, N, D) that want gradients; a module; attention's arguments; and how
+    many tokens are the start's, each text's and the filling's."""
+    torch.manual_seed(0)
+    lengths = torch.tensor(own) + shared
+    ids = torch.zeros(len(own), int(lengths.max()), dtype=torch.long)
+    packed = pack({"input_ids": ids, "positions": (lengths - 1).unsqueeze(1)}, shared, False, multiple)
+    total = packed["input_ids"].shape[1]
+    filling = total - shared - sum(own)
+    module = nn.Module()
+    module.num_key_value_groups = HEADS // key_heads
+    tensors = [
+        torch.randn(1, total, heads, SIZE, dtype=dtype).transpose(1, 2).requires_grad_()
+        for heads in (HEADS, key_heads, key_heads)
+    ]
+    arguments = {name: part for name, part in packed.items() if name.startswith("packed_")}
+    return *tensors, module, arguments, [shared, *own, *([filling] if filling else [])]
+
+
+def kernel_rows(query, key, value, mask, scaling):
+    """What `trained_rows` computes, by torch's kernel."""
+    key, value = (tensor.repeat_interleave(query.shape[2] // key.shape[2], dim=2) for tensor in (key, value))
+    query, key, value = (tensor.transpose(1, 2) for tensor in (query, key, value))
+    rows = functional.scaled_dot_product_attention(
+        query, key, value, attn_mask=mask, is_causal=mask is None, scale=scaling
+    )
+    return rows.transpose(1, 2)
 
 
 def test_adapters_compute_what_pefts_compute():

@@ -72,7 +72,8 @@ SLOW = ("lora-int8", "qlora-dq", "qlora-dequantized")
 
 @pytest.mark.parametrize("method", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in METHODS])
 def test_every_method_learns(base_folder, prompt, examples, train_params, tmp_path, method):
-    train = dataclasses.replace(train_params, learning_rate=2e-2, num_train_epochs=20, eval_steps=0.25)
+    # At twice the rate, rounding alone decides whether a training leaves its optimum again.
+    train = dataclasses.replace(train_params, learning_rate=1e-2, num_train_epochs=20, eval_steps=0.25)
     trainer = trainer_for(base_folder, prompt, examples, train, tmp_path, METHODS[method])
     first = trainer.evaluate()
     trainer.train()
