@@ -26,6 +26,7 @@ STATES_GQA = varlen_attn is not None and "enable_gqa" in inspect.signature(varle
 # What some architectures pass to attention: soft-capped scores (Gemma 2), sinks (gpt-oss), a bias for each distance.
 NOT_PACKED = ("softcap", "s_aux", "position_bias")
 FEW_SHAPES = {"multiple": 256, "rows_multiple": 8}  # for CUDA graphs: arguments of `pack`
+LONGEST_PRODUCT = 512  # tokens of a row: products keep all scores for the backward pass, so their memory is quadratic
 MAX_QUERIES = 512  # the kernel gets the longest length rounded up to a multiple, so that few values occur
 
 
@@ -140,7 +141,7 @@ def packed_attention(
     if packed_rows is not None and packed_back is not None:
         mask = window_mask(packed_rows.shape[1], sliding_window, query.device)
         trained = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (query, key, value))
-        if trained and query.device.type == "cpu":
+        if trained and query.device.type == "cpu" and packed_rows.shape[1] <= LONGEST_PRODUCT:
             query, key, value = (rows_of(tensor, packed_rows) for tensor in (query, key, value))
             rows = trained_rows(query, key, value, mask, scaling)
             return rows.flatten(0, 1).index_select(0, packed_back).unsqueeze(0), None

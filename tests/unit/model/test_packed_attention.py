@@ -120,7 +120,7 @@ def test_training_on_a_cpu_rounds_as_torchs_kernel(monkeypatch, dtype, rounding,
         assert (found - right).norm() <= rounding * right.norm()
 
 
-def test_scoring_on_a_cpu_keeps_torchs_kernel(monkeypatch):
+def test_scoring_and_long_rows_on_a_cpu_keep_torchs_kernel(monkeypatch):
     query, key, value, module, arguments, _ = packed_case([7, 3, 9], 5, 16, 1, torch.bfloat16)
     monkeypatch.setattr(packed_module, "trained_rows", None)  # not callable
     with torch.no_grad():
@@ -129,6 +129,8 @@ def test_scoring_on_a_cpu_keeps_torchs_kernel(monkeypatch):
     packed_attention(module, *frozen, None, **arguments)
     with pytest.raises(TypeError):
         packed_attention(module, query.detach(), key.detach(), value, None, **arguments)
+    monkeypatch.setattr(packed_module, "LONGEST_PRODUCT", arguments["packed_rows"].shape[1] - 1)
+    packed_attention(module, query, key, value, None, **arguments)  # long rows keep it, too
 
 
 def packed_case(own, shared, multiple, key_heads, dtype):
