@@ -4,6 +4,7 @@ python -m benchmarks.training_speed BATCHES RECIPE...   (needs models/base and d
 
 Each recipe runs in a process of its own. Writes results/race.json: a block NAME for 16 texts a step, NAME_64 for 64.
 With --keep, the file's other blocks stay: Unsloth and this project need different environments.
+With --tokens N, texts are N random tokens instead, and FLOPs are counted with attention.
 """
 
 import re
@@ -41,23 +42,32 @@ def main() -> None:
     parser.add_argument(
         "recipes", metavar="RECIPE", nargs="+", choices=RECIPES, help=f"one or more of {', '.join(RECIPES)}"
     )
-    parser.add_argument("--keep", action="store_true", help="add to the blocks of results/race.json")
+    parser.add_argument("--keep", action="store_true", help="add to the blocks of the file")
+    parser.add_argument(
+        "--tokens", metavar="N", type=positive_int, help="tokens of each text, prompt and answer included"
+    )
+    parser.add_argument(
+        "--out",
+        metavar="FILE",
+        type=Path,
+        default=RESULTS / "race.json",
+        help="the file to write (default: %(default)s)",
+    )
     options = parser.parse_args()
     require_gpu_and_base()
-    blocks: dict[str, dict[str, Any]] = kept_blocks() if options.keep else {}
+    blocks: dict[str, dict[str, Any]] = kept_blocks(options.out) if options.keep else {}
     for batch in options.batches:
         for name in dict.fromkeys(options.recipes):
             if name in FORWARD_ONLY and batch != options.batches[0]:
                 continue  # these have a batch of their own
             key = block_name(name, batch)
             print(f"training_speed: {key}", flush=True)
-            blocks[key] = run_recipe(name, batch)
-            write_json(RESULTS / "race.json", with_ratios(blocks))
+            blocks[key] = run_recipe(name, batch, options.tokens)
+            write_json(options.out, with_ratios(blocks))
 
 
-def kept_blocks() -> dict[str, dict[str, Any]]:
-    """The blocks of results/race.json without their ratios. Raises UserError if another device measured one."""
-    file = RESULTS / "race.json"
+def kept_blocks(file: Path) -> dict[str, dict[str, Any]]:
+    """The blocks of an earlier run without their ratios. Raises UserError if another device measured one."""
     if not file.exists():
         return {}
     blocks = {name: block for name, block in read_json(file).items() if name != "ratios"}
@@ -78,12 +88,13 @@ def block_name(name: str, batch: int) -> str:
     return name if batch == PUBLISHED_BATCH or name in FORWARD_ONLY else f"{name}_{batch}"
 
 
-def run_recipe(name: str, batch: int) -> dict[str, Any]:
+def run_recipe(name: str, batch: int, tokens: int | None = None) -> dict[str, Any]:
     """The recipe's block from a new process: {"unavailable": reason} if the recipe or its process fails."""
+    length = ["--tokens", str(tokens)] if tokens else []
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "block.json"
         try:
-            run_module("benchmarks.recipes", name, str(batch), str(out))
+            run_module("benchmarks.recipes", name, str(batch), str(out), *length)
         except UserError as error:
             return {"unavailable": str(error)}
         return read_json(out)

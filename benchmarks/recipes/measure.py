@@ -1,6 +1,7 @@
 """Runs one recipe and collects its figures."""
 
 import dataclasses
+import random
 import statistics
 import tempfile
 import time
@@ -20,18 +21,29 @@ from stages.model.load import load_tokenizer
 from stages.paths import BASE_MODEL, PROCESSED
 from stages.plan.memory import layer_matrices
 from stages.text.example import read_examples
-from stages.text.prompt import build_prompt
+from stages.text.prompt import Prompt, build_prompt
 from stages.train.dataset import training_rows
 
+RANDOM_ROWS = 256
 # Dense bfloat16 FLOPs per second, from the makers' data sheets.
 PEAK_FLOPS = {"NVIDIA H100 80GB HBM3": 989.4e12, "NVIDIA H200": 989.4e12}
 
 
-def measure_recipe(name: str, batch: int) -> dict[str, Any]:
-    """The recipe's block in results/race.json: {"unavailable": reason} if it fails."""
+def measure_recipe(name: str, batch: int, length: int | None = None) -> dict[str, Any]:
+    """The recipe's block in results/race.json: {"unavailable": reason} if it fails.
+
+    Args:
+        name: of a recipe.
+        batch: texts in a training step.
+        length: tokens of each text with prompt and answer, all random; None for the texts of train.
+    """
     chosen, device = params.load(), pick_device()
-    prompt = build_prompt(load_tokenizer(), **dataclasses.asdict(chosen.prompt))
-    rows, _ = training_rows(read_examples(PROCESSED / "train.jsonl"), prompt, "completion")
+    options = dataclasses.asdict(chosen.prompt) | ({"max_length": length} if length else {})
+    prompt = build_prompt(load_tokenizer(), **options)
+    if length:
+        rows = random_rows(prompt)
+    else:
+        rows, _ = training_rows(read_examples(PROCESSED / "train.jsonl"), prompt, "completion")
     watch = Stopwatch(device, batch)
     reset_peak_memory(device)
     try:
@@ -45,6 +57,7 @@ def measure_recipe(name: str, batch: int) -> dict[str, Any]:
     rates = median_rate(watch.rates)
     rate = rates["samples_per_second"]
     tokens = statistics.mean(len(row["input_ids"]) for row in rows)
+    long = {"tokens": length, "flops_per_second": rate * training_flops(len(rows[0]["input_ids"]))} if length else {}
     return {
         "batch": watch.batch,
         "loss": loss,
@@ -56,7 +69,33 @@ def measure_recipe(name: str, batch: int) -> dict[str, Any]:
         "seconds_to_load": ready,
         "seconds_to_first_step": watch.first_step,
         "environment": environment(device),
+        **long,
     }
+
+
+def random_rows(prompt: Prompt) -> list[dict[str, Any]]:
+    """RANDOM_ROWS rows of loss `completion` with texts of random tokens, as long as the prompt allows."""
+    draw, words = random.Random(0), len(prompt.tokenizer)
+    rows = []
+    for number in range(RANDOM_ROWS):
+        answer = prompt.answer(number % 2 == 0)
+        text = [draw.randrange(words) for _ in range(prompt.room)]
+        rows.append({"input_ids": prompt.encode(text, answer_prefix=False) + answer[:-1], "labels": answer})
+    return rows
+
+
+def training_flops(tokens: int) -> float:
+    """FLOPs of a training step for one text of so many tokens: the decoder layers' products, and attention.
+
+    Forward and to the inputs, 2 FLOPs each for a weight and token. Causal attention takes two products of 2 FLOPs for
+    each pair of tokens and width of the heads, and four of them backward. The output head, computed for the answer
+    alone, and what checkpointing computes twice don't count.
+    """
+    config = AutoConfig.from_pretrained(BASE_MODEL, trust_remote_code=False, local_files_only=True).get_text_config()
+    weights = config.num_hidden_layers * sum(rows * columns for rows, columns in layer_matrices(config))
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    pairs = tokens * (tokens + 1) / 2
+    return 4 * weights * tokens + 12 * pairs * config.num_attention_heads * size * config.num_hidden_layers
 
 
 def reason(error: Exception) -> str:

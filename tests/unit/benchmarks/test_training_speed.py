@@ -5,7 +5,7 @@ import json
 
 import pytest
 import torch
-from transformers import TrainerControl, TrainerState, TrainingArguments
+from transformers import AutoConfig, TrainerControl, TrainerState, TrainingArguments
 
 from benchmarks import training_speed
 from benchmarks.recipes import FORWARD_ONLY, RECIPES, load_recipe, setting
@@ -54,6 +54,20 @@ def test_stock_and_plain_start_from_the_same_loss(project):
     assert blocks["stock"]["loss"] == pytest.approx(blocks["plain"]["loss"], abs=training_speed.TOLERANCE)
 
 
+def test_long_texts_are_random_and_their_flops_count_attention(project):
+    block = measure_recipe("plain", 2, 96)
+    assert block.keys() == MEASURED | {"tokens", "flops_per_second"}
+    assert block["tokens_per_second"] / block["samples_per_second"] == 95  # the last of the answer is no input
+    config = AutoConfig.from_pretrained("models/base")
+    layers, width, inner = config.num_hidden_layers, config.hidden_size, config.intermediate_size
+    heads, key_heads = config.num_attention_heads, config.num_key_value_heads
+    size = width // heads
+    weights = width * size * (2 * heads + 2 * key_heads) + 3 * width * inner
+    attention = sum(2 * 2 * heads * size * seen for seen in range(1, 96))  # forward: scores, then values
+    flops = layers * (2 * 2 * weights * 95 + 3 * attention)
+    assert block["flops_per_second"] == pytest.approx(flops * block["samples_per_second"])
+
+
 @pytest.mark.parametrize(("name", "package"), [("trl", "trl"), ("unsloth", "unsloth"), ("lora_tuned", "liger_kernel")])
 def test_a_recipe_whose_package_is_missing_says_so(project, name, package, monkeypatch):
     found = importlib.util.find_spec
@@ -85,15 +99,15 @@ def test_a_step_that_is_not_what_it_is_counted_as_is_refused(tmp_path):
 
 
 def test_other_blocks_are_kept_where_one_device_measured_them(tmp_path, monkeypatch):
-    monkeypatch.setattr(training_speed, "RESULTS", tmp_path)
     monkeypatch.setattr(training_speed, "environment", lambda device: {"device": "NVIDIA H100"})
-    assert training_speed.kept_blocks() == {}
+    file = tmp_path / "race.json"
+    assert training_speed.kept_blocks(file) == {}
     blocks = {"article": {"loss": 2.0, "environment": {"device": "NVIDIA H100"}}, "liger": {"unavailable": "no room"}}
-    write_json(tmp_path / "race.json", blocks | {"ratios": {}})
-    assert training_speed.kept_blocks() == blocks
-    write_json(tmp_path / "race.json", {"article": {"environment": {"device": "NVIDIA H200"}}})
+    write_json(file, blocks | {"ratios": {}})
+    assert training_speed.kept_blocks(file) == blocks
+    write_json(file, {"article": {"environment": {"device": "NVIDIA H200"}}})
     with pytest.raises(UserError, match="found figures of NVIDIA H200, and this is NVIDIA H100"):
-        training_speed.kept_blocks()
+        training_speed.kept_blocks(file)
 
 
 def test_only_recipes_that_compute_the_same_are_compared():
