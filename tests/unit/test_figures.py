@@ -513,6 +513,16 @@ def test_the_table_and_the_ratios_of_the_race_are_those_of_its_json():
             assert f" {number} times" in text or f" {number} 倍" in text
 
 
+def test_the_train_stage_beside_a_stock_trainer_is_that_of_its_json():
+    page, found = " ".join((ROOT / "docs/performance.md").read_text().split()), read(RESULTS / "stage.json")
+    memory = {name: found[name]["peak_memory_bytes"] / 1e9 for name in ("stage", "stock")}
+    times = f"{found['stock_over_stage']:.1f} times as long in {memory['stock'] / memory['stage']:.1f} times the memory"
+    assert times in page
+    assert f"Both took {found['steps']} steps" in page
+    for row, name in (("train stage", "stage"), ("stock Trainer, no checkpointing, no dropout", "stock")):
+        assert f"| {row} | {found[name]['seconds']:.0f} | {memory[name]:.1f} |" in page
+
+
 def test_the_page_of_levers_shows_its_json():
     page = " ".join((ROOT / "docs/performance.md").read_text().split())
     levers = read(RESULTS / "h100/levers.json")
