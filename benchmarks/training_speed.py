@@ -43,19 +43,14 @@ def main() -> None:
         "recipes", metavar="RECIPE", nargs="+", choices=RECIPES, help=f"one or more of {', '.join(RECIPES)}"
     )
     parser.add_argument("--keep", action="store_true", help="add to the blocks of the file")
-    parser.add_argument(
-        "--tokens", metavar="N", type=positive_int, help="tokens of each text, prompt and answer included"
-    )
-    parser.add_argument(
-        "--out",
-        metavar="FILE",
-        type=Path,
-        default=RESULTS / "race.json",
-        help="the file to write (default: %(default)s)",
-    )
+    parser.add_argument("--tokens", metavar="N", type=positive_int, help="tokens of each text with prompt and answer")
+    parser.add_argument("--out", metavar="FILE", type=Path, help="the file to write; with --tokens, one of its own")
     options = parser.parse_args()
+    if options.tokens and (not options.out or set(options.recipes) & set(FORWARD_ONLY)):
+        parser.error(f"--tokens needs --out, and recipes that train: none of {', '.join(FORWARD_ONLY)}")
+    file = options.out or RESULTS / "race.json"
     require_gpu_and_base()
-    blocks: dict[str, dict[str, Any]] = kept_blocks(options.out) if options.keep else {}
+    blocks: dict[str, dict[str, Any]] = kept_blocks(file, options.tokens) if options.keep else {}
     for batch in options.batches:
         for name in dict.fromkeys(options.recipes):
             if name in FORWARD_ONLY and batch != options.batches[0]:
@@ -63,11 +58,13 @@ def main() -> None:
             key = block_name(name, batch)
             print(f"training_speed: {key}", flush=True)
             blocks[key] = run_recipe(name, batch, options.tokens)
-            write_json(options.out, with_ratios(blocks))
+            write_json(file, blocks)
+            write_json(file, with_ratios(blocks))
 
 
-def kept_blocks(file: Path) -> dict[str, dict[str, Any]]:
-    """The blocks of an earlier run without their ratios. Raises UserError if another device measured one."""
+def kept_blocks(file: Path, tokens: int | None) -> dict[str, dict[str, Any]]:
+    """The blocks of an earlier run without their ratios. Raises UserError if another device measured one, or other
+    lengths than `tokens`."""
     if not file.exists():
         return {}
     blocks = {name: block for name, block in read_json(file).items() if name != "ratios"}
@@ -75,6 +72,9 @@ def kept_blocks(file: Path) -> dict[str, dict[str, Any]]:
     others = {block["environment"]["device"] for block in blocks.values() if "environment" in block} - {here}
     if others:
         raise UserError(f"{file}: found figures of {', '.join(others)}, and this is {here}: leave --keep out")
+    lengths = {block.get("tokens") for block in blocks.values() if "environment" in block} - {tokens}
+    if lengths:
+        raise UserError(f"{file}: found --tokens {lengths.pop()}, and here {tokens}: name another file by --out")
     return blocks
 
 

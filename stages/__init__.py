@@ -19,6 +19,7 @@ if sys.version_info < (3, 11) or not all(map(importlib.util.find_spec, ("torch",
 # A run reports nothing to anybody. (DVC's own switch is core.analytics in .dvc/config.)
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 # The tokenizer's threads would fight torch's for the same cores.
+TOKENIZERS_CHOSEN = "TOKENIZERS_PARALLELISM" in os.environ  # by the user
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # bitsandbytes logs an optional kernel at every start, and a cast at every layer of every int8 pass.
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)

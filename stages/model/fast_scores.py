@@ -8,6 +8,7 @@ import bitsandbytes as bnb
 import torch
 from torch import nn
 
+from stages import TOKENIZERS_CHOSEN
 from stages.errors import UserError
 from stages.model.cuda_graphs import CapturedPasses, compile_layers
 from stages.model.exactness import choose_layout
@@ -70,5 +71,6 @@ def speed_up(model: nn.Module, prompt: Prompt) -> None:
     for reason, holds in reasons.items():
         if holds:
             raise UserError(f"--profile speed can't be used with this model: {reason}: leave it out")
-    os.environ["TOKENIZERS_PARALLELISM"] = "true"  # the first texts are all that the GPU waits for
+    if not TOKENIZERS_CHOSEN:
+        os.environ["TOKENIZERS_PARALLELISM"] = "true"  # torch's threads have little to do: the GPU computes
     underlying(model).fast_scores = FastScores(model, prompt)  # type: ignore[assignment]

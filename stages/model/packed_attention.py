@@ -143,6 +143,8 @@ def packed_attention(
         trained = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (query, key, value))
         if trained and query.device.type == "cpu" and packed_rows.shape[1] <= LONGEST_PRODUCT:
             query, key, value = (rows_of(tensor, packed_rows) for tensor in (query, key, value))
+            if not hasattr(module, "q_norm"):  # scores may be large, as Qwen2's are: 16 bits would round them too much
+                query, key = (tensor.to(torch.promote_types(tensor.dtype, torch.float32)) for tensor in (query, key))
             rows = trained_rows(query, key, value, mask, scaling)
             return rows.flatten(0, 1).index_select(0, packed_back).unsqueeze(0), None
         query, key, value = (tensor[packed_rows].transpose(1, 2) for tensor in (query, key, value))  # (B, H, T, D)
@@ -174,11 +176,12 @@ def trained_rows(
     """Causal attention of padded rows in plain matrix products, (B, T, H, D).
 
     For training on a CPU: forward and backward, they take a quarter of the time of torch's kernel in bfloat16 (torch
-    2.13). The kernel stays for scoring. Results differ by rounding.
+    2.13). The kernel stays for scoring. Results differ by rounding: scores have the dtype of query and key, while the
+    kernel's are float32.
 
     Args:
         query: (B, T, H, D).
-        key: (B, T, H_kv, D).
+        key: (B, T, H_kv, D), of the same dtype.
         value: (B, T, H_kv, D).
         mask: (T, T), or None for all tokens before.
         scaling: of the scores; None for 1 / sqrt(D).
@@ -192,7 +195,7 @@ def trained_rows(
     hidden = torch.zeros(length, length, dtype=query.dtype).masked_fill_(~mask, -torch.inf)
     hidden = hidden.repeat_interleave(query.shape[1] // length, dim=0)  # (T · G, T)
     scores = torch.baddbmm(hidden, query, key.transpose(1, 2), alpha=size**-0.5 if scaling is None else scaling)
-    out = torch.bmm(scores.softmax(-1), value)  # softmax of bfloat16 computes in float32
+    out = torch.bmm(scores.softmax(-1).to(value.dtype), value)  # softmax of bfloat16 computes in float32
     return out.view(count, key_heads, length, -1, value.shape[-1]).transpose(1, 2).flatten(2, 3)
 
 

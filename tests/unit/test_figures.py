@@ -509,8 +509,13 @@ def test_the_table_and_the_ratios_of_the_race_are_those_of_its_json():
     assert f"{ratios['speed over plain']:.0f} times" in (ROOT / "docs/gpu.md").read_text()
     for name in ("README.md", "README.zh-CN.md"):
         text = (ROOT / name).read_text()
-        for number in (f"{ratios['speed over article']:.0f}", f"{ratios['speed over unsloth']:.0f}"):
-            assert f" {number} times" in text or f" {number} 倍" in text
+        times, first, last = "{:.0f} {:.0f} {:.0f}".format(
+            *(ratios[pair] for pair in ("speed over article", "speed_64 over unsloth_64", "speed over unsloth"))
+        ).split()
+        part = f"{100 * race['ratios']['memory_peak_over_article']:.0f} %"
+        english = f"is {times} times as fast", f"{first} to {last} times Unsloth", f"takes {part} of its memory"
+        chinese = f"文章做法的 {times} 倍、Unsloth 的 {first} 到 {last} 倍", f"文章做法 {part} 的显存"
+        assert all(words in text for words in (english if name == "README.md" else chinese))
 
 
 def test_the_train_stage_beside_a_stock_trainer_is_that_of_its_json():

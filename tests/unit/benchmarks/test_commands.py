@@ -55,6 +55,12 @@ def test_the_readme_has_every_command_and_names_files_that_exist():
     [
         ("training_speed", ["0", "speed"], "BATCHES: found '0'; expected a whole number above 0"),
         ("training_speed", ["16", "sped"], "RECIPE: invalid choice: 'sped'"),
+        (
+            "training_speed",
+            ["1", "score", "--tokens", "9", "--out", "f"],
+            "--tokens needs --out, and recipes that train",
+        ),
+        ("training_speed", ["1", "speed", "--tokens", "9"], "--tokens needs --out, and recipes that train"),
         ("step_memory", ["qwen2-70b"], "SHAPE: invalid choice: 'qwen2-70b'"),
         ("scaling", ["2", "16"], "PROCESSES: found '2'; expected at least two numbers, with commas, as 1,2"),
         ("memory_limits", ["qwen2-7b"], "the following arguments are required: GB"),

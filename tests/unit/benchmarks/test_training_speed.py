@@ -101,13 +101,15 @@ def test_a_step_that_is_not_what_it_is_counted_as_is_refused(tmp_path):
 def test_other_blocks_are_kept_where_one_device_measured_them(tmp_path, monkeypatch):
     monkeypatch.setattr(training_speed, "environment", lambda device: {"device": "NVIDIA H100"})
     file = tmp_path / "race.json"
-    assert training_speed.kept_blocks(file) == {}
+    assert training_speed.kept_blocks(file, None) == {}
     blocks = {"article": {"loss": 2.0, "environment": {"device": "NVIDIA H100"}}, "liger": {"unavailable": "no room"}}
     write_json(file, blocks | {"ratios": {}})
-    assert training_speed.kept_blocks(file) == blocks
+    assert training_speed.kept_blocks(file, None) == blocks
+    with pytest.raises(UserError, match="found --tokens None, and here 4096"):
+        training_speed.kept_blocks(file, 4096)
     write_json(file, {"article": {"environment": {"device": "NVIDIA H200"}}})
     with pytest.raises(UserError, match="found figures of NVIDIA H200, and this is NVIDIA H100"):
-        training_speed.kept_blocks(file)
+        training_speed.kept_blocks(file, None)
 
 
 def test_only_recipes_that_compute_the_same_are_compared():

@@ -107,8 +107,11 @@ def test_training_on_a_cpu_gives_the_gradients_of_each_text_alone(own, shared, m
 @pytest.mark.parametrize(("dtype", "rounding"), [(torch.float32, 1e-6), (torch.bfloat16, 1e-2)])
 @pytest.mark.parametrize("window", [None, 5])
 @pytest.mark.parametrize("key_heads", [1, 2, 4])
-def test_training_on_a_cpu_rounds_as_torchs_kernel(monkeypatch, dtype, rounding, window, key_heads):
+@pytest.mark.parametrize("normalized", [True, False])
+def test_training_on_a_cpu_rounds_as_torchs_kernel(monkeypatch, dtype, rounding, window, key_heads, normalized):
     query, key, value, module, arguments, _ = packed_case([7, 3, 9], 5, 16, key_heads, dtype)
+    if normalized:
+        module.q_norm = nn.Identity()
     weights = torch.randn(query.transpose(1, 2).shape, dtype=dtype)
     passes = []
     for rows in (packed_module.trained_rows, kernel_rows):
@@ -118,6 +121,21 @@ def test_training_on_a_cpu_rounds_as_torchs_kernel(monkeypatch, dtype, rounding,
     for found, right in zip(*passes, strict=True):
         assert found.dtype == dtype
         assert (found - right).norm() <= rounding * right.norm()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_large_scores_of_models_without_normalized_queries_keep_their_digits(dtype):
+    """Qwen2's biases make scores of hundreds, which 16 bits hold to whole numbers at best."""
+    query, key, value, module, arguments, _ = packed_case([7, 3, 9], 5, 16, 2, dtype)
+    query, key = ((40 + tensor.detach()).requires_grad_() for tensor in (query, key))
+    assert (query[0, 0] @ key[0, 0].t()).max() > 10_000
+    exact = [tensor.detach().double().requires_grad_() for tensor in (query, key, value)]
+    passes = []
+    for tensors in ((query, key, value), exact):
+        out, _ = packed_attention(module, *tensors, None, **arguments)
+        passes.append((out, *torch.autograd.grad(out.double().square().sum(), tensors)))
+    for found, right in zip(*passes, strict=True):
+        assert (found - right).norm() <= 0.02 * right.norm()
 
 
 def test_scoring_and_long_rows_on_a_cpu_keep_torchs_kernel(monkeypatch):
@@ -154,6 +172,7 @@ def packed_case(own, shared, multiple, key_heads, dtype):
 
 def kernel_rows(query, key, value, mask, scaling):
     """What `trained_rows` computes, by torch's kernel."""
+    query, key = query.to(value.dtype), key.to(value.dtype)
     key, value = (tensor.repeat_interleave(query.shape[2] // key.shape[2], dim=2) for tensor in (key, value))
     query, key, value = (tensor.transpose(1, 2) for tensor in (query, key, value))
     rows = functional.scaled_dot_product_attention(

@@ -45,15 +45,15 @@ def verify(tmp_path, monkeypatch, capsys):
     return run
 
 
-@pytest.mark.parametrize("machine", ["one_thread", "amd"])
+@pytest.mark.parametrize("machine", sorted(folder.name for folder in (ROOT / "results/cpu").iterdir()))
 def test_the_default_run_of_other_machines_is_let_through(machine):
     """docs/ci.md has the moves of the model."""
     committed, found = (read_json(ROOT / folder / "evaluate.json") for folder in ("metrics", f"results/cpu/{machine}"))
     rows = compare_figures(committed, found, BANDS)
     assert [row.name for row in rows if not row.within] == []
     moved = {row.name: abs(row.new - row.old) for row in rows}
-    expected = {"one_thread": (0.0001, 0.0075), "amd": (0.0024, 0.014)}[machine]
-    assert (moved["model.average_precision"], moved["model.f1"]) == pytest.approx(expected, abs=1e-4, rel=0.05)
+    cells = " | ".join(f"{moved[f'model.{metric}']:.4f}".lstrip("0") for metric in ("average_precision", "f1"))
+    assert f"| {cells} |" in (ROOT / "docs/ci.md").read_text()
 
 
 def test_the_measured_moves_of_seeds_are_let_through(verify):
