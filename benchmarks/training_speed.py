@@ -58,7 +58,7 @@ def main() -> None:
             key = block_name(name, batch)
             print(f"training_speed: {key}", flush=True)
             blocks[key] = run_recipe(name, batch, options.tokens)
-            write_json(file, blocks)
+            write_json(file, blocks)  # what was measured stays, also where it can't be compared
             write_json(file, with_ratios(blocks))
 
 

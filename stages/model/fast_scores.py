@@ -58,10 +58,9 @@ def speed_up(model: nn.Module, prompt: Prompt) -> None:
     attention kernel that takes packed texts (shapes would be many), and in 8 bits: bitsandbytes waits for the GPU in
     such layers, which a graph can't hold.
     """
-    layout = choose_layout(model, prompt)
-    if output_head(model).weight.device.type != "cuda":
+    layout, head = choose_layout(model, prompt), output_head(model).weight
+    if head.device.type != "cuda":
         raise UserError("--profile speed needs a GPU, and found none: leave it out")
-    head = output_head(model).weight
     reasons = {
         "its layers are sharded": is_sharded(model),
         f"texts are {layout.value}, not packed": layout is not Layout.PACKED,
