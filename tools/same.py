@@ -14,9 +14,9 @@ import shutil
 import signal
 import subprocess
 import sys
-import tarfile
 import tempfile
 import time
+import zipfile
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -133,8 +133,8 @@ def check_out(revision: str | None, folder: Path, *names: str) -> None:
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(name, folder / name)
     else:
-        with tarfile.open(fileobj=io.BytesIO(git("archive", "--format=tar", revision, *names))) as archive:
-            archive.extractall(folder, filter="data")
+        with zipfile.ZipFile(io.BytesIO(git("archive", "--format=zip", revision, *names))) as archive:
+            archive.extractall(folder)
 
 
 def git(*arguments: str) -> bytes:
