@@ -12,6 +12,7 @@ FURTHER = PROCESSED / "further"
 BASELINE = PROCESSED / "baseline"
 FOLD_SPLITS = PROCESSED / "folds.csv"  # the split of each row of a pool when each fold is test
 PROBE = Path("data/probe")
+ZERO_SHOT = PROBE / "zero_shot"
 FOLD_SCORES = Path("data/folds")  # out-of-fold scores of the model, an input that `make folds` writes
 PREDICTIONS = Path("data/predictions")
 METRICS = Path("metrics")

@@ -105,7 +105,7 @@ def load_probe_part(folder: Path, base_folder: Path) -> Part:
     probe = read_probe(folder / "probe", width(model))
 
     def score(texts: Sequence[str], budget: int, title: str) -> Scores:
-        states, truncated = text_states(model, prompt, texts, [probe.layer], budget, title)
-        return Scores(probe.log_odds(states[:, 0]), truncated)
+        found = text_states(model, prompt, texts, [probe.layer], budget, title)
+        return Scores(probe.log_odds(found.states[:, 0]), found.truncated)
 
     return score

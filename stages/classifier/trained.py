@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 from peft import PeftModel
 
-from stages.artifacts import read_json, replacing_folder, write_csv, write_json
+from stages.artifacts import read_json, replacing_folder, write_json
 from stages.bands import BandRule, Bands, figures_of_set
 from stages.classifier import baseline, probe
 from stages.classifier.shift import Reference, write_reference
 from stages.classifier.systems import PARTS, add_up
 from stages.data.speakers import remove_speakers
 from stages.distributed import is_main_process
+from stages.log_odds import write_log_odds
 from stages.metrics import Calibration, CalibrationMethod, Labels, ThresholdRule, metrics_at_fraction
 from stages.model.exactness import choose_layout
 from stages.model.fsdp import shard_layers
@@ -156,7 +157,7 @@ def write_classifier(
             for name in names:
                 shutil.copyfile(source / name, new / part / name)
         write_json(new / RECORD_FILE, selected.as_dict())
-        write_csv(new / VALID_FILE, ({"log_odds": repr(float(value))} for value in valid), ["log_odds"])
+        write_log_odds(new / VALID_FILE, valid)
         if reference:
             write_reference(new, reference)
         (new / "README.md").write_text(card, encoding="utf-8")

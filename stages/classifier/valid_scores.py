@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.artifacts import read_csv
 from stages.classifier.systems import PARTS
 from stages.classifier.trained import VALID_FILE, TrainedClassifier
 from stages.errors import UserError
+from stages.log_odds import read_log_odds
 from stages.metrics import decision_metrics
 from stages.paths import BASELINE, PROBE, PROCESSED
 from stages.text.example import Example, read_examples
@@ -23,10 +23,7 @@ def valid_with_scores(folder: Path, selected: TrainedClassifier) -> tuple[list[E
     Raises UserError if valid is not the one that the threshold was chosen on.
     """
     sources = {"model": folder, "baseline": BASELINE, "probe": PROBE}
-    scores = {
-        part: np.array([float(row["log_odds"]) for row in read_csv(sources[part] / VALID_FILE)])
-        for part in PARTS[selected.system]
-    }
+    scores = {part: read_log_odds(sources[part] / VALID_FILE) for part in PARTS[selected.system]}
     examples = read_examples(PROCESSED / "valid.jsonl")
     labels = np.array([example.label for example in examples])
     if any(len(values) != len(labels) for values in scores.values()):

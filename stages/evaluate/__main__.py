@@ -25,17 +25,16 @@ from stages.evaluate.predictors import (
     Predictions,
     Predictor,
     generation_predictor,
-    read_log_odds,
     scoring_predictor,
     stored_predictor,
-    zero_shot_predictor,
 )
 from stages.evaluate.systems import best_cheap_system, combined_systems, with_combinations
 from stages.evaluate.tables import ERROR_COLUMNS, SLICE_COLUMNS, write_plots, write_predictions
+from stages.log_odds import read_log_odds
 from stages.model.device import environment, pick_device
 from stages.model.lora import merge_unquantized
 from stages.params import Evaluate
-from stages.paths import BASELINE, FURTHER, METRICS, PLOTS, PREDICTIONS, PROBE, PROCESSED, SELECTED
+from stages.paths import BASELINE, FURTHER, METRICS, PLOTS, PREDICTIONS, PROBE, PROCESSED, SELECTED, ZERO_SHOT
 from stages.text.example import Example, read_examples
 from stages.text.prompt import Prompt, report_truncated
 
@@ -105,7 +104,7 @@ def build_predictors(
     elif evaluate.mode == "score":
         predictors = {
             "model": scoring_predictor(model, prompt, evaluate, selected_system(selected, valid)),
-            "zero_shot": zero_shot_predictor(model, prompt, evaluate, examples, valid),
+            "zero_shot": stored_predictor(ZERO_SHOT, valid),
         }
     else:
         assert_never(evaluate.mode)
@@ -139,7 +138,7 @@ def predict_set(
         name: of the set.
         examples: its rows.
         predictors: by system.
-        zero_shot: predictions of the base model, made before the adapter was merged into it.
+        zero_shot: predictions of the base model; written answers have to be made before the adapter is merged into it.
     """
     return {
         system: zero_shot if system == "zero_shot" else predict(name, examples)

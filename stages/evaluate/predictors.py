@@ -1,4 +1,4 @@
-"""The systems that are compared: the model by its score or by its written answer, the base model, and the baseline."""
+"""The systems that are compared: the model by its score or its written answer, and those that stages scored before."""
 
 import time
 from collections.abc import Callable
@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from peft import PeftModel
 
-from stages.artifacts import read_csv
 from stages.evaluate.choices import System, Valid, choose_on_valid
 from stages.evaluate.generate import generate_verdicts
+from stages.log_odds import read_log_odds
 from stages.metrics import Calibration, decision_metrics, probability_metrics, score_metrics
 from stages.model.scoring import label_scores, require_finite
 from stages.params import Evaluate
@@ -104,31 +104,6 @@ def scoring_predictor(model: PeftModel, prompt: Prompt, params: Evaluate, system
     return predict
 
 
-def zero_shot_predictor(
-    model: PeftModel, prompt: Prompt, params: Evaluate, examples: list[Example], valid: Valid
-) -> Predictor:
-    """Scores texts by the base model without the adapter. Calibration and threshold are chosen on valid.
-
-    Args:
-        model: base model with adapter.
-        prompt: as in training.
-        params: the section `evaluate` of params.yaml.
-        examples: the rows of valid.
-        valid: their labels, and how to choose.
-    """
-    texts = [row.input for row in examples]
-    with model.disable_adapter():
-        scores = label_scores(model, prompt, texts, params.max_tokens_per_batch, "valid, zero-shot")
-    require_finite(scores.log_odds, [f"valid, zero-shot: {row.source}" for row in examples])
-    score = scoring_predictor(model, prompt, params, choose_on_valid(valid, scores.log_odds))
-
-    def predict(name: str, examples: list[Example]) -> Predictions:
-        with model.disable_adapter():
-            return score(f"{name}, zero-shot", examples)
-
-    return predict
-
-
 def generation_predictor(model: PeftModel, prompt: Prompt, params: Evaluate, adapter: bool) -> Predictor:
     """Lets the model write its answer and parses it. An answer has no score, and so no threshold to choose.
 
@@ -157,14 +132,9 @@ def generation_predictor(model: PeftModel, prompt: Prompt, params: Evaluate, ada
 
 
 def stored_predictor(folder: Path, valid: Valid) -> Predictor:
-    """Baseline or probe, by the log-odds that their stage wrote to `folder` for each set."""
+    """Baseline, probe or zero-shot, by the log-odds that their stage wrote to `folder` for each set."""
     system = choose_on_valid(valid, read_log_odds(folder / "valid.csv"))
     return lambda name, examples: scored(system, read_log_odds(folder / f"{name}.csv"))
-
-
-def read_log_odds(path: Path) -> np.ndarray:
-    """The column log_odds of a CSV file, float of shape (n_rows,)."""
-    return np.array([float(row["log_odds"]) for row in read_csv(path)])
 
 
 def scored(

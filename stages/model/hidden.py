@@ -1,7 +1,8 @@
-"""Hidden states of a text, averaged over its tokens, from the same passes as a score: one forward a text."""
+"""Hidden states of a text, averaged over its tokens, and its score, from one forward a text."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,16 +11,30 @@ from torch import nn
 from tqdm import tqdm
 
 from stages.distributed import all_reduce_sum, local_shard, rank
-from stages.model.exactness import choose_layout, headless
-from stages.model.forward import completion_logits
+from stages.model.exactness import choose_layout
+from stages.model.forward import completion_logits, label_rows
 from stages.model.fsdp import passes_to_join
 from stages.model.layout import Layout, layout_of, underlying
 from stages.model.load import decoder_layers
-from stages.model.scoring import WINDOW, batches_of, halves, require_halving
+from stages.model.scoring import WINDOW, batches_of, halves, label_words, require_halving, scores_of
 from stages.text.batching import Collator
 from stages.text.prompt import Prompt
 
 KEPT_LAYERS = 9  # of a deeper model, evenly spaced, so that they fit in memory and a probe of each takes no minutes
+
+
+@dataclass(frozen=True)
+class TextStates:
+    """What passes of N texts give.
+
+    states: float32 of shape (N, L, H), the output of L layers, averaged over a text's tokens.
+    log_odds: float64 of shape (N,), the model's score of each text, as `label_scores` computes it.
+    truncated: bool of shape (N,), whether the text was too long for the prompt and was truncated.
+    """
+
+    states: np.ndarray
+    log_odds: np.ndarray
+    truncated: np.ndarray
 
 
 def layers_to_keep(model: nn.Module) -> list[int]:
@@ -39,11 +54,12 @@ def outer_layers(model: nn.Module) -> list[nn.Module]:
 
 def text_states(
     model: nn.Module, prompt: Prompt, texts: Sequence[str], layers: list[int], max_tokens_per_batch: int, title: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """The output of each layer, averaged over a text's tokens as the prompt holds them (the last repetition).
+) -> TextStates:
+    """The output of each layer, averaged over a text's tokens as the prompt holds them (the last repetition), and the
+    model's score of each text.
 
-    Windows and batches are those of `label_scores`, so that a text's states don't depend on who asks. With several
-    processes, the rows of a window are distributed over them, and all get all states.
+    Windows and batches are those of `label_scores`, so that a text's states and score don't depend on who asks. With
+    several processes, the rows of a window are distributed over them, and all get all states.
 
     Args:
         model: the base model, in eval mode, with or without adapters.
@@ -52,28 +68,27 @@ def text_states(
         layers: numbers of L decoder layers, from 1.
         max_tokens_per_batch: maximum of padded tokens in a batch.
         title: title of the progress bar; empty for no bar.
-
-    Returns states, float32 of shape (N, L, H), and which texts were truncated, bool of shape (N,).
     """
     choose_layout(model, prompt)
     device = next(model.parameters()).device
-    found, truncated = [], []
+    states, log_odds, truncated = [], [], []
     with tqdm(total=len(texts), desc=title, unit="text", disable=rank() > 0 or not title) as progress:
         for first in range(0, len(texts), WINDOW):
             window = texts[first : first + WINDOW]
             tokens = prompt.tokenize(list(window))
             truncated += [len(ids) > prompt.room for ids in tokens]
-            part = window_states(model, prompt, tokens, layers, max_tokens_per_batch)
-            found.append(all_reduce_sum(part, device).numpy())
+            of_window, scores = window_states(model, prompt, tokens, layers, max_tokens_per_batch)
+            states.append(all_reduce_sum(of_window, device).numpy())
+            log_odds.append(all_reduce_sum(scores, device).numpy())
             progress.update(len(window))
-    return np.concatenate(found), np.array(truncated, dtype=bool)
+    return TextStates(np.concatenate(states), np.concatenate(log_odds), np.array(truncated, dtype=bool))
 
 
 @torch.no_grad()
 def window_states(
     model: nn.Module, prompt: Prompt, tokens: list[list[int]], layers: list[int], max_tokens_per_batch: int
-) -> torch.Tensor:
-    """States (N, L, H) of this process's rows of a window, zeros for the rows of others, on the CPU.
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """States (N, L, H) and log-odds (N,) of this process's rows of a window, zeros for the rows of others, on the CPU.
 
     Args:
         model: the base model.
@@ -85,7 +100,8 @@ def window_states(
     rows = {number: {"input_ids": prompt.encode(tokens[number])} for number in local_shard(range(len(tokens)))}
     collate = Collator(prompt.tokenizer.pad_token_id)
     after = len(prompt.suffix) + len(prompt.answer_prefix)
-    found = torch.zeros(len(tokens), len(layers), width(model))
+    states = torch.zeros(len(tokens), len(layers), width(model))
+    log_odds = torch.zeros(len(tokens), dtype=torch.float64)
     todo = batches_of(list(rows), rows, max_tokens_per_batch)[::-1]
     to_join = passes_to_join(model, len(todo), next(model.parameters()).device)
     while todo:
@@ -97,7 +113,8 @@ def window_states(
             ends = (inputs["positions"][:, -1] + 1 - after).tolist()
             # A text without any token has the state of the token after it.
             spans = [(end - size, max(end, end - size + 1)) for end, size in zip(ends, lengths, strict=True)]
-            found[batch] = mean_states(model, inputs, spans, len(prompt.prefix), layers).cpu()
+            of_batch, scores = states_and_scores(model, prompt, inputs, spans, layers)
+            states[batch], log_odds[batch] = of_batch.cpu(), scores.cpu()
         except torch.OutOfMemoryError:
             fits = False
         if not fits:  # outside the handler, whose traceback holds on to tensors
@@ -106,7 +123,7 @@ def window_states(
             torch.cuda.empty_cache()
     for _ in range(to_join):
         completion_logits(model, collate([{"input_ids": prompt.encode([])}]), len(prompt.prefix))
-    return found
+    return states, log_odds
 
 
 def width(model: nn.Module) -> int:
@@ -114,20 +131,28 @@ def width(model: nn.Module) -> int:
     return underlying(model).config.get_text_config().hidden_size
 
 
-def mean_states(
-    model: nn.Module, inputs: dict[str, torch.Tensor], spans: list[tuple[int, int]], shared: int, layers: list[int]
-) -> torch.Tensor:
-    """Mean output (B, L, H) of each layer over a span of each row, in float32, from one pass in the model's layout.
+def states_and_scores(
+    model: nn.Module,
+    prompt: Prompt,
+    inputs: dict[str, torch.Tensor],
+    spans: list[tuple[int, int]],
+    layers: list[int],
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean output (B, L, H) of each layer over a span of each row, in float32, and log-odds (B,), in float64, from one
+    pass in the model's layout.
 
     Args:
         model: the base model.
+        prompt: the prompt, whose prefix all rows share.
         inputs: input_ids (B, T) and positions (B, 1), on the CPU.
         spans: first position and end of the B texts in their rows.
-        shared: tokens of the shared prompt prefix.
         layers: numbers of L decoder layers.
     """
-    with outputs_of(model, layers) as outputs, headless(model):
-        completion_logits(model, inputs, shared)
+    shared = len(prompt.prefix)
+    words = label_words(prompt, next(model.parameters()).device)
+    with outputs_of(model, layers) as outputs, label_rows(model, words, vocabulary=False) as has_rows:
+        logits = completion_logits(model, inputs, shared)[:, 0]
+    log_odds = scores_of(logits if has_rows else logits.float(), words, has_rows, vocabulary=False)[:, 0].double()
     starts = row_starts(layout_of(model), inputs, shared)
     sizes = torch.tensor([end - first for first, end in spans])
     index = torch.cat([start + torch.arange(first, end) for start, (first, end) in zip(starts, spans, strict=True)])
@@ -136,7 +161,7 @@ def mean_states(
         tokens = torch.cat([output.flatten(0, 1) for output in passes])
         picked = tokens[index.to(tokens.device)].float()
         means.append(torch.segment_reduce(picked, "mean", lengths=sizes.to(tokens.device), axis=0))
-    return torch.stack(means, dim=1)
+    return torch.stack(means, dim=1), log_odds
 
 
 @contextlib.contextmanager

@@ -26,7 +26,8 @@ STATES_GQA = varlen_attn is not None and "enable_gqa" in inspect.signature(varle
 # What some architectures pass to attention: soft-capped scores (Gemma 2), sinks (gpt-oss), a bias for each distance.
 NOT_PACKED = ("softcap", "s_aux", "position_bias")
 FEW_SHAPES = {"multiple": 256, "rows_multiple": 8}  # for CUDA graphs: arguments of `pack`
-LONGEST_PRODUCT = 512  # tokens of a row: products keep all scores for the backward pass, so their memory is quadratic
+LONGEST_PRODUCT = 512  # tokens of a row: the memory of products is quadratic in it
+MOST_SCORES = 2**26  # of rows that are computed together, 0.3 GB in float32
 MAX_QUERIES = 512  # the kernel gets the longest length rounded up to a multiple, so that few values occur
 
 
@@ -140,12 +141,13 @@ def packed_attention(
     query, key, value = (tensor[0].transpose(0, 1) for tensor in (query, key, value))  # (N, H, D)
     if packed_rows is not None and packed_back is not None:
         mask = window_mask(packed_rows.shape[1], sliding_window, query.device)
-        trained = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (query, key, value))
-        if trained and query.device.type == "cpu" and packed_rows.shape[1] <= LONGEST_PRODUCT:
+        if query.device.type == "cpu" and packed_rows.shape[1] <= LONGEST_PRODUCT:
             query, key, value = (rows_of(tensor, packed_rows) for tensor in (query, key, value))
             if not hasattr(module, "q_norm"):  # scores may be large, as Qwen2's are: 16 bits would round them too much
                 query, key = (tensor.to(torch.promote_types(tensor.dtype, torch.float32)) for tensor in (query, key))
-            rows = trained_rows(query, key, value, mask, scaling)
+            step = max(1, MOST_SCORES // (query.shape[1] ** 2 * query.shape[2]))
+            parts = zip(*(tensor.split(step) for tensor in (query, key, value)), strict=True)
+            rows = torch.cat([product_rows(q, k, v, mask, scaling) for q, k, v in parts])
             return rows.flatten(0, 1).index_select(0, packed_back).unsqueeze(0), None
         query, key, value = (tensor[packed_rows].transpose(1, 2) for tensor in (query, key, value))  # (B, H, T, D)
         rows, _ = sdpa_attention_forward(module, query, key, value, mask, scaling=scaling)  # (B, T, H, D)
@@ -170,14 +172,13 @@ def rows_of(tensor: torch.Tensor, packed_rows: torch.Tensor) -> torch.Tensor:
     return tensor.index_select(0, packed_rows.flatten()).unflatten(0, packed_rows.shape)
 
 
-def trained_rows(
+def product_rows(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None, scaling: float | None
 ) -> torch.Tensor:
     """Causal attention of padded rows in plain matrix products, (B, T, H, D).
 
-    For training on a CPU: forward and backward, they take a quarter of the time of torch's kernel in bfloat16 (torch
-    2.13). The kernel stays for scoring. Results differ by rounding: scores have the dtype of query and key, while the
-    kernel's are float32.
+    On a CPU in bfloat16, they take a quarter of the time of torch's kernel, forward and backward (torch 2.13). Results
+    differ by rounding: scores have the dtype of query and key, while the kernel's are float32.
 
     Args:
         query: (B, T, H, D).

@@ -18,7 +18,8 @@ from stages.model.layout import underlying
 from stages.text.batching import Collator, TokenBudgetBatches
 from stages.text.prompt import Prompt
 
-# Increased when the arithmetic of a score changes. models/selected records it, since its threshold fits such scores.
+# Increased when the arithmetic of a score changes, but not for rounding, as by another processor or attention kernel.
+# models/selected records it, since its threshold fits such scores.
 # 1: differences of log-probabilities in the base's dtype. 2: the label words' rows of the head in float64, by windows.
 SCORING = 2
 # In bfloat16, rounding makes a score depend on the other texts of its batch. Batches are cut from windows of this many
@@ -145,7 +146,7 @@ def score_batches(
     """
     collate = Collator(prompt.tokenizer.pad_token_id)
     device = next(model.parameters()).device
-    words = torch.tensor([prompt.label_ids[False], prompt.label_ids[True]], device=device)
+    words = label_words(prompt, device)
     scored: list[tuple[list[int], torch.Tensor]] = []
     todo = batches[::-1]
     to_join = passes_to_join(model, len(todo), device)
@@ -172,6 +173,11 @@ def score_batches(
         for _ in range(to_join):
             completion_logits(model, collate([{"input_ids": prompt.encode([])}]), len(prompt.prefix))
     return scored
+
+
+def label_words(prompt: Prompt, device: torch.device) -> torch.Tensor:
+    """Ids (2,) of the label words, false first."""
+    return torch.tensor([prompt.label_ids[False], prompt.label_ids[True]], device=device)
 
 
 def scores_of(logits: torch.Tensor, words: torch.Tensor, has_rows: bool, vocabulary: bool) -> torch.Tensor:

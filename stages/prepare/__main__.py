@@ -17,8 +17,9 @@ from stages import params
 from stages.artifacts import write_csv, write_json
 from stages.classifier.baseline import write_baseline
 from stages.command import run
+from stages.log_odds import write_log_odds
 from stages.paths import BASE_MODEL, BASELINE, FOLD_SPLITS, FURTHER, METRICS, PLOTS, PROCESSED
-from stages.prepare.baseline import baseline_metrics, fit_baseline, log_odds, write_log_odds
+from stages.prepare.baseline import baseline_metrics, fit_baseline, log_odds
 from stages.prepare.check import check
 from stages.prepare.describe import (
     SPLITS,

@@ -6,7 +6,6 @@ of out-of-fold scores on train.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +17,6 @@ from sklearn.metrics import average_precision_score
 from sklearn.naive_bayes import ComplementNB
 from sklearn.svm import LinearSVC
 
-from stages.artifacts import write_csv
 from stages.classifier.baseline import Baseline, make_vectorizer
 from stages.cross_validation import Folds, grouped_folds, labels_and_units, search_rows
 from stages.metrics import BEST_F1, Calibration, choose_threshold, fit_calibration, score_metrics
@@ -209,7 +207,3 @@ def baseline_metrics(baseline: Baseline, examples: Sequence[Example]) -> dict[st
     labels = [example.label for example in examples]
     probability = Calibration().probability(log_odds(baseline, examples))
     return score_metrics(labels, probability, choose_threshold(labels, probability, BEST_F1))
-
-
-def write_log_odds(path: Path, values: np.ndarray) -> None:
-    write_csv(path, ({"log_odds": repr(float(value))} for value in values), ["log_odds"])

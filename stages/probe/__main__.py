@@ -1,7 +1,8 @@
-"""Scores train, valid, test and further sets with a logistic regression on hidden states of the frozen base model.
+"""Scores train, valid, test and further sets with a logistic regression on hidden states of the frozen base model, and
+by the base model itself (zero-shot), from the same passes.
 
 The states are averages over a text's tokens in the model's prompt. Layer and regularization are chosen by folds of
-train. The log-odds of train are out of fold.
+train. The probe's log-odds of train are out of fold.
 
 python -m stages.probe
 """
@@ -12,10 +13,11 @@ import time
 import numpy as np
 
 from stages import params
-from stages.artifacts import replacing_folder, write_csv, write_json
+from stages.artifacts import replacing_folder, write_json
 from stages.classifier.probe import write_probe
 from stages.command import run
 from stages.cross_validation import labels_and_units
+from stages.log_odds import write_log_odds
 from stages.model.device import environment, pick_device
 from stages.model.fsdp import shard_layers
 from stages.model.hidden import layers_to_keep, text_states
@@ -24,7 +26,7 @@ from stages.model.provenance import require_whole_base
 from stages.model.scoring import require_finite
 from stages.out_of_fold import write_scores
 from stages.params import Params
-from stages.paths import BASE_MODEL, FOLD_SPLITS, FURTHER, METRICS, PROBE, PROCESSED, PROMPT_FILE
+from stages.paths import BASE_MODEL, FOLD_SPLITS, FURTHER, METRICS, PROBE, PROCESSED, PROMPT_FILE, ZERO_SHOT
 from stages.probe.fit import fit_probe
 from stages.probe.out_of_fold import score_out_of_fold
 from stages.text.example import Example, read_examples
@@ -41,19 +43,23 @@ def main() -> None:
     model = shard_layers(load_base(chosen.method, BASE_MODEL), chosen.method)
     prompt = build_prompt(load_tokenizer(BASE_MODEL), **dataclasses.asdict(chosen.prompt))
     layers = layers_to_keep(model)
-    states = {
-        name: text_states(model, prompt, texts_of(rows), layers, chosen.evaluate.max_tokens_per_batch, title(name))[0]
+    passes = {
+        name: text_states(model, prompt, texts_of(rows), layers, chosen.evaluate.max_tokens_per_batch, title(name))
         for name, rows in sets.items()
     }
+    states = {name: of_set.states for name, of_set in passes.items()}
     for name, rows in sets.items():
-        require_finite(states[name].sum(axis=(1, 2)), [example.source for example in rows])
+        sources = [example.source for example in rows]
+        require_finite(states[name].sum(axis=(1, 2)), sources)
+        require_finite(passes[name].log_odds, sources)
     fitted = fit_probe(states["train"], layers, *labels_and_units(sets["train"]), chosen.prepare.seed)
     place = layers.index(fitted.probe.layer)
     scores = {name: fitted.probe.log_odds(of_set[:, place]) for name, of_set in states.items() if name != "train"}
     scores["train"] = fitted.out_of_fold
     with replacing_folder(PROBE) as folder:
-        for name, values in scores.items():
-            write_csv(folder / f"{name}.csv", ({"log_odds": repr(float(value))} for value in values), ["log_odds"])
+        for name in sets:
+            write_log_odds(folder / f"{name}.csv", scores[name])
+            write_log_odds(folder / ZERO_SHOT.name / f"{name}.csv", passes[name].log_odds)
         if FOLD_SPLITS.is_file():
             pool = [row for name in SPLITS for row in sets[name]]
             of_pool = np.concatenate([states[name] for name in SPLITS])
@@ -79,7 +85,7 @@ def texts_of(rows: list[Example]) -> list[str]:
 
 
 def title(name: str) -> str:
-    return f"{name}, hidden states"
+    return f"{name}, frozen base"
 
 
 def print_choice(chosen: dict) -> None:

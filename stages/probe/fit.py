@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
+from threadpoolctl import threadpool_limits
 
 from stages.classifier.probe import Probe
 from stages.cross_validation import Folds, grouped_folds, search_rows
@@ -123,7 +124,9 @@ def fit_path(states: np.ndarray, labels: np.ndarray, grid: tuple[float, ...]) ->
     model = LogisticRegression(max_iter=2000, warm_start=True)
     found = []
     for c in grid:
-        model.set_params(C=c).fit(standardized, labels)
+        # A fit is thousands of small products. Between them, several threads wait longer for each other than they work.
+        with threadpool_limits(1):
+            model.set_params(C=c).fit(standardized, labels)
         weight = model.coef_[0] / scale
         found.append((weight, float(model.intercept_[0] - weight @ mean)))
     return found

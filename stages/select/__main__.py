@@ -17,8 +17,9 @@ from stages.artifacts import read_csv, read_json, write_json
 from stages.bands import BandRule, choose_bands
 from stages.classifier.card import model_card
 from stages.classifier.shift import Reference, describe_valid
-from stages.classifier.trained import TrainedClassifier, load_classifier, write_classifier
+from stages.classifier.trained import VALID_FILE, TrainedClassifier, load_classifier, write_classifier
 from stages.command import run
+from stages.log_odds import read_log_odds
 from stages.metrics import Calibration, ThresholdRule, choose_threshold, fit_calibration, score_metrics
 from stages.model.lora import merge_unquantized
 from stages.model.provenance import read_identity, require_whole_base
@@ -39,7 +40,11 @@ def main() -> None:
     checkpoint = CHECKPOINTS / f"checkpoint-{step}"
     examples, of_model = score_valid(chosen, checkpoint)
     y_true, units = np.array([each.label for each in examples]), np.array([each.unit for each in examples])
-    scores = {"model": of_model, "baseline": read_log_odds(BASELINE), "probe": read_log_odds(PROBE)}
+    scores = {
+        "model": of_model,
+        "baseline": read_log_odds(BASELINE / VALID_FILE),
+        "probe": read_log_odds(PROBE / VALID_FILE),
+    }
     systems = scores_of_systems(scores, y_true, chosen.select.calibration)
     system, found = choose_system(chosen.select.system, systems, y_true)
     log_odds, parts = systems[system]
@@ -131,11 +136,6 @@ def describe(selected: TrainedClassifier, examples: list[Example], log_odds: np.
     flagged = selected.probability(log_odds) >= selected.threshold
     calibrated = selected.calibration.log_odds(log_odds)
     return describe_valid(train, examples, calibrated, flagged, selected.threshold_rule.fraud_fraction)
-
-
-def read_log_odds(folder: Path) -> np.ndarray:
-    """The log-odds of valid that a stage wrote to its folder, float of shape (n_rows,)."""
-    return np.array([float(row["log_odds"]) for row in read_csv(folder / "valid.csv")])
 
 
 def warn_of_chance(calibration: Calibration) -> None:

@@ -30,8 +30,9 @@ def run_evaluation() -> None:
                 f"{SELECTED} is neither in DVC's cache nor in a remote ({error}); expected the adapter that dvc.lock "
                 "pins: add the remote that has it, or train it by `make verify` without DEVICE"
             ) from None
-    call([*REPRO, "probe"])  # and what it needs: base model and rows
-    call([*REPRO, "--single-item", "--force", "evaluate"])
+    call([*REPRO, "prepare"])  # and what it needs: the base model
+    for stage in ("probe", "evaluate"):  # the cache may hold their outputs of a CPU
+        call([*REPRO, "--single-item", "--force", stage])
 
 
 def call(command: list[str], environment: dict[str, str] | None = None) -> None:

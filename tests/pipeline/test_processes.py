@@ -91,7 +91,7 @@ def test_each_text_is_scored_once_and_the_metrics_are_those_of_one_process(proje
 
 
 def test_the_probe_is_that_of_one_process(project, two):
-    for name in ("train", "valid", "test"):
+    for name in ("train", "valid", "test", "zero_shot/train", "zero_shot/test"):
         one, other = (
             [float(row["log_odds"]) for row in read_csv(folder / f"data/probe/{name}.csv")] for folder in (project, two)
         )
@@ -250,7 +250,7 @@ def test_sharded_layers_are_the_same_model(project, tmp_path_factory, load_in_4b
         }
         (folder / "params.yaml").write_text(yaml.safe_dump(raw, allow_unicode=True, sort_keys=False), encoding="utf-8")
     one, two = folders.values()
-    for stage in ("train", "select", "evaluate"):
+    for stage in ("probe", "train", "select", "evaluate"):
         run(one, "python", "-m", f"stages.{stage}")
     held = written_by_each(two, SHARE_HELD, *TWO_OF_A_SCRIPT)
     assert list(map(float, held)) == [pytest.approx(0.5, abs=0.01)] * 2
@@ -258,7 +258,8 @@ def test_sharded_layers_are_the_same_model(project, tmp_path_factory, load_in_4b
     shutil.copytree(one / "models/selected", two / "models/selected")
     record = two / "models/selected/selected.json"
     write_json(record, read_json(record) | {"method": raw["methods"]["lora"]})
-    run(two, *TWO, "stages.evaluate")
+    for stage in ("probe", "evaluate"):
+        run(two, *TWO, f"stages.{stage}")
 
     losses = [[float(row["loss"]) for row in read_csv(folder / "metrics/plots/train.csv")] for folder in (one, two)]
     assert len(losses[0]) > 3

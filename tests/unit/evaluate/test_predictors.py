@@ -9,7 +9,7 @@ import torch
 from stages import params
 from stages.errors import UserError
 from stages.evaluate.choices import Valid, choose_on_valid
-from stages.evaluate.predictors import Predictions, scoring_predictor, zero_shot_predictor
+from stages.evaluate.predictors import Predictions, scoring_predictor
 from stages.metrics import ThresholdRule
 from stages.model.load import load_base
 from stages.model.lora import attach_adapter
@@ -40,8 +40,7 @@ def test_a_baseline_that_can_not_reach_the_precision_raises_no_alarm():
     assert 0 < choose_on_valid(valid, np.array([-1.0, 1.0])).threshold < 1
 
 
-@pytest.mark.parametrize("adapter", [True, False])
-def test_a_text_whose_score_is_no_number_is_an_error(base_folder, prompt, train_params, monkeypatch, adapter):
+def test_a_text_whose_score_is_no_number_is_an_error(base_folder, prompt, train_params, monkeypatch):
     """In a set of harmless texts alone no metric would stop at it: it would be a text without a false alarm."""
 
     def overflow(model, prompt, texts, budget, title):
@@ -52,11 +51,7 @@ def test_a_text_whose_score_is_no_number_is_an_error(base_folder, prompt, train_
     model = attach_adapter(load_base(METHODS["lora"], base_folder, torch.device("cpu")), train_params)
     examples = [Example("a", False), Example("b", True)]
     valid = Valid.of(examples, ThresholdRule("max_f1"), "platt", 10)
-    predict = (
-        scoring_predictor(model, prompt, EVALUATE, choose_on_valid(valid, np.array([-1.0, 1.0])))
-        if adapter
-        else zero_shot_predictor(model, prompt, EVALUATE, examples, valid)
-    )
+    predict = scoring_predictor(model, prompt, EVALUATE, choose_on_valid(valid, np.array([-1.0, 1.0])))
     harmless = [Example("short", False, source="calm:1"), Example("long", False, source="calm:2")]
     with pytest.raises(UserError, match="calm:2: the model's score is nan; expected a finite number"):
         predict("calm", harmless)

@@ -3,6 +3,7 @@
 import hashlib
 import zipfile
 
+import gguf
 import pytest
 from transformers import AutoTokenizer, modeling_gguf_pytorch_utils
 from transformers.integrations.gguf import GGUF_CONFIG_ARCHS
@@ -68,7 +69,11 @@ def test_the_header_of_a_gguf_file_is_read_once(monkeypatch):
         return {"config": {"layers": [1, 2]}}
 
     monkeypatch.setattr(modeling_gguf_pytorch_utils, "load_gguf_checkpoint", read)
+    opened = []
+    monkeypatch.setattr(gguf, "GGUFReader", opened.append)
     with package.header_read_once():
+        for _ in range(2):  # for the header, and for the weights
+            gguf.GGUFReader("a.gguf")
         first = modeling_gguf_pytorch_utils.load_gguf_checkpoint("a.gguf")
         first["config"]["layers"].append(3)
         second = modeling_gguf_pytorch_utils.load_gguf_checkpoint("a.gguf", return_tensors=False)
@@ -76,6 +81,9 @@ def test_the_header_of_a_gguf_file_is_read_once(monkeypatch):
     assert reads == [("a.gguf", False), ("a.gguf", True)]
     assert second == {"config": {"layers": [1, 2]}}
     assert modeling_gguf_pytorch_utils.load_gguf_checkpoint is read
+    assert opened == ["a.gguf"]
+    gguf.GGUFReader("a.gguf")
+    assert opened == ["a.gguf"] * 2
 
 
 def test_a_tokenizer_read_offline_has_the_bytes_of_one_read_online(base_folder, tmp_path):

@@ -11,6 +11,7 @@ from stages.model.hidden import layers_to_keep, outer_layers, text_states
 from stages.model.layout import Layout, underlying
 from stages.model.load import decoder_layers, load_base
 from stages.model.lora import attach_adapter
+from stages.model.scoring import label_scores
 from stages.text.prompt import build_prompt
 from tests.conftest import METHODS
 from tests.unit.model.families import FAST, tiny
@@ -47,9 +48,20 @@ def test_states_are_transformers_own_in_each_layout(base_folder, tokenizer, samp
     texts = [*sample_texts[:8], "短", sample_texts[3] * 20]
     model = load_base(METHODS["lora"], base_folder, CPU)
     use_layout(model, layout)
-    found, truncated = text_states(model, prompt, texts, LAYERS, 700, "")
-    assert truncated.tolist() == [False] * 9 + [True]  # so that a text is cut
-    assert found == pytest.approx(by_transformers(model, prompt, texts), abs=1e-4)
+    found = text_states(model, prompt, texts, LAYERS, 700, "")
+    assert found.truncated.tolist() == [False] * 9 + [True]  # so that a text is cut
+    assert found.states == pytest.approx(by_transformers(model, prompt, texts), abs=1e-4)
+
+
+@pytest.mark.parametrize("layout", Layout)
+@pytest.mark.parametrize("method", ["lora", "qlora"])
+def test_the_score_is_that_of_a_pass_without_states(base_folder, prompt, sample_texts, layout, method):
+    model = load_base(METHODS[method], base_folder, CPU)
+    use_layout(model, layout)
+    found = text_states(model, prompt, [*sample_texts[:9], ""], LAYERS, 700, "")
+    expected = label_scores(model, prompt, [*sample_texts[:9], ""], 700, "")
+    assert (found.log_odds == expected.log_odds).all()
+    assert len(set(found.log_odds)) == 10
 
 
 @pytest.mark.parametrize("family", FAST)
@@ -57,7 +69,7 @@ def test_states_are_transformers_own_in_other_architectures(family, tokenizer, p
     """Packed where they can be, and otherwise padded, or in a pass for each length."""
     model = load_base(METHODS["lora"], tiny(family, tokenizer, tmp_path / "base"), CPU)
     texts = [*sample_texts[:5], "短"]
-    found, _ = text_states(model, prompt, texts, LAYERS, 4096, "")
+    found = text_states(model, prompt, texts, LAYERS, 4096, "").states
     expected = by_transformers(model, prompt, texts)
     assert found == pytest.approx(expected, abs=1e-3 * float(np.abs(expected).max()))
 
@@ -65,17 +77,17 @@ def test_states_are_transformers_own_in_other_architectures(family, tokenizer, p
 def test_states_depend_on_no_other_text(base_folder, prompt, sample_texts):
     model = load_base(METHODS["qlora"], base_folder, CPU)
     texts = [*sample_texts[:9], ""]
-    together, _ = text_states(model, prompt, texts, LAYERS, 10_000, "")
-    alone, _ = text_states(model, prompt, texts, LAYERS, 1, "")
+    together = text_states(model, prompt, texts, LAYERS, 10_000, "").states
+    alone = text_states(model, prompt, texts, LAYERS, 1, "").states
     assert together == pytest.approx(alone, abs=1e-4)
-    one, _ = text_states(model, prompt, texts, [2], 10_000, "")
+    one = text_states(model, prompt, texts, [2], 10_000, "").states
     assert (one[:, 0] == together[:, 1]).all()  # predict asks for one layer, the probe stage for all
 
 
 def test_the_first_layer_is_number_one(base_folder, prompt, sample_texts):
     """As transformers counts: hidden_states[0] are the embeddings."""
     model = load_base(METHODS["lora"], base_folder, CPU)
-    found, _ = text_states(model, prompt, sample_texts[:1], [1], 4096, "")
+    found = text_states(model, prompt, sample_texts[:1], [1], 4096, "").states
     (ids,) = prompt.tokenize(sample_texts[:1])
     first = len(prompt.prefix)
     model.set_attn_implementation("eager")
@@ -93,7 +105,7 @@ def test_the_base_model_is_left_as_it_was(base_folder, prompt, sample_texts, tra
 
 def test_a_batch_that_does_not_fit_is_computed_in_halves(base_folder, prompt, sample_texts, monkeypatch):
     model = load_base(METHODS["lora"], base_folder, CPU)
-    whole, _ = text_states(model, prompt, sample_texts[:7], LAYERS, 10_000, "")
+    whole = text_states(model, prompt, sample_texts[:7], LAYERS, 10_000, "").states
     answer = hidden_module.completion_logits
 
     def limited(model, batch, shared):
@@ -102,7 +114,7 @@ def test_a_batch_that_does_not_fit_is_computed_in_halves(base_folder, prompt, sa
         return answer(model, batch, shared)
 
     monkeypatch.setattr(hidden_module, "completion_logits", limited)
-    halved, _ = text_states(model, prompt, sample_texts[:7], LAYERS, 10_000, "")
+    halved = text_states(model, prompt, sample_texts[:7], LAYERS, 10_000, "").states
     assert halved == pytest.approx(whole, abs=1e-4)
     full = lambda *a: (_ for _ in ()).throw(torch.OutOfMemoryError("full"))  # noqa: E731
     monkeypatch.setattr(hidden_module, "completion_logits", full)

@@ -108,14 +108,14 @@ def test_training_on_a_cpu_gives_the_gradients_of_each_text_alone(own, shared, m
 @pytest.mark.parametrize("window", [None, 5])
 @pytest.mark.parametrize("key_heads", [1, 2, 4])
 @pytest.mark.parametrize("normalized", [True, False])
-def test_training_on_a_cpu_rounds_as_torchs_kernel(monkeypatch, dtype, rounding, window, key_heads, normalized):
+def test_products_on_a_cpu_round_as_torchs_kernel(monkeypatch, dtype, rounding, window, key_heads, normalized):
     query, key, value, module, arguments, _ = packed_case([7, 3, 9], 5, 16, key_heads, dtype)
     if normalized:
         module.q_norm = nn.Identity()
     weights = torch.randn(query.transpose(1, 2).shape, dtype=dtype)
     passes = []
-    for rows in (packed_module.trained_rows, kernel_rows):
-        monkeypatch.setattr(packed_module, "trained_rows", rows)
+    for rows in (packed_module.product_rows, kernel_rows):
+        monkeypatch.setattr(packed_module, "product_rows", rows)
         out, _ = packed_attention(module, query, key, value, None, sliding_window=window, **arguments)
         passes.append((out, *torch.autograd.grad((out * weights).sum(), (query, key, value))))
     for found, right in zip(*passes, strict=True):
@@ -138,17 +138,26 @@ def test_large_scores_of_models_without_normalized_queries_keep_their_digits(dty
         assert (found - right).norm() <= 0.02 * right.norm()
 
 
-def test_scoring_and_long_rows_on_a_cpu_keep_torchs_kernel(monkeypatch):
+def test_products_of_some_rows_at_a_time_are_those_of_all(monkeypatch):
+    query, key, value, module, arguments, _ = packed_case([7, 3, 9], 5, 16, 2, torch.float32)
+    sizes = []
+    own = packed_module.product_rows
+    monkeypatch.setattr(packed_module, "product_rows", lambda *part: sizes.append(len(part[0])) or own(*part))
+    whole, _ = packed_attention(module, query, key, value, None, **arguments)
+    monkeypatch.setattr(packed_module, "MOST_SCORES", 2 * HEADS * arguments["packed_rows"].shape[1] ** 2)
+    parts, _ = packed_attention(module, query, key, value, None, **arguments)
+    assert sizes == [4, 2, 2]  # three texts and the filling
+    assert torch.equal(parts, whole)
+
+
+def test_long_rows_on_a_cpu_keep_torchs_kernel(monkeypatch):
+    """Products keep all scores of a row, so their memory is quadratic."""
     query, key, value, module, arguments, _ = packed_case([7, 3, 9], 5, 16, 1, torch.bfloat16)
-    monkeypatch.setattr(packed_module, "trained_rows", None)  # not callable
-    with torch.no_grad():
-        packed_attention(module, query, key, value, None, **arguments)
-    frozen = (tensor.detach() for tensor in (query, key, value))
-    packed_attention(module, *frozen, None, **arguments)
+    monkeypatch.setattr(packed_module, "product_rows", None)  # not callable
     with pytest.raises(TypeError):
-        packed_attention(module, query.detach(), key.detach(), value, None, **arguments)
+        packed_attention(module, query, key, value, None, **arguments)
     monkeypatch.setattr(packed_module, "LONGEST_PRODUCT", arguments["packed_rows"].shape[1] - 1)
-    packed_attention(module, query, key, value, None, **arguments)  # long rows keep it, too
+    packed_attention(module, query, key, value, None, **arguments)
 
 
 def packed_case(own, shared, multiple, key_heads, dtype):
@@ -171,7 +180,7 @@ def packed_case(own, shared, multiple, key_heads, dtype):
 
 
 def kernel_rows(query, key, value, mask, scaling):
-    """What `trained_rows` computes, by torch's kernel."""
+    """What `product_rows` computes, by torch's kernel."""
     query, key = query.to(value.dtype), key.to(value.dtype)
     key, value = (tensor.repeat_interleave(query.shape[2] // key.shape[2], dim=2) for tensor in (key, value))
     query, key, value = (tensor.transpose(1, 2) for tensor in (query, key, value))

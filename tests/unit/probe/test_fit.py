@@ -6,6 +6,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from stages.classifier.probe import read_probe, write_probe
 from stages.cross_validation import grouped_folds
@@ -51,6 +52,22 @@ def test_the_fit_is_scikit_learns_pipeline(rows):
     expected = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=5000)).fit(states[:, 1], labels)
     *_, (weight, intercept) = fit_path(states[:, 1], labels, (1e-3, 1e-2, 0.1))
     assert states[:, 1] @ weight + intercept == pytest.approx(expected.decision_function(states[:, 1]), abs=0.01)
+
+
+def test_a_fit_uses_one_thread_and_gives_the_others_back(rows, monkeypatch):
+    """With two threads, a fit of the default run took 30 times as long."""
+    seen = []
+
+    def fit(model, *data):
+        seen.extend(library["num_threads"] for library in threadpool_info())
+        return own_fit(model, *data)
+
+    own_fit = LogisticRegression.fit
+    monkeypatch.setattr(LogisticRegression, "fit", fit)
+    with threadpool_limits(2):
+        fit_path(rows[0][:, 1], rows[1], (0.1,))
+        assert {library["num_threads"] for library in threadpool_info()} == {2}
+    assert set(seen) == {1}
 
 
 def test_a_constant_number_has_no_weight(rows):
