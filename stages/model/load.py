@@ -222,7 +222,8 @@ def quantize_when_moved(model: PreTrainedModel, config: BitsAndBytesConfig) -> N
 def decoder_layers(model: PreTrainedModel) -> list[nn.Module]:
     """The decoder layers, first to last."""
     names = set(model._no_split_modules or [])
-    return [module for module in model.modules() if type(module).__name__ in names]
+    # FSDP2 gives a sharded layer a class of its own, which inherits from the layer's.
+    return [module for module in model.modules() if any(kind.__name__ in names for kind in type(module).__mro__)]
 
 
 def load_tokenizer(path: Path = BASE_MODEL) -> PreTrainedTokenizerBase:
