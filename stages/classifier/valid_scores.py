@@ -23,13 +23,9 @@ def valid_with_scores(folder: Path, selected: TrainedClassifier) -> tuple[list[E
     Raises UserError if valid is not the one that the threshold was chosen on.
     """
     sources = {"model": folder, "baseline": BASELINE, "probe": PROBE}
-    scores = {part: read_log_odds(sources[part] / VALID_FILE) for part in PARTS[selected.system]}
     examples = read_examples(PROCESSED / "valid.jsonl")
     labels = np.array([example.label for example in examples])
-    if any(len(values) != len(labels) for values in scores.values()):
-        raise UserError(
-            f"{PROCESSED / 'valid.jsonl'} has {len(labels)} rows, and there are scores of others: dvc repro"
-        )
+    scores = {part: read_log_odds(sources[part] / VALID_FILE, len(labels)) for part in PARTS[selected.system]}
     log_odds = selected.log_odds(scores)
     decided = decision_metrics(labels, selected.probability(log_odds) >= selected.threshold)
     if any(decided[key] != selected.valid.get(key) for key in ("tn", "fp", "fn", "tp")):

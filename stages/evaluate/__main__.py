@@ -12,11 +12,10 @@ import numpy as np
 from peft import PeftModel
 
 from stages import params
-from stages.artifacts import write_csv, write_json
+from stages.artifacts import read_json, write_csv, write_json
 from stages.classifier.shift import Shift, read_reference
 from stages.classifier.trained import VALID_FILE, TrainedClassifier, load_selected
 from stages.command import run
-from stages.errors import UserError
 from stages.evaluate.choices import System, Valid, choose_on_valid
 from stages.evaluate.compare import compare_systems, slices, worst_errors
 from stages.evaluate.headline import headline
@@ -34,7 +33,18 @@ from stages.log_odds import read_log_odds
 from stages.model.device import environment, pick_device
 from stages.model.lora import merge_unquantized
 from stages.params import Evaluate
-from stages.paths import BASELINE, FURTHER, METRICS, PLOTS, PREDICTIONS, PROBE, PROCESSED, SELECTED, ZERO_SHOT
+from stages.paths import (
+    BASELINE,
+    FURTHER,
+    METRICS,
+    PLOTS,
+    PREDICTIONS,
+    PROBE,
+    PROCESSED,
+    PROMPT_FILE,
+    SELECTED,
+    ZERO_SHOT,
+)
 from stages.text.example import Example, read_examples
 from stages.text.prompt import Prompt, report_truncated
 
@@ -48,6 +58,11 @@ def main() -> None:
     sets |= {name: read_examples(FURTHER / f"{name}.jsonl") for name in sorted(evaluate.further)}
     valid = read_examples(PROCESSED / "valid.jsonl")
     model, prompt, selected = load_selected()
+    if read_json(PROBE / PROMPT_FILE) != prompt.rendered:
+        print(
+            f"evaluate: WARNING: {PROBE}, with the scores of zero-shot and probe, is of another prompt than the model. "
+            "A chat template that writes the time gives each stage its own; otherwise run `dvc repro`"
+        )
     predictors = build_predictors(evaluate, model, prompt, selected, valid)
     zero_shot = {name: predictors["zero_shot"](name, examples) for name, examples in sets.items()}
     merge_unquantized(model)  # from here on there is no base model without the adapter
@@ -57,7 +72,8 @@ def main() -> None:
     for name, of_set in predictions.items():
         report_truncated("evaluate", name, of_set["model"].truncated or 0, len(sets[name]), prompt.truncation_side)
 
-    train, scores = read_examples(PROCESSED / "train.jsonl"), read_stored("train")
+    train = read_examples(PROCESSED / "train.jsonl")
+    scores = read_stored("train", len(train))
     best_cheap = best_cheap_system(train, scores, selected.calibration_method)
     comparisons = {name: compare_systems(sets[name], predictions[name], evaluate, best_cheap) for name in sets}
     kept = {name: metrics for name in sets if (metrics := keep_promise(selected, sets[name], predictions[name]))}
@@ -113,20 +129,15 @@ def build_predictors(
 
 def selected_system(selected: TrainedClassifier, valid: Valid) -> System:
     """The model's scores of valid, as select wrote them, and what it chose on them."""
-    log_odds = read_log_odds(SELECTED / VALID_FILE)
-    if len(log_odds) != len(valid.y_true):
-        raise UserError(
-            f"{SELECTED / VALID_FILE} has {len(log_odds)} rows, and {PROCESSED / 'valid.jsonl'} {len(valid.y_true)}; "
-            "expected as many: run `dvc repro select`"
-        )
+    log_odds = read_log_odds(SELECTED / VALID_FILE, len(valid.y_true))
     if selected.system != "model":
         return choose_on_valid(valid, log_odds)
     return System(valid, log_odds, selected.calibration, selected.threshold)
 
 
-def read_stored(name: str) -> dict[str, np.ndarray]:
+def read_stored(name: str, rows: int) -> dict[str, np.ndarray]:
     """The log-odds of a set by the systems that other stages scored, each float of shape (n_rows,)."""
-    return {system: read_log_odds(folder / f"{name}.csv") for system, folder in STORED.items()}
+    return {system: read_log_odds(folder / f"{name}.csv", rows) for system, folder in STORED.items()}
 
 
 def predict_set(

@@ -133,8 +133,15 @@ def generation_predictor(model: PeftModel, prompt: Prompt, params: Evaluate, ada
 
 def stored_predictor(folder: Path, valid: Valid) -> Predictor:
     """Baseline, probe or zero-shot, by the log-odds that their stage wrote to `folder` for each set."""
-    system = choose_on_valid(valid, read_log_odds(folder / "valid.csv"))
-    return lambda name, examples: scored(system, read_log_odds(folder / f"{name}.csv"))
+
+    def read(name: str, rows: int) -> np.ndarray:
+        path = folder / f"{name}.csv"
+        log_odds = read_log_odds(path, rows)
+        require_finite(log_odds, [f"{path}:{line}" for line in range(2, rows + 2)])
+        return log_odds
+
+    system = choose_on_valid(valid, read("valid", len(valid.y_true)))
+    return lambda name, examples: scored(system, read(name, len(examples)))
 
 
 def scored(

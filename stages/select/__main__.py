@@ -42,8 +42,8 @@ def main() -> None:
     y_true, units = np.array([each.label for each in examples]), np.array([each.unit for each in examples])
     scores = {
         "model": of_model,
-        "baseline": read_log_odds(BASELINE / VALID_FILE),
-        "probe": read_log_odds(PROBE / VALID_FILE),
+        "baseline": read_log_odds(BASELINE / VALID_FILE, len(examples)),
+        "probe": read_log_odds(PROBE / VALID_FILE, len(examples)),
     }
     systems = scores_of_systems(scores, y_true, chosen.select.calibration)
     system, found = choose_system(chosen.select.system, systems, y_true)
