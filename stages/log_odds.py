@@ -7,8 +7,10 @@ import numpy as np
 
 from stages.artifacts import read_csv, write_csv
 from stages.errors import UserError
+from stages.paths import BASELINE, PROBE
 
 COLUMN = "log_odds"
+STORED = {"baseline": BASELINE, "probe": PROBE}  # systems whose stages write the log-odds of each set
 
 
 def write_log_odds(path: Path, values: Iterable[float]) -> None:

@@ -7,9 +7,9 @@ import numpy as np
 from stages.classifier.systems import PARTS
 from stages.classifier.trained import VALID_FILE, TrainedClassifier
 from stages.errors import UserError
-from stages.log_odds import read_log_odds
+from stages.log_odds import STORED, read_log_odds
 from stages.metrics import decision_metrics
-from stages.paths import BASELINE, PROBE, PROCESSED
+from stages.paths import PROCESSED
 from stages.text.example import Example, read_examples
 
 
@@ -22,7 +22,7 @@ def valid_with_scores(folder: Path, selected: TrainedClassifier) -> tuple[list[E
 
     Raises UserError if valid is not the one that the threshold was chosen on.
     """
-    sources = {"model": folder, "baseline": BASELINE, "probe": PROBE}
+    sources = {"model": folder, **STORED}
     examples = read_examples(PROCESSED / "valid.jsonl")
     labels = np.array([example.label for example in examples])
     scores = {part: read_log_odds(sources[part] / VALID_FILE, len(labels)) for part in PARTS[selected.system]}

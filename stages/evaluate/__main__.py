@@ -29,12 +29,11 @@ from stages.evaluate.predictors import (
 )
 from stages.evaluate.systems import best_cheap_system, combined_systems, with_combinations
 from stages.evaluate.tables import ERROR_COLUMNS, SLICE_COLUMNS, write_plots, write_predictions
-from stages.log_odds import read_log_odds
+from stages.log_odds import STORED, read_log_odds
 from stages.model.device import environment, pick_device
 from stages.model.lora import merge_unquantized
 from stages.params import Evaluate
 from stages.paths import (
-    BASELINE,
     FURTHER,
     METRICS,
     PLOTS,
@@ -49,7 +48,6 @@ from stages.text.example import Example, read_examples
 from stages.text.prompt import Prompt, report_truncated
 
 Sets = dict[str, list[Example]]
-STORED = {"baseline": BASELINE, "probe": PROBE}  # systems whose stages write the log-odds of each set
 
 
 def main() -> None:

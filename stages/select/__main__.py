@@ -19,13 +19,13 @@ from stages.classifier.card import model_card
 from stages.classifier.shift import Reference, describe_valid
 from stages.classifier.trained import VALID_FILE, TrainedClassifier, load_classifier, write_classifier
 from stages.command import run
-from stages.log_odds import read_log_odds
+from stages.log_odds import STORED, read_log_odds
 from stages.metrics import Calibration, ThresholdRule, choose_threshold, fit_calibration, score_metrics
 from stages.model.lora import merge_unquantized
 from stages.model.provenance import read_identity, require_whole_base
 from stages.model.scoring import SCORING, label_scores, require_finite
 from stages.params import Params
-from stages.paths import BASE_MODEL, BASELINE, CHECKPOINTS, METRICS, PLOTS, PROBE, PROCESSED, PROMPT_FILE, SELECTED
+from stages.paths import BASE_MODEL, CHECKPOINTS, METRICS, PLOTS, PROCESSED, PROMPT_FILE, SELECTED
 from stages.select.bands import promise_bands
 from stages.select.checkpoint import chosen_row
 from stages.select.promise import promise
@@ -40,12 +40,8 @@ def main() -> None:
     checkpoint = CHECKPOINTS / f"checkpoint-{step}"
     examples, of_model = score_valid(chosen, checkpoint)
     y_true, units = np.array([each.label for each in examples]), np.array([each.unit for each in examples])
-    scores = {
-        "model": of_model,
-        "baseline": read_log_odds(BASELINE / VALID_FILE, len(examples)),
-        "probe": read_log_odds(PROBE / VALID_FILE, len(examples)),
-    }
-    systems = scores_of_systems(scores, y_true, chosen.select.calibration)
+    stored = {name: read_log_odds(folder / VALID_FILE, len(examples)) for name, folder in STORED.items()}
+    systems = scores_of_systems({"model": of_model, **stored}, y_true, chosen.select.calibration)
     system, found = choose_system(chosen.select.system, systems, y_true)
     log_odds, parts = systems[system]
     calibration = fit_calibration(y_true, log_odds, chosen.select.calibration)
