@@ -5,6 +5,7 @@ torch is imported inside functions, so that commands without a model start faste
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeVar
@@ -72,13 +73,16 @@ def all_gather_rows(found: torch.Tensor, total: int, device: torch.device) -> to
 
 def all_reduce_sum(found: torch.Tensor, device: torch.device) -> torch.Tensor:
     """The sum of `found` over all processes. Both are on the CPU; `device` is where the processes exchange them."""
-    if world_size() == 1:
-        return found
-    import torch.distributed
+    return found if world_size() == 1 else add_over_processes(found.to(device)).cpu()
 
-    whole = found.to(device)
-    torch.distributed.all_reduce(whole)
-    return whole.cpu()
+
+def add_over_processes(found: torch.Tensor) -> torch.Tensor:
+    """Adds up `found` over all processes in place, where it lies. On a GPU the sum is queued, and nothing waits."""
+    if world_size() > 1:
+        import torch.distributed
+
+        torch.distributed.all_reduce(found)
+    return found
 
 
 def broadcast(value: Item | None) -> Item | None:
@@ -88,5 +92,14 @@ def broadcast(value: Item | None) -> Item | None:
     import torch.distributed
 
     box = [value]
-    torch.distributed.broadcast_object_list(box, src=0)
+    torch.distributed.broadcast_object_list(box, src=0, group=cpu_group())
     return box[0]
+
+
+@functools.cache
+def cpu_group() -> torch.distributed.ProcessGroup | None:
+    """The processes as a group that exchanges by the CPU: through NCCL, a value would come after all that the GPU has
+    still to do."""
+    import torch.distributed
+
+    return torch.distributed.new_group(backend="gloo") if torch.distributed.get_backend() == "nccl" else None

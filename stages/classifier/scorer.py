@@ -17,7 +17,7 @@ from stages.model.hidden import text_states, width
 from stages.model.load import load_base, load_tokenizer
 from stages.model.lora import merge_unquantized
 from stages.model.provenance import require_same_base, require_whole_base
-from stages.model.scoring import label_scores
+from stages.model.scoring import start_scores
 from stages.params import Method
 from stages.paths import BASE_MODEL, PROMPT_FILE, SELECTED
 from stages.text.prompt import build_prompt
@@ -31,7 +31,8 @@ class Scores:
     truncated: np.ndarray
 
 
-Part = Callable[[Sequence[str], int, str], Scores]  # texts, tokens in a batch, title of the progress bar
+Pending = Callable[[], Scores]  # waits for scores that a GPU may still compute
+Part = Callable[[Sequence[str], int, str], Pending]  # texts, tokens in a batch, title of the progress bar
 
 
 @dataclass(frozen=True)
@@ -49,11 +50,20 @@ class Scorer:
             max_tokens_per_batch: maximum of padded tokens in a batch; None takes the one that the threshold fits.
             title: title of the progress bar; empty for no bar.
         """
+        return self.start(texts, max_tokens_per_batch, title)()
+
+    def start(self, texts: Sequence[str], max_tokens_per_batch: int | None = None, title: str = "") -> Pending:
+        """Begins what `score` does, and returns a function that waits for the scores."""
         texts = [self.selected.as_read(text) for text in texts]
         budget = max_tokens_per_batch or self.selected.max_tokens_per_batch
-        found = {name: part(texts, budget, title) for name, part in self.parts.items()}
-        log_odds = self.selected.log_odds({name: scores.log_odds for name, scores in found.items()})
-        return Scores(log_odds, np.any([scores.truncated for scores in found.values()], axis=0))
+        pending = {name: part(texts, budget, title) for name, part in self.parts.items()}
+
+        def read() -> Scores:
+            found = {name: wait() for name, wait in pending.items()}
+            log_odds = self.selected.log_odds({name: scores.log_odds for name, scores in found.items()})
+            return Scores(log_odds, np.any([scores.truncated for scores in found.values()], axis=0))
+
+        return read
 
 
 def load_scorer(folder: Path = SELECTED, base_folder: Path = BASE_MODEL, fast: bool = False) -> Scorer:
@@ -81,16 +91,21 @@ def load_model_part(folder: Path, base_folder: Path, fast: bool = False) -> Part
 
         speed_up(model, prompt)
 
-    def score(texts: Sequence[str], budget: int, title: str) -> Scores:
-        scores = label_scores(model, prompt, texts, budget, title)
-        return Scores(scores.log_odds, scores.truncated)
+    def start(texts: Sequence[str], budget: int, title: str) -> Pending:
+        wait = start_scores(model, prompt, texts, budget, title)
 
-    return score
+        def read() -> Scores:
+            scores = wait()
+            return Scores(scores.log_odds, scores.truncated)
+
+        return read
+
+    return start
 
 
 def load_baseline_part(folder: Path, base_folder: Path) -> Part:
     baseline = read_baseline(folder / "baseline")
-    return lambda texts, budget, title: Scores(baseline.log_odds(texts), np.zeros(len(texts), dtype=bool))
+    return lambda texts, budget, title: lambda: Scores(baseline.log_odds(texts), np.zeros(len(texts), dtype=bool))
 
 
 def load_probe_part(folder: Path, base_folder: Path) -> Part:
@@ -104,8 +119,8 @@ def load_probe_part(folder: Path, base_folder: Path) -> Part:
     )
     probe = read_probe(folder / "probe", width(model))
 
-    def score(texts: Sequence[str], budget: int, title: str) -> Scores:
+    def start(texts: Sequence[str], budget: int, title: str) -> Pending:
         found = text_states(model, prompt, texts, [probe.layer], budget, title)
-        return Scores(probe.log_odds(found.states[:, 0]), found.truncated)
+        return lambda: Scores(probe.log_odds(found.states[:, 0]), found.truncated)
 
-    return score
+    return start

@@ -1,6 +1,6 @@
 """The one scorer: how sure the model is that each text is fraud, from a single forward pass for each batch."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -9,10 +9,11 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from stages.distributed import all_reduce_sum, local_shard, rank
+from stages.distributed import add_over_processes, local_shard, rank
 from stages.errors import UserError
+from stages.model.device import Arriving
 from stages.model.exactness import choose_layout
-from stages.model.forward import completion_logits, label_rows
+from stages.model.forward import completion_logits, label_rows, pinned
 from stages.model.fsdp import is_sharded, passes_to_join
 from stages.model.layout import underlying
 from stages.text.batching import Collator, TokenBudgetBatches
@@ -72,6 +73,21 @@ def label_scores(
 
     Returns scores of all N texts. Raises UserError for a text that does not fit in the GPU's memory.
     """
+    return start_scores(model, prompt, texts, max_tokens_per_batch, title, vocabulary)()
+
+
+def start_scores(
+    model: nn.Module,
+    prompt: Prompt,
+    texts: Sequence[str],
+    max_tokens_per_batch: int,
+    title: str,
+    vocabulary: bool = False,
+) -> Callable[[], LabelScores]:
+    """Queues what `label_scores` computes, and returns a function that waits for it and for nothing queued later.
+
+    So a GPU can score texts while the CPU writes those before them. A CPU has scored them when this returns.
+    """
     choose_layout(model, prompt)
     hidden = rank() > 0 or not title
     numbers = [list(local_shard(range(len(texts))[first : first + WINDOW])) for first in range(0, len(texts), WINDOW)]
@@ -88,10 +104,24 @@ def label_scores(
             batches = batches_of(window, rows, max_tokens_per_batch)
             scored += score_batches(model, prompt, rows, batches, vocabulary, progress)
     model.train(was_training)
-    for batch, scores in scored:  # the CPU waits for the GPU only here
-        found[batch, : scores.shape[1]] = scores.double().cpu()
-    log_odds, *log_probability, truncated = all_reduce_sum(found, device).numpy().T
-    return LabelScores(log_odds, truncated > 0, np.stack(log_probability, axis=1) if vocabulary else None)
+    arriving = Arriving.sent(add_over_processes(placed(found, scored, device)))
+
+    def read() -> LabelScores:
+        log_odds, *log_probability, truncated = arriving.read().numpy().T  # the CPU waits for the GPU only here
+        return LabelScores(log_odds, truncated > 0, np.stack(log_probability, axis=1) if vocabulary else None)
+
+    return read
+
+
+def placed(found: torch.Tensor, scored: list[tuple[list[int], torch.Tensor]], device: torch.device) -> torch.Tensor:
+    """`found`, float64 of shape (N, 4) on the CPU, on the device, with the scores of each batch in its rows' first
+    columns. Waits for nothing."""
+    found = pinned(found, device).to(device, non_blocking=True)
+    if scored:
+        rows = torch.tensor([number for batch, _ in scored for number in batch])
+        scores = torch.cat([scores for _, scores in scored]).double()
+        found[pinned(rows, device).to(device, non_blocking=True), : scores.shape[1]] = scores
+    return found
 
 
 def tokenized(

@@ -2,6 +2,7 @@
 
 import hashlib
 import sys
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from stages.classifier.scorer import Scorer, load_scorer
+from stages.classifier.scorer import Pending, Scorer, load_scorer
 from stages.classifier.sentences import explain
 from stages.classifier.shift import Cells, Reference, Shift, add_cells, read_reference
 from stages.classifier.trained import TrainedClassifier
@@ -89,8 +90,8 @@ def classify(
     counts = Counts()
     with tqdm(total=total, desc="predict", unit="text", disable=rank() > 0) as progress:
         new = new_windows(source, out, counts, progress) if out else iter(())
-        for window, texts in for_all(new):
-            scores = scorer.score(texts, max_tokens_per_batch)
+        for window, texts, pending in started(scorer, for_all(new), max_tokens_per_batch, windows_ahead(total)):
+            scores = pending()
             require_finite(scores.log_odds, sources(source, window, len(texts)))
             further = further_values(scorer, texts, scores.log_odds, max_tokens_per_batch, explained)
             if out and window:
@@ -107,6 +108,33 @@ def classify(
         )
         if reference:
             warn_of_shift(source.name, reference, counts)
+
+
+def windows_ahead(total: int | None) -> int:
+    """How many windows a GPU has before it while the CPU reads and writes others. Rows of a pipe go out at once.
+
+    total: number of rows in the first process, None of a pipe.
+    """
+    return int(bool(broadcast(total is not None)) and pick_device().type == "cuda")
+
+
+def started(
+    scorer: Scorer, windows: Iterator[tuple[Window | None, list[str]]], max_tokens_per_batch: int, ahead: int
+) -> Iterator[tuple[Window | None, list[str], Pending]]:
+    """Starts scoring each window, and yields it when `ahead` more are started. Those started before an error come
+    first."""
+    queue: deque[tuple[Window | None, list[str], Pending]] = deque()
+    failed = None
+    try:
+        for window, texts in windows:
+            queue.append((window, texts, scorer.start(texts, max_tokens_per_batch)))
+            if len(queue) > ahead:
+                yield queue.popleft()
+    except Exception as error:
+        failed = error
+    yield from queue
+    if failed:
+        raise failed
 
 
 def further_values(

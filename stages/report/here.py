@@ -172,7 +172,7 @@ def sentences_of(run: Run) -> Marks:
     model = load_model_part(SELECTED, BASE_MODEL)
 
     def score(texts: list[str]) -> np.ndarray:
-        return model([selected.as_read(text) for text in texts], selected.max_tokens_per_batch, "").log_odds
+        return model([selected.as_read(text) for text in texts], selected.max_tokens_per_batch, "")().log_odds
 
     found = {}
     for row, pieces in zip(errors, explain(score, [row["input"] for row in errors]), strict=True):

@@ -34,7 +34,8 @@ def project(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     def score(texts, budget, title):
-        return Scores(np.array([known.get(text, 0.0) for text in texts]), np.zeros(len(texts), dtype=bool))
+        found = Scores(np.array([known.get(text, 0.0) for text in texts]), np.zeros(len(texts), dtype=bool))
+        return lambda: found
 
     monkeypatch.setattr("stages.classifier.scorer.load_scorer", lambda: Scorer(selected, {"model": score}))
 

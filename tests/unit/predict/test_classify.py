@@ -8,18 +8,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from stages.classifier.trained import load_selected
 from stages.errors import UserError
 from stages.model.lora import merge_unquantized
-from stages.model.scoring import label_scores, require_finite
-from stages.predict.classify import Window, sources, write_window
+from stages.model.scoring import label_scores, require_finite, start_scores
+from stages.predict.classify import Window, sources, windows_ahead, write_window
 from stages.predict.classify import settings as made_with
 from stages.predict.output import Stream
 from stages.predict.read import parse_row
 from stages.predict.source import Source
 from tests.conftest import ROOT
-from tests.unit.predict.process import SIZE, rows_of
+from tests.unit.predict.process import SIZE, Started, rows_of
 
 
 def test_rows_scored_by_other_code_are_not_kept(folder, tmp_path, monkeypatch):
@@ -52,6 +53,41 @@ def test_the_scores_are_those_of_the_scorer_and_a_label_follows_from_what_is_pri
         assert [row["probability"] for row in found[first : first + SIZE]] == probability.tolist()
     assert all(row["label"] == (row["probability"] >= selected.threshold) for row in found)
     assert {row["label"] for row in found} == {True, False}
+
+
+def test_windows_that_a_gpu_has_before_it_are_written_in_order(
+    folder, predict, file, undisturbed, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("stages.predict.classify.windows_ahead", lambda total: 2)
+    out = tmp_path / "o.jsonl"
+    predict("--file", file, "--out", out)
+    assert out.read_bytes() == undisturbed
+
+
+def test_windows_started_before_one_that_fails_are_kept(folder, predict, file, undisturbed, tmp_path, monkeypatch):
+    calls: list[int] = []
+
+    def start(*arguments):
+        calls.append(len(calls))
+        if len(calls) == 3:
+            raise UserError("a text of 96 tokens does not fit in the GPU's memory")
+        return start_scores(*arguments)
+
+    out = tmp_path / "o.jsonl"
+    with monkeypatch.context() as patch:
+        patch.setattr("stages.predict.classify.windows_ahead", lambda total: 1)
+        patch.setattr("stages.classifier.scorer.start_scores", start)
+        started = Started(folder, "--file", file, "--out", out)
+        assert started.wait() == 1
+    assert f"does not fit in the GPU's memory. {2 * SIZE} scored rows are kept in" in started.err
+    assert f"resumes after the {2 * SIZE} rows" in predict("--file", file, "--out", out).said
+    assert out.read_bytes() == undisturbed
+
+
+@pytest.mark.parametrize(("total", "device", "ahead"), [(3, "cuda", 1), (None, "cuda", 0), (3, "cpu", 0)])
+def test_only_a_gpu_with_a_file_has_a_window_before_it(total, device, ahead, monkeypatch):
+    monkeypatch.setattr("stages.predict.classify.pick_device", lambda: torch.device(device))
+    assert windows_ahead(total) == ahead
 
 
 def test_the_pages_python_scores_as_predict_does(folder, predict, tmp_path, monkeypatch):

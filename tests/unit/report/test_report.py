@@ -349,7 +349,8 @@ def test_sentences_are_those_that_moved_towards_the_error(make_run, monkeypatch,
     run = make_run(text="您好。请转账。谢谢。")
 
     def score(texts, budget, title):
-        return SimpleNamespace(log_odds=np.array([3.0 * ("请转账" in text) - 2.0 * ("谢谢" in text) for text in texts]))
+        found = [3.0 * ("请转账" in text) - 2.0 * ("谢谢" in text) for text in texts]
+        return lambda: SimpleNamespace(log_odds=np.array(found))
 
     record = type("Record", (), {"as_read": lambda self, text: text, "max_tokens_per_batch": 9})()
     monkeypatch.setattr(here, "read_selected", lambda folder: record)
