@@ -42,7 +42,8 @@ from stages.text.example import Example, read_examples
 from stages.text.prompt import Prompt, build_prompt
 from stages.train.dataset import training_rows
 
-WARM_UP = 128  # steps before the first window, in which shapes are captured
+WARM_UP = 4096  # texts before the first window, in which shapes are captured, and at least WARM_UP_STEPS
+WARM_UP_STEPS = 32
 WINDOWS, WINDOW = 5, 20  # number of windows, and steps of each
 TOLERANCE = 0.01  # bfloat16 sums in another order; one GPU and two differed by .002
 MEASURE = "--measure"
@@ -54,8 +55,9 @@ class StepWindows(TrainerCallback):
     loss: the first one logged, for which gradients were added up over all processes.
     """
 
-    def __init__(self, device: torch.device):
+    def __init__(self, device: torch.device, batch: int):
         self.device = device
+        self.warm_up = max(WARM_UP_STEPS, WARM_UP // batch)
         self.edges: list[float] = []
         self.loss: float | None = None
 
@@ -64,7 +66,7 @@ class StepWindows(TrainerCallback):
             self.loss = logs["loss"]
 
     def on_step_end(self, args, state, control, **kwargs):
-        steps = state.global_step - WARM_UP
+        steps = state.global_step - self.warm_up
         if steps >= 0 and steps % WINDOW == 0:
             synchronize(self.device)
             self.edges.append(time.perf_counter())
@@ -89,7 +91,7 @@ def training_rate(chosen: Params, rows: list[dict[str, Any]], prompt: Prompt, ba
         raise UserError(f"BATCH: found {batch}, and {len(rows)} texts to train on; expected no more than these")
     rows = rows[: len(rows) // batch * batch]  # so that each step has as many
     device = pick_device()
-    watch = StepWindows(device)
+    watch = StepWindows(device, batch)
     with tempfile.TemporaryDirectory() as folder:
         recipe = ours(chosen.method_name, profile=chosen.train.profile)
         _, train = recipe(Setting(chosen, rows, prompt, batch, folder, watch))

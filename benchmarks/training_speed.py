@@ -33,7 +33,7 @@ RATIOS = (
 )
 PUBLISHED_BATCH = 16
 TOLERANCE = 0.02  # of the loss, since bfloat16 sums in another order
-OWN_WEIGHTS = re.compile(r"lora_tuned(_\d+)?")  # blocks on unquantized weights, whose loss is another
+OWN_WEIGHTS = re.compile(r"(lora_tuned|speed_lora)(_\d+)?")  # blocks on unquantized weights, whose loss is another
 
 
 def main() -> None:

@@ -20,6 +20,7 @@ RECIPES = {
     "plain": "ours",
     "speed": "ours",
     "speed_nf4": "ours",
+    "speed_lora": "ours",
     "memory": "ours",
     "generate": "inference",
     "score_plain": "inference",

@@ -19,6 +19,7 @@ from stages.text.example import read_examples
 from stages.train.loss import answer_loss
 
 SCORED_TOKENS = 32768  # in a batch of the recipe `score`
+SCORED_TEXTS = 16384  # at least so many in a call, with repetitions: predict has as many to do as its file holds
 
 
 def generate(setting: Setting) -> tuple[float, Callable]:
@@ -39,7 +40,7 @@ def generate(setting: Setting) -> tuple[float, Callable]:
 
 
 def score_plain(setting: Setting) -> tuple[float, Callable]:
-    """Scores all texts in one call, with the same weights and the adapter merged."""
+    """Scores all texts in a call, with the same weights and the adapter merged."""
     return time_scores(setting, fast=False)
 
 
@@ -60,6 +61,7 @@ def time_scores(setting: Setting, fast: bool) -> tuple[float, Callable]:
         speed_up(model, prompt)
     watch.batch = None  # SCORED_TOKENS bounds it
     texts = training_texts()
+    texts *= -(-SCORED_TEXTS // len(texts))
 
     def score_all(_: int) -> int:
         label_scores(model, prompt, texts, SCORED_TOKENS, "race")

@@ -43,4 +43,5 @@ def ours(method: str, profile: Profile) -> Recipe:
 plain = ours("qlora", profile="plain")
 speed = ours("qlora-dequantized", profile="speed")
 speed_nf4 = ours("qlora", profile="speed")
+speed_lora = ours("lora", profile="speed")
 memory = ours("qlora", profile="memory")

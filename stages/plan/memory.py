@@ -21,7 +21,7 @@ from transformers import PretrainedConfig
 from stages.params import Method
 
 LIBRARY_BYTES = 70e6  # what cuBLAS and the like held on an H100
-GATHERED_LAYERS = 3  # sharded layers that a GPU holds whole at once: one at work, the next, and its source
+GATHERED_LAYERS = 2  # sharded layers that a GPU holds whole at once: one at work, and the next
 BFLOAT16, FLOAT32 = 2, 4  # bytes per number
 NF4_BLOCK, DOUBLE_QUANT_BLOCK = 64, 256  # numbers per constant, and constants per constant of constants
 

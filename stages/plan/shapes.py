@@ -12,10 +12,11 @@ from stages.errors import UserError
 SHAPES: dict[str, dict[str, Any]] = {
     "qwen2-0.5b": {"hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24, "num_attention_heads": 14},
     "qwen2-1.5b": {"hidden_size": 1536, "intermediate_size": 8960, "num_hidden_layers": 28, "num_attention_heads": 12},
+    "qwen2.5-3b": {"hidden_size": 2048, "intermediate_size": 11008, "num_hidden_layers": 36, "num_attention_heads": 16},
     "qwen2-7b": {"hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28, "num_attention_heads": 28},
 }
-KEY_VALUE_HEADS = {"qwen2-0.5b": 2, "qwen2-1.5b": 2, "qwen2-7b": 4}
-VOCABULARY = {"qwen2-0.5b": 151936, "qwen2-1.5b": 151936, "qwen2-7b": 152064}
+KEY_VALUE_HEADS = {"qwen2-0.5b": 2, "qwen2-1.5b": 2, "qwen2.5-3b": 2, "qwen2-7b": 4}
+VOCABULARY = {"qwen2-0.5b": 151936, "qwen2-1.5b": 151936, "qwen2.5-3b": 151936, "qwen2-7b": 152064}
 KNOWN_TYPES = ("llama", "mistral", "qwen2")  # the model types whose decoder layers the formula describes
 NEEDED = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
 

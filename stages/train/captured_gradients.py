@@ -11,15 +11,22 @@ from stages.model.cuda_graphs import CapturedPasses
 class CapturedGradients(CapturedPasses):
     """Passes that return a loss, and add its gradients up in the parameters' .grad.
 
+    All gradients lie in one tensor, `flat`, so that the whole of them is zeroed, clipped and added up over processes by
+    single kernels.
+
     Args:
         loss_of: a loss of one number, from inputs on the GPU, in operations that a graph can hold.
-        parameters: those that are trained.
+        parameters: those that are trained, all of one dtype.
     """
 
     def __init__(self, loss_of: Callable[[dict[str, Any]], torch.Tensor], parameters: Iterable[torch.nn.Parameter]):
         self.loss_of = loss_of
         self.parameters = list(parameters)
-        self.gradients = [torch.zeros_like(parameter) for parameter in self.parameters]
+        sizes = [parameter.numel() for parameter in self.parameters]
+        self.flat = self.parameters[0].new_zeros(sum(sizes))
+        self.gradients = [
+            part.view_as(parameter) for part, parameter in zip(self.flat.split(sizes), self.parameters, strict=True)
+        ]
         super().__init__(self.loss_and_gradients, self.parameters[0].device)
 
     def __call__(self, inputs: dict[str, Any]) -> torch.Tensor:
@@ -37,11 +44,24 @@ class CapturedGradients(CapturedPasses):
         """Captures the largest inputs first: all others fit in the memory of their graph, not vice versa. Gradients and
         random states stay unchanged."""
         self.take_over_gradients()
-        before = [gradient.clone() for gradient in self.gradients]
+        before = self.flat.clone()
         with torch.random.fork_rng([self.device]):
             for _ in range(2):
                 self(inputs)
-        torch._foreach_copy_(self.gradients, before)
+        self.flat.copy_(before)
+
+    def zero(self) -> None:
+        """Sets all gradients to zero, and leaves them where they are."""
+        for parameter, gradient in zip(self.parameters, self.gradients, strict=True):
+            parameter.grad = gradient
+        self.flat.zero_()
+
+    def clip(self, max_norm: float) -> torch.Tensor:
+        """Scales the gradients down to a norm of at most `max_norm`, as torch's `clip_grad_norm_`, and returns the norm
+        they had."""
+        norm = torch.linalg.vector_norm(self.flat)
+        self.flat.mul_((max_norm / (norm + 1e-6)).clamp(max=1.0))
+        return norm
 
     def take_over_gradients(self) -> None:
         """Puts the gradients that graphs write to, at fixed addresses, into .grad. A .grad of None means zero."""

@@ -3,7 +3,7 @@
 import contextlib
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -25,6 +25,7 @@ from stages.train.arguments import PROFILES, checkpointing_options, checkpoints_
 from stages.train.captured_gradients import CapturedGradients
 from stages.train.dataset import Row, TrainingBatches
 from stages.train.loss import answer_loss
+from stages.train.parallel import all_reduce_gradients
 
 Batch = dict[str, torch.Tensor]
 
@@ -59,6 +60,7 @@ class MicroBatches:
         self.profile = PROFILES[params.profile]
         self.least = 1  # micro-batches to cut a batch into, as memory that ran out has shown
         self.fused: FusedAdapters | None = None
+        self.zeroed = True  # whether no gradient was added since the optimizer step before
         self.captured = self.captured_passes(checkpoints_activations(params))
         self.too_large: Batch = {}  # the batch that is to blame where memory runs out
 
@@ -71,7 +73,7 @@ class MicroBatches:
 
         Raises UserError where a single row does not fit.
         """
-        earlier = [(p, None if p.grad is None else p.grad.clone()) for p in self.parameters]
+        earlier = [None if self.zeroed or p.grad is None else p.grad.clone() for p in self.parameters]
         self.too_large = batch
         loss: Any = None
         while loss is None:
@@ -80,12 +82,36 @@ class MicroBatches:
             if loss is None:  # outside the handler, whose traceback holds on to the tensors of the failed pass
                 self.make_room(self.too_large)
                 self.too_large = batch
-                for parameter, gradient in earlier:
+                for parameter, gradient in zip(self.parameters, earlier, strict=True):
                     parameter.grad = None if gradient is None else gradient.clone()
                 if self.captured is not None:
                     self.captured.forget()
                 torch.cuda.empty_cache()
+        self.zeroed = False
         return loss
+
+    def zero_gradients(self, set_to_none: bool = True) -> None:
+        """Does what the model's own method does, which visits every module: 7 ms a step in 28 layers, in which a small
+        share of a batch is done."""
+        if self.captured is not None:
+            self.captured.zero()
+        else:
+            for parameter in self.parameters:
+                parameter.grad = None
+        self.zeroed = True
+
+    def clip_gradients(self, parameters: Iterable[torch.Tensor], max_norm: float, norm_type: float = 2) -> torch.Tensor:
+        """Does what accelerate's `clip_grad_norm_` does, without the visit to every module that `parameters` is."""
+        if self.captured is not None:
+            return self.captured.clip(max_norm)
+        return torch.nn.utils.clip_grad_norm_(self.parameters, max_norm)
+
+    def add_over_processes(self) -> None:
+        """Adds up the gradients over all processes, each of which has those of its part of the step's loss."""
+        if self.captured is not None:
+            torch.distributed.all_reduce(self.captured.flat)
+        else:
+            all_reduce_gradients(self.parameters)
 
     def number_for(self, batch: Batch) -> int:
         """How many micro-batches the profile and earlier failures ask for. Always 1 with sharded layers: each process

@@ -26,7 +26,7 @@ from stages.train.dataset import Row, TrainingBatches, TrainingCollator
 from stages.train.loss import LossLog
 from stages.train.micro_batches import MicroBatches
 from stages.train.nan_guard import NanGuard, require_finite_parameters
-from stages.train.parallel import all_reduce_gradients, broadcast_trained, keep_unwrapped
+from stages.train.parallel import broadcast_trained, keep_unwrapped
 from stages.train.resume import PROGRESS_FILE, ResumeCheckpoints, Spent
 from stages.train.validation import Validation
 
@@ -83,6 +83,8 @@ class LabelTrainer(Trainer):
         self.prompt, self.resume_checkpoints = prompt, resume_checkpoints
         self.batches = TrainingBatches(rows, params, rank(), world_size())
         self.micro_batches = MicroBatches(model, params, prompt, self.batches, self.data_collator)
+        model.zero_grad = self.micro_batches.zero_gradients  # type: ignore[method-assign]
+        self.accelerator.clip_grad_norm_ = self.micro_batches.clip_gradients
         self.loss_log = LossLog(self.accelerator)
         self.spent = Spent(args.device)
         self.facts: dict[str, Any] = {
@@ -162,7 +164,7 @@ class LabelTrainer(Trainer):
     def training_step(self, model, inputs, num_items_in_batch=None) -> torch.Tensor:
         loss = self.micro_batches.add_gradients(inputs, num_items_in_batch)
         if self.args.world_size > 1 and self.accelerator.sync_gradients:
-            all_reduce_gradients(self.micro_batches.parameters)
+            self.micro_batches.add_over_processes()
         self.nan_guard.note_loss(loss, self.state.global_step + 1, inputs["rows"].tolist())
         self.loss_log.note(loss)
         return loss

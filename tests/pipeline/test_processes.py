@@ -197,7 +197,7 @@ from pathlib import Path
 from stages.distributed import rank
 from benchmarks import scaling
 
-scaling.WARM_UP, scaling.WINDOWS, scaling.WINDOW = 4, 3, 2
+scaling.WARM_UP, scaling.WARM_UP_STEPS, scaling.WINDOWS, scaling.WINDOW = 0, 4, 3, 2
 sys.argv = ["scaling", "1,2", "7", "4", scaling.MEASURE, "rates.json"]
 scaling.main()
 Path(f"written.by.{rank()}").write_text("ended")

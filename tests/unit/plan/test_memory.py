@@ -27,7 +27,7 @@ NAMED = {
 }
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", ["qwen2-0.5b", "qwen2-1.5b", "qwen2-7b"])  # 3B was not measured
 def test_the_formula_is_within_a_tenth_of_what_a_gpu_took(shape):
     measured = json.loads((ROOT / "results/memory_map.json").read_text())[shape]
     assert len(measured) == 32
@@ -40,9 +40,12 @@ def test_the_formula_is_within_a_tenth_of_what_a_gpu_took(shape):
         assert predicted.activations == pytest.approx(block["activations"], rel=0.1, abs=20e6), name
 
 
-def test_the_formula_is_within_a_twentieth_for_sharded_layers():
-    measured = json.loads((ROOT / "results/sharded.json").read_text())["qwen2-7b"]
-    assert any("2 process(es)" in name for name in measured)
+def test_the_formula_is_within_a_fiftieth_for_sharded_layers():
+    files = ("results/sharded.json", "results/h200/sharded_4gpus.json")
+    measured = {
+        name: block for file in files for name, block in json.loads((ROOT / file).read_text())["qwen2-7b"].items()
+    }
+    assert {len(block["ranks"]) for block in measured.values()} == {1, 2, 4}
     for name, block in measured.items():
         method = dataclasses.replace(NAMED[name.partition(",")[0]], residency="sharded")
         checkpointing, processes = name.endswith("checkpointed"), len(block["ranks"])
@@ -53,7 +56,8 @@ def test_the_formula_is_within_a_twentieth_for_sharded_layers():
             if "unavailable" in rank:  # it did not fit on an H100 of 80 GB
                 assert predicted.peak > 80e9, name
                 continue
-            assert predicted.peak == pytest.approx(rank["peak"], rel=0.05), name
+            assert predicted.peak == pytest.approx(rank["peak"], rel=0.02), name
+        assert predicted.peak == block["predicted_peak"]
 
 
 @pytest.mark.parametrize("method", ["lora", "lora-int8", "qlora"])  # dq: its tables outweigh tiny layers
