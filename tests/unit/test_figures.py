@@ -572,3 +572,97 @@ def test_the_page_of_levers_shows_its_json():
 def spread(block: dict) -> str:
     """Slowest and fastest window of a block."""
     return f"{min(block['samples_per_second']):,} to {max(block['samples_per_second']):,}"
+
+
+def test_the_table_of_gpus_is_that_of_its_json():
+    page, scaling = " ".join((ROOT / "docs/multi-gpu.md").read_text().split()), read(RESULTS / "scaling.json")
+    one = scaling["1"]
+    for name in ("train 256", "train 128", "train 64", "train 16", "evaluate"):
+        cells = ["evaluate (scoring)" if name == "evaluate" else f"{name.replace(' ', ', ')} texts a step"]
+        for number in ("1", "2", "4"):
+            block = scaling[number][name]
+            low, high = (block[f"samples_per_second_{end}"] for end in ("min", "max"))
+            cells.append(f"{block['samples_per_second']:.0f} [{low:.0f}, {high:.0f}]")
+            if number != "1":
+                worst = low / one[name]["samples_per_second_max"] / int(number)
+                best = high / one[name]["samples_per_second_min"] / int(number)
+                cells.append(f"{block['efficiency']:.2f} [{worst:.2f}, {best:.2f}]".replace("0.", "."))
+        peaks = [scaling[number][name].get("peak_memory_bytes", 0) / 1e9 for number in ("1", "2", "4")]
+        cells.append("; ".join(f"{peak:.1f}" for peak in peaks) if any(peaks) else "")
+        assert " ".join(f"| {' | '.join(cells)} |".split()) in page
+    found = read(RESULTS / "h200/predict_gpus.json")
+    rows = found["rows"]["to"] - found["rows"]["from"]
+    one_gpu, two, four = (rows / found["seconds"][number] for number in ("1", "2", "4"))
+    assert f"{one_gpu:,.0f}, {two:,.0f} and {four:,.0f} texts a second" in page
+    assert f"(efficiency {two / one_gpu / 2:.2f} and {four / one_gpu / 4:.2f})".replace("0.", ".") in page
+
+
+def test_the_table_of_sharded_layers_is_that_of_its_json():
+    page = (ROOT / "docs/multi-gpu.md").read_text()
+    measured = read(RESULTS / "sharded.json")["qwen2-7b"] | read(RESULTS / "h200/sharded_4gpus.json")["qwen2-7b"]
+    for method, title in (("lora", "LoRA bf16"), ("qlora-dq", "QLoRA, double quant.")):
+        for checkpointed in ("", ", checkpointed"):
+            cells = [title + ", checkpointing" * bool(checkpointed)]
+            for number in (1, 2, 4):
+                block = measured[f"{method}, {number} process(es){checkpointed}"]
+                rank = block["ranks"]["0"]
+                peak = f"{rank['peak'] / 1e9:.1f}" if "peak" in rank else "out of memory"
+                seconds = f"; {rank['seconds']:.2f} s" if "peak" in rank else ""
+                cells.append(f"{peak} ({block['predicted_peak'] / 1e9:.1f}){seconds}")
+            assert f"| {' | '.join(cells)} |" in page
+
+
+def test_the_tables_of_long_texts_and_of_loading_are_those_of_their_json():
+    page = (ROOT / "docs/performance.md").read_text()
+    for tokens, blocks in read(RESULTS / "h200/long_texts.json").items():
+        for name, block in blocks.items():
+            rates = [block[key] * int(tokens) for key in ("samples_per_second_min", "samples_per_second_max")]
+            cells = [
+                {"speed_lora": "LoRA bf16", "speed_nf4": "QLoRA, NF4"}[name.rpartition("_")[0]],
+                f"{int(tokens):,}",
+                str(block["batch"]),
+                f"{block['tokens_per_second']:,.0f} [{rates[0]:,.0f}, {rates[1]:,.0f}]",
+                f"{block['flops_per_second'] / 1e12:.0f}",
+                f"{block['peak_allocated_bytes'] / 1e9:.1f}",
+            ]
+            assert f"| {' | '.join(cells)} |" in page
+    for shape, blocks in read(RESULTS / "h200/loading.json").items():
+        for name, block in blocks.items():
+            if name == "environment":
+                continue
+            measured = block["measured"]
+            method = "`qlora`, saved in 4 bits before" if name == "qlora-prequantized" else f"`{name}`"
+            cells = [
+                shape.rpartition("-")[2].upper(),
+                method,
+                f"{block['facts']['weight_bytes'] / 1e9:.2f}",
+                f"{measured['peak_bytes'] / 1e9:.2f}",
+                f"{measured['load_seconds_cold']:.1f}",
+                f"{measured['load_seconds_warm']:.1f}",
+                f"{block['facts']['quantization_error']:.4f}",
+                f"{measured['forward_tokens_per_second']:,.0f}",
+            ]
+            assert f"| {' | '.join(cells)} |" in page
+
+
+def test_the_table_of_smaller_cards_is_that_of_its_json():
+    page = (ROOT / "docs/gpu.md").read_text()
+    for card in read(RESULTS / "h200/cards_end_to_end.json"):
+        stages, rate = card["stages"], card["training_samples_per_second"]
+        memory = [
+            f"{stages[name]['peak_allocated_bytes'] / 1e9:.1f} ({stages[name]['peak_reserved_bytes'] / 1e9:.1f})"
+            for name in ("train", "evaluate")
+        ]
+        assert max(block["peak_reserved_bytes"] for block in stages.values()) <= card["gb"] * 1e9 - 0.5e9
+        seconds = sum(block["seconds"] for name, block in stages.items() if name != "prepare")
+        cells = [
+            f"{card['gb']:.0f} GB",
+            card["shape"].rpartition("-")[2].upper(),
+            f"`{card['method']}`, `{card['profile']}`",
+            str(card["batch"]),
+            *memory,
+            f"{rate:.1f}",
+            f"{20000 / rate / 60:.0f}",
+            f"{seconds:.0f}",
+        ]
+        assert f"| {' | '.join(cells)} |" in page
