@@ -82,6 +82,7 @@ def classify(
         explained: whether to add what each sentence did to the score.
         profile: "plain" or "speed": compiled layers and CUDA graphs.
     """
+    pick_device()  # several processes find each other here, also for a system that loads no model
     scorer = load_scorer(fast=profile == "speed")
     selected, reference = scorer.selected, read_reference(SELECTED)
     max_tokens_per_batch = max_tokens_per_batch or selected.max_tokens_per_batch

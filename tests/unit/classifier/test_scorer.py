@@ -1,11 +1,15 @@
 """Each system: predict gives a text the score that evaluate gives it, and needs no more than the system does."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from stages import params
 from stages.artifacts import read_csv, read_json
@@ -20,6 +24,7 @@ from stages.predict.output import open_output
 from stages.predict.source import Source
 from stages.select.__main__ import main as select
 from stages.text.example import read_examples
+from tests.conftest import ROOT
 from tests.unit.classifier.conftest import write_params
 
 
@@ -124,6 +129,26 @@ def test_a_system_without_the_model_needs_no_adapter(evaluated, tmp_path, monkey
     alone = load_scorer(selected, base).score(["请把钱转到这个账户", "短"]).log_odds
     assert np.isfinite(alone).all()
     assert alone[0] != alone[1]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(torch.cuda.device_count() == 1, reason="two processes need two GPUs, or none")
+@pytest.mark.parametrize("system", ["baseline", "combined"])
+def test_two_processes_classify_by_a_system_with_the_baseline(evaluated, monkeypatch, system):
+    monkeypatch.chdir(evaluated)
+    select_system(evaluated, system)
+    shutil.copyfile(ROOT / "accelerate.yaml", "accelerate.yaml")
+    found = []
+    for number in ("1", "2"):
+        out = Path(f"by_{number}.jsonl")
+        done = subprocess.run(
+            [sys.executable, "-m", "stages.predict", "--file", "data/processed/test.jsonl", "--out", str(out)],
+            env=os.environ | {"PYTHONPATH": str(ROOT), "NPROC": number},
+            capture_output=True,
+        )
+        assert done.returncode == 0, done.stderr.decode()
+        found.append([json.loads(line)["probability"] for line in out.read_text("utf-8").splitlines()])
+    assert found[1] == pytest.approx(found[0], abs=1e-6)
 
 
 def test_a_batch_of_other_texts_changes_no_score_of_the_baseline(evaluated, monkeypatch):
