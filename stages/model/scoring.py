@@ -207,7 +207,8 @@ def score_batches(
 
 def label_words(prompt: Prompt, device: torch.device) -> torch.Tensor:
     """Ids (2,) of the label words, false first."""
-    return torch.tensor([prompt.label_ids[False], prompt.label_ids[True]], device=device)
+    words = torch.tensor([prompt.label_ids[False], prompt.label_ids[True]])
+    return pinned(words, device).to(device, non_blocking=True)  # a plain copy would wait for what is queued
 
 
 def scores_of(logits: torch.Tensor, words: torch.Tensor, has_rows: bool, vocabulary: bool) -> torch.Tensor:

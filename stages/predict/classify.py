@@ -91,7 +91,9 @@ def classify(
     counts = Counts()
     with tqdm(total=total, desc="predict", unit="text", disable=rank() > 0) as progress:
         new = new_windows(source, out, counts, progress) if out else iter(())
-        for window, texts, pending in started(scorer, for_all(new), max_tokens_per_batch, windows_ahead(total)):
+        for window, texts, pending in started(
+            scorer, for_all(new), max_tokens_per_batch, windows_ahead(total, explained)
+        ):
             scores = pending()
             require_finite(scores.log_odds, sources(source, window, len(texts)))
             further = further_values(scorer, texts, scores.log_odds, max_tokens_per_batch, explained)
@@ -111,12 +113,17 @@ def classify(
             warn_of_shift(source.name, reference, counts)
 
 
-def windows_ahead(total: int | None) -> int:
-    """How many windows a GPU has before it while the CPU reads and writes others. Rows of a pipe go out at once.
+def windows_ahead(total: int | None, explained: bool) -> int:
+    """How many windows a GPU has before it while the CPU reads and writes others.
 
-    total: number of rows in the first process, None of a pipe.
+    Rows of a pipe go out at once. Sentences are scored when their window is written: processes whose queues differ
+    after an error would then exchange scores of different texts.
+
+    Args:
+        total: number of rows in the first process, None of a pipe.
+        explained: whether sentences are scored, too.
     """
-    return int(bool(broadcast(total is not None)) and pick_device().type == "cuda")
+    return int(bool(broadcast(total is not None)) and not explained and pick_device().type == "cuda")
 
 
 def started(

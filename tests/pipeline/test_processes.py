@@ -191,6 +191,30 @@ def test_memory_that_runs_out_in_one_process_does_not_affect_the_other(project, 
     assert losses[1] == pytest.approx(losses[0], abs=1e-5, rel=0)
 
 
+GRADIENTS_IN_ONE_TENSOR = """
+from stages.model.cuda_graphs import CapturedPasses
+from stages.train import __main__, micro_batches
+from stages.train.captured_gradients import CapturedGradients
+
+CapturedPasses.__init__ = lambda self, compute, device: setattr(self, "inputs", {"any": {}})
+CapturedPasses.__call__ = lambda self, inputs: self.loss_and_gradients(inputs)
+micro_batches.MicroBatches.captured_passes = lambda self, _: CapturedGradients(self.packed_loss, self.parameters)
+__main__.main()
+"""
+
+
+def test_gradients_that_lie_in_one_tensor_are_added_up_over_processes(project, two, tmp_path_factory):
+    """As those of CUDA graphs do, here by plain passes."""
+    folder = tmp_path_factory.mktemp("flat") / "copy"
+    shutil.copytree(project, folder, ignore=shutil.ignore_patterns("runs", "checkpoints", "train.csv"))
+    (folder / "gradients_in_one_tensor.py").write_text(GRADIENTS_IN_ONE_TENSOR)
+    run(folder, *TWO_OF_A_SCRIPT, "gradients_in_one_tensor.py")
+    rows = [read_csv(each / "metrics/plots/train.csv") for each in (project, folder)]
+    for column, tolerance in (("loss", {"abs": 1e-5, "rel": 0}), ("grad_norm", {"rel": 1e-4})):
+        one, other = ([float(row[column]) for row in each] for each in rows)
+        assert other == pytest.approx(one, **tolerance)
+
+
 RATES = """
 import sys
 from pathlib import Path

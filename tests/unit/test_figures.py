@@ -592,8 +592,16 @@ def test_the_table_of_gpus_is_that_of_its_json():
         assert " ".join(f"| {' | '.join(cells)} |".split()) in page
     found = read(RESULTS / "h200/predict_gpus.json")
     rows = found["rows"]["to"] - found["rows"]["from"]
-    one_gpu, two, four = (rows / found["seconds"][number] for number in ("1", "2", "4"))
-    assert f"{one_gpu:,.0f}, {two:,.0f} and {four:,.0f} texts a second" in page
+    seconds = [found["seconds"][number] for number in ("1", "2", "4")]
+    one_gpu, two, four = (rows / each for each in seconds)
+    assert (
+        "about {:,}, {:,} and {:,} texts a second".format(*(round(rate, -2) for rate in map(int, (one_gpu, two, four))))
+        in page
+    )
+    assert (
+        f"the {rows:,} texts from the {found['rows']['from']:,}th on, in {seconds[0]}, {seconds[1]} and {seconds[2]} s"
+        in page
+    )
     assert f"(efficiency {two / one_gpu / 2:.2f} and {four / one_gpu / 4:.2f})".replace("0.", ".") in page
 
 

@@ -62,6 +62,7 @@ def test_the_features_of_a_text():
     assert found["length"].tolist() == [6, 4, 2, 0, 1]
     assert found["vocabulary"].tolist() == [1 / 4, 1, 0, 1, 1]  # ab, ba, bx, xy; a text without a pair has none unknown
     assert found["script"].tolist() == [1, 1, 0.5, 0, 0]
+    assert measure(["a_[]^`Z{@é字1"], bigrams)["script"].tolist() == [2 / 12]
     assert measure(["ab", "a"], all_bigrams([]))["vocabulary"].tolist() == [0, 1]
 
 

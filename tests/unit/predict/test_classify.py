@@ -58,7 +58,7 @@ def test_the_scores_are_those_of_the_scorer_and_a_label_follows_from_what_is_pri
 def test_windows_that_a_gpu_has_before_it_are_written_in_order(
     folder, predict, file, undisturbed, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("stages.predict.classify.windows_ahead", lambda total: 2)
+    monkeypatch.setattr("stages.predict.classify.windows_ahead", lambda *_: 2)
     out = tmp_path / "o.jsonl"
     predict("--file", file, "--out", out)
     assert out.read_bytes() == undisturbed
@@ -75,7 +75,7 @@ def test_windows_started_before_one_that_fails_are_kept(folder, predict, file, u
 
     out = tmp_path / "o.jsonl"
     with monkeypatch.context() as patch:
-        patch.setattr("stages.predict.classify.windows_ahead", lambda total: 1)
+        patch.setattr("stages.predict.classify.windows_ahead", lambda *_: 1)
         patch.setattr("stages.classifier.scorer.start_scores", start)
         started = Started(folder, "--file", file, "--out", out)
         assert started.wait() == 1
@@ -84,10 +84,13 @@ def test_windows_started_before_one_that_fails_are_kept(folder, predict, file, u
     assert out.read_bytes() == undisturbed
 
 
-@pytest.mark.parametrize(("total", "device", "ahead"), [(3, "cuda", 1), (None, "cuda", 0), (3, "cpu", 0)])
-def test_only_a_gpu_with_a_file_has_a_window_before_it(total, device, ahead, monkeypatch):
+@pytest.mark.parametrize(
+    ("total", "explained", "device", "ahead"),
+    [(3, False, "cuda", 1), (None, False, "cuda", 0), (3, True, "cuda", 0), (3, False, "cpu", 0)],
+)
+def test_only_a_gpu_with_a_file_has_a_window_before_it(total, explained, device, ahead, monkeypatch):
     monkeypatch.setattr("stages.predict.classify.pick_device", lambda: torch.device(device))
-    assert windows_ahead(total) == ahead
+    assert windows_ahead(total, explained) == ahead
 
 
 def test_the_pages_python_scores_as_predict_does(folder, predict, tmp_path, monkeypatch):
