@@ -132,17 +132,15 @@ def started(
     """Starts scoring each window, and yields it when `ahead` more are started. Those started before an error come
     first."""
     queue: deque[tuple[Window | None, list[str], Pending]] = deque()
-    failed = None
     try:
         for window, texts in windows:
             queue.append((window, texts, scorer.start(texts, max_tokens_per_batch)))
             if len(queue) > ahead:
                 yield queue.popleft()
-    except Exception as error:
-        failed = error
+    except Exception:
+        yield from queue
+        raise
     yield from queue
-    if failed:
-        raise failed
 
 
 def further_values(

@@ -63,6 +63,10 @@ class CapturedGradients(CapturedPasses):
         self.flat.mul_((max_norm / (norm + 1e-6)).clamp(max=1.0))
         return norm
 
+    def add_over_processes(self) -> None:
+        """Adds up over all processes, each of which has the gradients of its part of the step's loss."""
+        torch.distributed.all_reduce(self.flat)
+
     def take_over_gradients(self) -> None:
         """Puts the gradients that graphs write to, at fixed addresses, into .grad. A .grad of None means zero."""
         pairs = zip(self.parameters, self.gradients, strict=True)

@@ -3,7 +3,7 @@
 import contextlib
 import math
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -24,8 +24,8 @@ from stages.text.prompt import Prompt
 from stages.train.arguments import PROFILES, checkpointing_options, checkpoints_activations
 from stages.train.captured_gradients import CapturedGradients
 from stages.train.dataset import Row, TrainingBatches
+from stages.train.gradients import Gradients
 from stages.train.loss import answer_loss
-from stages.train.parallel import all_reduce_gradients
 
 Batch = dict[str, torch.Tensor]
 
@@ -53,6 +53,7 @@ class MicroBatches:
         self.model, self.params, self.batches, self.collate = model, params, batches, collate
         self.shared = len(prompt.prefix)  # tokens of the shared prompt prefix
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.separate = Gradients(self.parameters)
         self.head = model.get_output_embeddings().weight
         words = torch.tensor([prompt.label_ids[False], prompt.label_ids[True]], device=self.head.device)
         self.words = words if params.loss == "binary" else None
@@ -90,28 +91,14 @@ class MicroBatches:
         self.zeroed = False
         return loss
 
-    def zero_gradients(self, set_to_none: bool = True) -> None:
-        """Does what the model's own method does, which visits every module: 7 ms a step in 28 layers, in which a small
-        share of a batch is done."""
-        if self.captured is not None:
-            self.captured.zero()
-        else:
-            for parameter in self.parameters:
-                parameter.grad = None
+    @property
+    def gradients(self) -> Gradients | CapturedGradients:
+        """Where the passes leave their gradients."""
+        return self.separate if self.captured is None else self.captured
+
+    def zero_gradients(self) -> None:
+        self.gradients.zero()
         self.zeroed = True
-
-    def clip_gradients(self, parameters: Iterable[torch.Tensor], max_norm: float, norm_type: float = 2) -> torch.Tensor:
-        """Does what accelerate's `clip_grad_norm_` does, without the visit to every module that `parameters` is."""
-        if self.captured is not None:
-            return self.captured.clip(max_norm)
-        return torch.nn.utils.clip_grad_norm_(self.parameters, max_norm)
-
-    def add_over_processes(self) -> None:
-        """Adds up the gradients over all processes, each of which has those of its part of the step's loss."""
-        if self.captured is not None:
-            torch.distributed.all_reduce(self.captured.flat)
-        else:
-            all_reduce_gradients(self.parameters)
 
     def number_for(self, batch: Batch) -> int:
         """How many micro-batches the profile and earlier failures ask for. Always 1 with sharded layers: each process

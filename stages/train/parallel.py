@@ -5,8 +5,6 @@ CUDA graphs, or cut a batch into micro-batches, on its own.
 """
 
 import functools
-from collections.abc import Iterable
-from typing import cast
 
 import torch
 from accelerate import Accelerator
@@ -23,12 +21,3 @@ def broadcast_trained(model: nn.Module) -> None:
     for parameter in model.parameters():
         if parameter.requires_grad:
             torch.distributed.broadcast(parameter.data, src=0)
-
-
-def all_reduce_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Adds up over all processes, each of which has the gradients of its part of the step's loss."""
-    gradients = [cast(torch.Tensor, parameter.grad) for parameter in parameters]
-    flat = torch.cat([gradient.flatten() for gradient in gradients])
-    torch.distributed.all_reduce(flat)
-    sums = flat.split([gradient.numel() for gradient in gradients])
-    torch._foreach_copy_(gradients, [s.view_as(gradient) for s, gradient in zip(sums, gradients, strict=True)])

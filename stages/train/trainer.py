@@ -83,8 +83,9 @@ class LabelTrainer(Trainer):
         self.prompt, self.resume_checkpoints = prompt, resume_checkpoints
         self.batches = TrainingBatches(rows, params, rank(), world_size())
         self.micro_batches = MicroBatches(model, params, prompt, self.batches, self.data_collator)
-        model.zero_grad = self.micro_batches.zero_gradients  # type: ignore[method-assign]
-        self.accelerator.clip_grad_norm_ = self.micro_batches.clip_gradients
+        # Their own would visit every module at each step, which takes 13 ms in 28 layers.
+        model.zero_grad = lambda set_to_none=True: self.micro_batches.zero_gradients()  # type: ignore[method-assign]
+        self.accelerator.clip_grad_norm_ = lambda parameters, norm, norm_type=2: self.micro_batches.gradients.clip(norm)
         self.loss_log = LossLog(self.accelerator)
         self.spent = Spent(args.device)
         self.facts: dict[str, Any] = {
@@ -164,7 +165,7 @@ class LabelTrainer(Trainer):
     def training_step(self, model, inputs, num_items_in_batch=None) -> torch.Tensor:
         loss = self.micro_batches.add_gradients(inputs, num_items_in_batch)
         if self.args.world_size > 1 and self.accelerator.sync_gradients:
-            self.micro_batches.add_over_processes()
+            self.micro_batches.gradients.add_over_processes()
         self.nan_guard.note_loss(loss, self.state.global_step + 1, inputs["rows"].tolist())
         self.loss_log.note(loss)
         return loss
