@@ -3,10 +3,14 @@
 With small batches, a GPU spends a pass on launching thousands of kernels, not on their arithmetic.
 """
 
+import importlib.util
+import os
+import shutil
 from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch._functorch.config
 
 from stages.model.forward import pinned
 from stages.model.layout import underlying
@@ -72,9 +76,19 @@ class CapturedPasses:
         return graph, result
 
 
-def compile_layers(model: torch.nn.Module, compiled: bool) -> None:
+def can_compile() -> bool:
+    """Whether torch's compiler for GPUs finds what it needs: Triton and a C compiler."""
+    compilers = filter(None, (os.environ.get("CC"), "cc", "gcc", "clang"))
+    return importlib.util.find_spec("triton") is not None and any(map(shutil.which, compilers))
+
+
+def compile_layers(model: torch.nn.Module, compiled: bool, checkpointing: bool = False) -> None:
     """Compiles the decoder layer once for all layers and lengths, which fuses its element-wise work into a few kernels;
-    with `compiled` false, undoes that."""
+    with `compiled` false, undoes that.
+
+    checkpointing: whether the layers keep no activations for the backward pass, and compute them again there.
+    """
+    torch._functorch.config.activation_memory_budget = 0.0 if checkpointing else 1.0
     for layer in decoder_layers(underlying(model)):
         if compiled:
             layer.compile(dynamic=True)

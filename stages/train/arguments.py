@@ -15,7 +15,8 @@ class Profile:
 
     captured: as a CUDA graph (on a GPU only).
     compiled: with compiled decoder layers (on a GPU only).
-    checkpointing: only each layer's input is kept; its activations are computed again in the backward pass.
+    checkpointing: only each layer's input is kept; its activations are computed again in the backward pass. Compiled
+        layers do that by themselves, without the products whose results no gradient needs.
     max_tokens: a larger batch is cut into micro-batches of about this many tokens; None for no bound.
     """
 
@@ -28,7 +29,7 @@ class Profile:
 PROFILES = {
     "plain": Profile(),
     "speed": Profile(captured=True, compiled=True),
-    "memory": Profile(captured=True, checkpointing=True, max_tokens=2048),
+    "memory": Profile(captured=True, compiled=True, checkpointing=True, max_tokens=2048),
     "auto": Profile(captured=True, compiled=True),  # speed; memory from the first batch on that does not fit
 }
 

@@ -27,6 +27,7 @@ from stages.train.loss import LossLog
 from stages.train.micro_batches import MicroBatches
 from stages.train.nan_guard import NanGuard, require_finite_parameters
 from stages.train.parallel import broadcast_trained, keep_unwrapped
+from stages.train.passes import Passes
 from stages.train.resume import PROGRESS_FILE, ResumeCheckpoints, Spent
 from stages.train.validation import Validation
 
@@ -82,10 +83,13 @@ class LabelTrainer(Trainer):
         model.train()  # all of it: the base model was loaded in eval mode
         self.prompt, self.resume_checkpoints = prompt, resume_checkpoints
         self.batches = TrainingBatches(rows, params, rank(), world_size())
-        self.micro_batches = MicroBatches(model, params, prompt, self.batches, self.data_collator)
+        self.passes = Passes(model, params, prompt)
+        self.micro_batches = MicroBatches(self.passes, params, self.batches, self.data_collator)
+        if self.passes.recomputes:
+            self.args.activation_checkpointing = False  # the Trainer would put torch's around compiled layers
         # Their own would visit every module at each step, which takes 13 ms in 28 layers.
         model.zero_grad = lambda set_to_none=True: self.micro_batches.zero_gradients()  # type: ignore[method-assign]
-        self.accelerator.clip_grad_norm_ = lambda parameters, norm, norm_type=2: self.micro_batches.gradients.clip(norm)
+        self.accelerator.clip_grad_norm_ = lambda parameters, norm, norm_type=2: self.passes.gradients.clip(norm)
         self.loss_log = LossLog(self.accelerator)
         self.spent = Spent(args.device)
         self.facts: dict[str, Any] = {
@@ -115,7 +119,7 @@ class LabelTrainer(Trainer):
     def progress(self) -> dict[str, Any]:
         """What a resume checkpoint holds beside the Trainer's state. Each process finds out for itself what fits in its
         memory; with several, the most counts."""
-        here = [self.micro_batches.least, self.micro_batches.saves_memory, self.spent.peak_memory_bytes()]
+        here = [self.micro_batches.least, self.passes.saves_memory, self.spent.peak_memory_bytes()]
         most = torch.tensor(here, device=self.args.device)
         if self.args.world_size > 1:
             torch.distributed.all_reduce(most, torch.distributed.ReduceOp.MAX)
@@ -139,8 +143,8 @@ class LabelTrainer(Trainer):
             return
         self.loss_log.restore(progress["losses"], progress["logged_step"])
         self.micro_batches.least = progress["pieces"]
-        if progress["memory_profile"] and not self.micro_batches.saves_memory:
-            self.micro_batches.save_memory()
+        if progress["memory_profile"] and not self.passes.saves_memory:
+            self.passes.save_memory()
         self.spent.resume(progress["seconds"], progress["peak_memory_bytes"])
 
     def get_train_dataloader(self) -> DataLoader:
@@ -163,16 +167,18 @@ class LabelTrainer(Trainer):
         return batches, tokens
 
     def training_step(self, model, inputs, num_items_in_batch=None) -> torch.Tensor:
+        if not self.model.training:  # train() visits every module
+            self.model.train()
         loss = self.micro_batches.add_gradients(inputs, num_items_in_batch)
         if self.args.world_size > 1 and self.accelerator.sync_gradients:
-            self.micro_batches.gradients.add_over_processes()
+            self.passes.gradients.add_over_processes()
         self.nan_guard.note_loss(loss, self.state.global_step + 1, inputs["rows"].tolist())
         self.loss_log.note(loss)
         return loss
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None) -> torch.Tensor:
         """The loss itself is `answer_loss`; training takes it through `training_step`."""
-        return self.micro_batches.loss(inputs, num_items_in_batch)
+        return self.passes.loss(inputs, num_items_in_batch)
 
     def _get_grad_norm(self, model, grad_norm=None) -> torch.Tensor:
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)

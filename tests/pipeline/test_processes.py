@@ -166,17 +166,18 @@ def test_every_process_gets_all_written_answers(project, two):
 OUT_OF_MEMORY_ONCE = """
 import torch
 from stages.distributed import rank
-from stages.train import __main__, micro_batches
+from stages.train import __main__
+from stages.train.passes import Passes
 
-passes, calls = micro_batches.MicroBatches.forward_backward, []
+forward_backward, calls = Passes.forward_backward, []
 
 def out_of_memory_once(self, *inputs):
     calls.append(inputs)
     if rank() == 1 and len(calls) == 4:
         raise torch.OutOfMemoryError("as a GPU would say")
-    return passes(self, *inputs)
+    return forward_backward(self, *inputs)
 
-micro_batches.MicroBatches.forward_backward = out_of_memory_once
+Passes.forward_backward = out_of_memory_once
 __main__.main()
 """
 
@@ -192,19 +193,26 @@ def test_memory_that_runs_out_in_one_process_does_not_affect_the_other(project, 
 
 
 GRADIENTS_IN_ONE_TENSOR = """
+import torch
 from stages.model.cuda_graphs import CapturedPasses
-from stages.train import __main__, micro_batches
+from stages.train import __main__
 from stages.train.captured_gradients import CapturedGradients
+from stages.train.passes import Passes
 
-CapturedPasses.__init__ = lambda self, compute, device: setattr(self, "inputs", {"any": {}})
-CapturedPasses.__call__ = lambda self, inputs: self.loss_and_gradients(inputs)
-micro_batches.MicroBatches.captured_passes = lambda self, _: CapturedGradients(self.packed_loss, self.parameters)
+if not torch.cuda.is_available():
+    CapturedPasses.__init__ = lambda self, compute, device: setattr(self, "inputs", {"any": {}})
+    CapturedPasses.__call__ = lambda self, inputs: self.loss_and_gradients(inputs)
+
+def prepare(self, checkpointing):
+    self.recomputes, self.captured = False, CapturedGradients(self.packed_loss, self.parameters)
+
+Passes.prepare = prepare
 __main__.main()
 """
 
 
 def test_gradients_that_lie_in_one_tensor_are_added_up_over_processes(project, two, tmp_path_factory):
-    """As those of CUDA graphs do, here by plain passes."""
+    """By CUDA graphs on GPUs, else by plain passes in their place."""
     folder = tmp_path_factory.mktemp("flat") / "copy"
     shutil.copytree(project, folder, ignore=shutil.ignore_patterns("runs", "checkpoints", "train.csv"))
     (folder / "gradients_in_one_tensor.py").write_text(GRADIENTS_IN_ONE_TENSOR)

@@ -51,7 +51,7 @@ def test_a_training_takes_the_steps_of_plain_passes(start, train, tmp_path, with
     losses = {}
     for name in ("plain", "captured"):
         trainer = start(tmp_path / name, params)
-        passes = trainer.micro_batches
+        passes = trainer.passes
         if name == "captured":
             passes.captured = CapturedGradients(passes.packed_loss, passes.parameters)
             if runs_out:
@@ -59,7 +59,7 @@ def test_a_training_takes_the_steps_of_plain_passes(start, train, tmp_path, with
         losses[name] = found = []
         trainer.nan_guard.note_loss = lambda loss, step, rows, found=found: found.append(loss.item())
         trainer.train_to_end(None)
-    assert passes.least == 1 + runs_out
+    assert trainer.micro_batches.least == 1 + runs_out
     assert len(losses["plain"]) == 20
     assert losses["plain"][-1] < losses["plain"][0] - 0.1  # something was learned
     assert losses["captured"] == pytest.approx(losses["plain"], abs=2e-5)

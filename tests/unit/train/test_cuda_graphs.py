@@ -39,7 +39,7 @@ def test_profiles_take_the_same_steps(
         trainer = trainer_for(base_folder, prompt, examples, params, tmp_path / name, method, torch.device("cuda", 0))
         trainer.nan_guard.note_loss = lambda loss, step, rows, found=losses[name]: found.append(loss.item())
         trainer.train_to_end(None)
-        captured = trainer.micro_batches.captured
+        captured = trainer.passes.captured
         assert (captured is not None and len(captured.graphs) > 0) == (name != "plain")
     assert len(losses["plain"]) >= 48
     assert min(losses["plain"]) < max(losses["plain"]) - 0.5  # something was learned

@@ -17,7 +17,7 @@ def test_a_batch_that_does_not_fit_is_computed_in_micro_batches(start, train, tm
     whole.train_to_end(None)
 
     small = start(tmp_path / "small", params)
-    loss = small.micro_batches.loss
+    loss = small.passes.loss
 
     def limited(batch, tokens):
         if len(batch["input_ids"]) > 1:
@@ -33,7 +33,7 @@ def test_a_batch_that_does_not_fit_is_computed_in_micro_batches(start, train, tm
         calls += 1
         return (limited if calls > 1 else loss)(batch, tokens)
 
-    monkeypatch.setattr(small.micro_batches, "loss", second_batch)
+    monkeypatch.setattr(small.passes, "loss", second_batch)
     small.train_to_end(None)
     assert small.micro_batches.least == 4
     assert "into 4 micro-batches" in capfd.readouterr().err
@@ -43,7 +43,7 @@ def test_a_batch_that_does_not_fit_is_computed_in_micro_batches(start, train, tm
 
     never = start(tmp_path / "never", params)
     out_of_memory = lambda batch, tokens: (_ for _ in ()).throw(torch.OutOfMemoryError("full"))  # noqa: E731
-    monkeypatch.setattr(never.micro_batches, "loss", out_of_memory)
+    monkeypatch.setattr(never.passes, "loss", out_of_memory)
     with pytest.raises(UserError, match=r"1 text\(s\) of \d+ tokens does not fit.*train.profile: memory"):
         never.train_to_end(None)
 
@@ -53,14 +53,14 @@ def test_auto_switches_to_memory_where_a_batch_does_not_fit(start, train, tmp_pa
     plain = start(tmp_path / "plain", params)
     plain.train_to_end(None)
     auto = start(tmp_path / "auto", dataclasses.replace(params, profile="auto"))
-    loss = auto.micro_batches.loss
+    loss = auto.passes.loss
 
     def tight(batch, tokens):
         if not auto.model.is_activation_checkpointing:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return loss(batch, tokens)
 
-    monkeypatch.setattr(auto.micro_batches, "loss", tight)
+    monkeypatch.setattr(auto.passes, "loss", tight)
     auto.train_to_end(None)
     assert "auto changes to memory" in capfd.readouterr().err
     assert auto.micro_batches.least == 1
@@ -74,8 +74,9 @@ def test_the_largest_micro_batch_is_found(base_folder, prompt, examples, train_p
     train = dataclasses.replace(train_params, profile=profile, per_device_train_batch_size=6)
     trainer = trainer_for(base_folder, prompt, examples, train, tmp_path)
     micro = trainer.micro_batches
-    micro.profile = dataclasses.replace(micro.profile, max_tokens=max_tokens or None)
-    sizes = lambda batch: [micro.packed_tokens(part) for part in cut(batch, micro.number_for(batch))]  # noqa: E731
+    passes = micro.passes
+    passes.profile = dataclasses.replace(passes.profile, max_tokens=max_tokens or None)
+    sizes = lambda batch: [passes.packed_tokens(part) for part in cut(batch, micro.number_for(batch))]  # noqa: E731
     batches = list(trainer.get_train_dataloader())
     largest = max(sizes(micro.largest_batch()))
     assert largest >= max(size for batch in batches for size in sizes(batch))

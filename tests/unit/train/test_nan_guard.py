@@ -10,11 +10,11 @@ from tests.unit.train.trainers import At
 def test_a_loss_that_is_no_number_stops_and_names_the_texts(start, tmp_path, monkeypatch):
     folder = tmp_path / "nan"
     trainer = start(folder)
-    loss = trainer.micro_batches.loss
+    loss = trainer.passes.loss
     for number, row in enumerate(trainer.train_dataset):
         row["source"] = f"x.jsonl:{number}"
     bad = lambda *each: loss(*each) * (float("nan") if trainer.state.global_step == 4 else 1)  # noqa: E731
-    monkeypatch.setattr(trainer.micro_batches, "loss", bad)
+    monkeypatch.setattr(trainer.passes, "loss", bad)
     with pytest.raises(UserError, match=r"the loss is nan at step 5, on the texts x.jsonl:\d+, "):
         trainer.train_to_end(None)
     newest = ResumeCheckpoints(folder, 2).newest()
