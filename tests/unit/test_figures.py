@@ -671,3 +671,32 @@ def test_the_table_of_smaller_cards_is_that_of_its_json():
             f"{seconds:.0f}",
         ]
         assert f"| {' | '.join(cells)} |" in page
+
+
+def test_the_table_of_profile_memory_is_that_of_its_json():
+    page = (ROOT / "docs/performance.md").read_text()
+    found = read(RESULTS / "h200/memory_profile.json")
+    for name, title in (
+        ("checkpointed", "16 texts a step, torch's checkpointing around plain layers"),
+        ("budget_0", "the same, layers compiled with an activation budget of 0"),
+        ("budget_0.2", "with a budget of .2 of the activations"),
+        ("budget_0_64", "64 texts a step, budget of 0"),
+    ):
+        block = found[name]
+        rate, low, high = (round(block[f"samples_per_second{end}"]) for end in ("", "_min", "_max"))
+        gigabytes, seconds = block["peak_allocated_bytes"] / 1e9, block["seconds_to_first_step"]
+        assert f"| {title} | {rate} [{low}, {high}] | {gigabytes:.2f} | {seconds:.0f} |" in page
+
+
+def test_the_table_of_trainings_by_several_gpus_is_that_of_its_json():
+    page, runs = (ROOT / "docs/multi-gpu.md").read_text(), read(RESULTS / "h200/gpus.json")["runs"]
+    for number, word in ((1, "one"), (2, "two"), (4, "four")):
+        of_number = sorted((run for run in runs if run["gpus"] == number), key=lambda run: run["seed"])
+        assert [run["seed"] for run in of_number] == [1, 2, 3]
+        precisions = [run["valid"]["average_precision"] for run in of_number]
+        figures = [f"{value:.4f}".removeprefix("0") for value in (*precisions, sum(precisions) / 3)]
+        peak = max(run["peak_memory_bytes"] for run in of_number) / 1e9
+        assert f"| {' | '.join([word, *figures, f'{peak:.1f}'])} |" in page
+    fast = read(RESULTS / "h200/rank.json")["fast merged"]
+    text = f"rank correlation {fast['spearman']:.5f}, mean difference {fast['mean']:.3f}".replace(" 0.", " .")
+    assert text in " ".join((ROOT / "docs/performance.md").read_text().split())
