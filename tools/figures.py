@@ -2,7 +2,8 @@
 
 python -m tools.figures        (or: make figures)
 
-Equal figures give equal bytes, and the numbers are plain text: tests/unit/test_figures.py compares both with the JSON.
+Equal figures give equal bytes, and the numbers are plain text: tests/unit/pages/test_pictures.py compares both with
+the JSON.
 A picture brings its own background, so it stays legible where a page is dark and the picture doesn't know.
 """
 
