@@ -3,14 +3,16 @@
 With small batches, a GPU spends a pass on launching thousands of kernels, not on their arithmetic.
 """
 
-import importlib.util
 import os
 import shutil
+import sysconfig
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch._functorch.config
+from torch.utils._triton import has_triton
 
 from stages.model.forward import pinned
 from stages.model.layout import underlying
@@ -77,9 +79,11 @@ class CapturedPasses:
 
 
 def can_compile() -> bool:
-    """Whether torch's compiler for GPUs finds what it needs: Triton and a C compiler."""
-    compilers = filter(None, (os.environ.get("CC"), "cc", "gcc", "clang"))
-    return importlib.util.find_spec("triton") is not None and any(map(shutil.which, compilers))
+    """Whether torch's compiler for GPUs finds what it needs: Triton for this GPU, a C compiler, and Python's header."""
+    compilers = [os.environ["CC"]] if os.environ.get("CC") else ["gcc", "clang"]  # as Triton looks for them
+    folders = {sysconfig.get_path("include", scheme) for scheme in (sysconfig.get_default_scheme(), "posix_prefix")}
+    header = any(Path(folder, "Python.h").exists() for folder in folders)
+    return has_triton() and header and any(map(shutil.which, compilers))
 
 
 def compile_layers(model: torch.nn.Module, compiled: bool, checkpointing: bool = False) -> None:
@@ -88,7 +92,10 @@ def compile_layers(model: torch.nn.Module, compiled: bool, checkpointing: bool =
 
     checkpointing: whether the layers keep no activations for the backward pass, and compute them again there.
     """
-    torch._functorch.config.activation_memory_budget = 0.0 if checkpointing else 1.0
+    budget = 0.0 if compiled and checkpointing else 1.0
+    if torch._functorch.config.activation_memory_budget != budget:
+        torch.compiler.reset()  # forgets what was compiled for the other one
+        torch._functorch.config.activation_memory_budget = budget
     for layer in decoder_layers(underlying(model)):
         if compiled:
             layer.compile(dynamic=True)

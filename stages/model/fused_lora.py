@@ -23,6 +23,7 @@ from torch import _dynamo, library, nn
 from torch.nn import functional
 
 from stages.model.layout import underlying
+from stages.model.lora import CHANGED_IN_PLACE
 from stages.model.patches import lora_forward
 
 SHARED_INPUT = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))  # called in this order with one input
@@ -176,7 +177,11 @@ class FusedAdapters:
     def __init__(self, model: nn.Module):
         groups: list[list[Any]] = []
         for parent in model.modules():
-            children: dict[str, Any] = {name: child for name, child in parent.named_children() if fusable(child)}
+            children: dict[str, Any] = {
+                name: child
+                for name, child in parent.named_children()
+                if fusable(child) and name not in CHANGED_IN_PLACE
+            }
             for names in SHARED_INPUT:
                 if all(name in children for name in names) and alike([children[name] for name in names]):
                     groups.append([children.pop(name) for name in names])

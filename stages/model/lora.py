@@ -20,6 +20,8 @@ from stages.model.layout import underlying
 from stages.model.patches import compute_in_base_dtype
 from stages.params import Train
 
+# Linear layers whose weights the model itself clamps in training (Gemma 3n): a copy, a view or bytes won't do.
+CHANGED_IN_PLACE = ("prediction_coefs", "correction_coefs")
 LINEAR = (nn.Linear, nn.Embedding, nn.Conv1d, Conv1D)  # which peft can adapt; bitsandbytes' layers are nn.Linear
 
 
@@ -27,9 +29,11 @@ def attach_adapter(model: PreTrainedModel, train: Train) -> peft.PeftModel:
     """Adds fresh adapters in float32. B is zero, so the model's output is the base model's until it is trained.
 
     `all-linear` means the linear layers of the decoder layers; the output head and experts get no adapter. The initial
-    weights follow `train.seed`. Raises UserError for names in `train.target_modules` that the model lacks.
+    weights follow `train.seed`. Raises UserError for names in `train.target_modules` that the model lacks, and for
+    quantized layers that the model changes in training.
     """
     require_targets(model, train.target_modules)
+    require_changeable(model)
     torch.manual_seed(train.seed)
     config = peft.LoraConfig(
         r=train.r,
@@ -39,6 +43,15 @@ def attach_adapter(model: PreTrainedModel, train: Train) -> peft.PeftModel:
         task_type=peft.TaskType.CAUSAL_LM,
     )
     return compute_in_base_dtype(peft.get_peft_model(model, config))
+
+
+def require_changeable(model: PreTrainedModel) -> None:
+    for name, module in model.named_modules():
+        if is_named(name, [*CHANGED_IN_PLACE]) and isinstance(module, (bnb.nn.Linear4bit, bnb.nn.Linear8bitLt)):
+            raise UserError(
+                f"{name} is quantized, and {model.config.model_type} changes its weights in training: choose a method "
+                "that keeps weights unquantized in memory, such as lora or qlora-dequantized"
+            )
 
 
 def targets(model: PreTrainedModel, names: str | list[str]) -> str | list[str]:

@@ -34,15 +34,12 @@ PROFILES = {
 }
 
 
+CHECKPOINTING = {"use_reentrant": False}  # of torch's activation checkpointing
+
+
 def checkpoints_activations(train: Train) -> bool:
     """Whether activations are checkpointed from the first step on."""
     return train.gradient_checkpointing or PROFILES[train.profile].checkpointing
-
-
-def checkpointing_options(train: Train) -> dict[str, bool]:
-    """Of torch's activation checkpointing. Random state can't be read while a CUDA graph is captured, and without
-    dropout nothing is random."""
-    return {"use_reentrant": False, "preserve_rng_state": train.lora_dropout > 0}
 
 
 def training_arguments(train: Train, device: torch.device, output_dir: Path) -> TrainingArguments:
@@ -59,7 +56,7 @@ def training_arguments(train: Train, device: torch.device, output_dir: Path) -> 
         max_grad_norm=train.max_grad_norm,
         optim="adamw_torch_fused" if train.optim == "auto" else train.optim,
         activation_checkpointing=checkpoints_activations(train),
-        activation_checkpointing_kwargs=checkpointing_options(train),
+        activation_checkpointing_kwargs=CHECKPOINTING,
         eval_strategy="steps",
         eval_steps=share_or_steps(train.eval_steps),
         logging_steps=train.logging_steps,

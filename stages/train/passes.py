@@ -1,11 +1,11 @@
 """A forward and backward pass as train.profile says: plain, or compiled and as a CUDA graph."""
 
-import sys
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from peft import PeftModel
+from torch import nn
 from torch.nn import functional
 
 from stages.distributed import is_main_process
@@ -13,12 +13,12 @@ from stages.model.cuda_graphs import can_compile, compile_layers
 from stages.model.forward import completion_logits, label_rows, packed_logits
 from stages.model.fsdp import is_sharded
 from stages.model.fused_lora import FusedAdapters
-from stages.model.layout import Layout, layout_of
+from stages.model.layout import Layout, layout_of, underlying
 from stages.model.packed_attention import FEW_SHAPES, has_varlen, pack
 from stages.params import Train
 from stages.text.batching import IGNORED
 from stages.text.prompt import Prompt
-from stages.train.arguments import PROFILES, checkpointing_options, checkpoints_activations
+from stages.train.arguments import CHECKPOINTING, PROFILES, checkpoints_activations
 from stages.train.captured_gradients import CapturedGradients
 from stages.train.gradients import Gradients
 from stages.train.loss import answer_loss
@@ -101,27 +101,30 @@ class Passes:
 
     def prepare(self, checkpointing: bool) -> None:
         """Compiles layers and prepares CUDA graphs as the profile says. Passes stay plain on a CPU, with sharded
-        layers, and where texts are not packed.
+        layers, where texts are not packed, and where random numbers would have to be drawn again in the same way.
 
         Compiled layers keep their activations or not by themselves (`recomputes`); torch's checkpointing around them is
         for plain ones.
         """
-        random = checkpointing and self.params.lora_dropout > 0  # computed again with other numbers by a graph
         cuda = self.head.device.type == "cuda"
         packed = layout_of(self.model) is Layout.PACKED
         if not packed and cuda and self.profile.captured and is_main_process():
             print("train: WARNING: without packing, train.profile compiles and captures nothing: passes are plain")
-        on_gpu = cuda and not self.sharded and packed and not random
+        on_gpu = cuda and not self.sharded and packed and not (checkpointing and is_random(self.model))
         compiled = on_gpu and self.profile.compiled
-        if compiled and checkpointing and not can_compile():
-            print("train: without Triton and a C compiler, activation checkpointing is slower", file=sys.stderr)
+        if compiled and not can_compile():
             compiled = False
+            if is_main_process():
+                print("train: WARNING: without Triton, Python.h and gcc or clang, train.profile compiles nothing")
         self.recomputes = compiled and checkpointing
-        if self.fused is not None:
+        # Fused layers stay: to fuse them again, memory would have to hold the weights twice.
+        if compiled and self.fused is None:
+            self.fused = FusedAdapters(self.model)
+        elif not compiled and self.fused is not None:
             self.fused.undo()
-        self.fused = FusedAdapters(self.model) if compiled else None
+            self.fused = None
         compile_layers(self.model, compiled, checkpointing)
-        captured = on_gpu and self.profile.captured
+        captured = on_gpu and self.profile.captured and (compiled or not checkpointing)
         self.captured = CapturedGradients(self.packed_loss, self.parameters) if captured else None
 
     @property
@@ -132,7 +135,15 @@ class Passes:
         """Changes to the profile memory."""
         self.profile = PROFILES["memory"]
         self.captured = None  # its gradients and graphs go before others come
-        torch.compiler.reset()  # forgets layers that keep their activations
         self.prepare(checkpointing=True)
         if not self.recomputes:
-            self.model.activation_checkpointing_enable(checkpointing_options(self.params))
+            self.model.activation_checkpointing_enable(CHECKPOINTING)
+
+
+def is_random(model: nn.Module) -> bool:
+    """Whether a training pass draws random numbers: dropout of the adapters, or the base model's own."""
+    own = underlying(model).config.get_text_config().to_dict()
+    names = (name for name in own if any(word in name for word in ("drop", "jitter")))
+    values = (own[name] for name in names if not name.startswith(("classifier", "summary")))  # of other heads
+    modules = (module.p for module in model.modules() if isinstance(module, nn.Dropout))
+    return any(isinstance(value, int | float) and value > 0 for value in (*values, *modules))

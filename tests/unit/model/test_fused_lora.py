@@ -12,6 +12,7 @@ from stages.model.lora import attach_adapter, merge_unquantized
 from stages.params import Method
 from stages.text.batching import Collator
 from tests.conftest import METHODS
+from tests.unit.model.families import tiny
 from tests.unit.model.helpers import CPU, rows_of
 
 TEXTS = ("您好，您的快递到了。", "中奖了，请先交税", "See you at three tomorrow, then")
@@ -33,8 +34,9 @@ def logits_and_gradients(model, prompt) -> tuple[torch.Tensor, dict[str, torch.T
     trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     batch = Collator(prompt.tokenizer.pad_token_id)(rows_of(prompt, TEXTS))
     logits = completion_logits(model, batch, len(prompt.prefix))
-    gradients = torch.autograd.grad(logits.float().square().sum(), list(trained.values()))
-    return logits.detach().float(), dict(zip(trained, gradients, strict=True))
+    gradients = torch.autograd.grad(logits.float().square().sum(), list(trained.values()), allow_unused=True)
+    reached = {name: gradient for name, gradient in zip(trained, gradients, strict=True) if gradient is not None}
+    return logits.detach().float(), reached
 
 
 def error(found: torch.Tensor, expected: torch.Tensor) -> float:
@@ -157,6 +159,19 @@ def test_fused_layers_can_be_undone_merged_and_switched_off(base_folder, prompt,
     merge_unquantized(model)
     with torch.no_grad():
         assert error(completion_logits(model, batch, len(prompt.prefix)).float(), logits) < 1e-4
+
+
+def test_layers_that_the_model_changes_in_training_stay_as_they_are(tokenizer, prompt, train_params, tmp_path):
+    model = adapted(tiny("Gemma 3n", tokenizer, tmp_path), train_params).train()
+    logits, gradients = logits_and_gradients(model, prompt)
+    fused = FusedAdapters(model)
+    adapters = [name for name, _ in model.named_modules() if name.endswith("lora_A")]
+    changed = [name for name in adapters if name.split(".")[-2] in ("prediction_coefs", "correction_coefs")]
+    assert len(changed) == 4  # in two layers
+    assert len(fused.layers) == len(adapters) - len(changed)
+    again, fused_gradients = logits_and_gradients(model, prompt)
+    assert error(again, logits) < 1e-5
+    assert max(error(fused_gradients[name], expected) for name, expected in gradients.items()) < 1e-4
 
 
 def test_quantized_layers_stay_as_they_are(base_folder, prompt, train_params):

@@ -13,6 +13,7 @@ from stages.model.load import load_base
 from stages.model.lora import attach_adapter, load_adapter, merge_unquantized
 from stages.model.scoring import label_scores
 from tests.conftest import METHODS
+from tests.unit.model.families import tiny
 from tests.unit.model.helpers import CPU
 
 
@@ -87,3 +88,10 @@ def test_an_adapter_that_fits_only_in_part_is_refused(base_folder, tmp_path, tra
 
 def test_an_adapter_that_fits_is_loaded(base_folder, tmp_path, train_params):
     load_adapter(load_base(METHODS["lora"], base_folder, CPU), adapter_in(tmp_path, base_folder, train_params))
+
+
+@pytest.mark.parametrize("method", ["qlora", "lora-int8"])
+def test_quantized_layers_that_the_model_changes_in_training_are_refused(tokenizer, train_params, tmp_path, method):
+    model = load_base(METHODS[method], tiny("Gemma 3n", tokenizer, tmp_path), CPU)
+    with pytest.raises(UserError, match="_coefs is quantized, and gemma3n_text changes its weights"):
+        attach_adapter(model, train_params)

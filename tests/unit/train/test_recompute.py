@@ -1,17 +1,24 @@
 """Compiled layers that keep no activations for the backward pass, and compute them again there."""
 
+import dataclasses
+
 import pytest
 import torch
 
-from stages.model.cuda_graphs import compile_layers
+from stages.model import cuda_graphs, fused_lora
+from stages.model.cuda_graphs import CapturedPasses, compile_layers
 from stages.model.exactness import choose_layout
 from stages.model.forward import completion_logits
 from stages.model.load import load_base
 from stages.model.lora import attach_adapter
 from stages.text.batching import IGNORED
+from stages.train.arguments import CHECKPOINTING
 from stages.train.dataset import TrainingCollator, training_rows
 from stages.train.loss import answer_loss
+from stages.train.passes import is_random
 from tests.conftest import METHODS
+from tests.unit.model.families import tiny
+from tests.unit.train.trainers import trainer_for
 
 
 @pytest.mark.slow  # compiles twice
@@ -22,8 +29,8 @@ def test_layers_that_compute_again_keep_little_and_have_the_gradients_of_plain_o
     rows, _ = training_rows(examples[:8], prompt, train_params.loss)
     batch = TrainingCollator.of(rows, prompt.tokenizer.pad_token_id)([row | {"row": n} for n, row in enumerate(rows)])
     kept, gradients = {}, {}
+    torch.compiler.reset()
     for name in ("plain", "compiled", "computed again"):
-        torch.compiler.reset()
         model = attach_adapter(load_base(METHODS[method], base_folder, torch.device("cpu")), train_params)
         with torch.no_grad():
             for number, (key, parameter) in enumerate(model.named_parameters()):
@@ -50,3 +57,88 @@ def test_layers_that_compute_again_keep_little_and_have_the_gradients_of_plain_o
     for name in ("compiled", "computed again"):
         assert torch.allclose(gradients[name], gradients["plain"], atol=1e-6), name
     assert kept["computed again"] < kept["compiled"] / 4
+
+
+@pytest.mark.parametrize(
+    ("family", "random"), [("Qwen2, Qwen2.5", False), ("GPT-2", True), ("OPT", True), ("Seed-OSS", True)]
+)
+def test_dropout_of_the_base_model_is_seen_and_drawn_again_as_it_was(
+    tokenizer, prompt, examples, train_params, tmp_path, family, random
+):
+    rows, _ = training_rows(examples[:8], prompt, train_params.loss)
+    batch = TrainingCollator.of(rows, prompt.tokenizer.pad_token_id)([row | {"row": n} for n, row in enumerate(rows)])
+    train = dataclasses.replace(train_params, lora_dropout=0.0)
+    model = attach_adapter(load_base(METHODS["lora"], tiny(family, tokenizer, tmp_path), torch.device("cpu")), train)
+    with torch.no_grad():
+        for number, (name, parameter) in enumerate(model.named_parameters()):
+            if "lora_B" in name:
+                parameter.normal_(std=0.1, generator=torch.manual_seed(number))
+    choose_layout(model, prompt)
+    model.train()
+    assert is_random(model) == random
+
+    def gradients():
+        torch.manual_seed(7)
+        logits = completion_logits(model, batch, len(prompt.prefix))
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        return torch.cat([each.flatten() for each in torch.autograd.grad(logits.square().sum(), trained)])
+
+    kept = gradients()
+    model.activation_checkpointing_enable(CHECKPOINTING)
+    assert torch.allclose(gradients(), kept, rtol=1e-4, atol=1e-5 * kept.abs().max())
+
+
+def test_dropout_of_adapters_is_seen(base_folder, train_params):
+    model = load_base(METHODS["lora"], base_folder, torch.device("cpu"))
+    assert is_random(attach_adapter(model, dataclasses.replace(train_params, lora_dropout=0.1)))
+
+
+class Gpu:
+    """What stands for the head of a model on a GPU."""
+
+    device = torch.device("cuda")
+
+
+def test_fused_layers_stay_when_auto_changes_to_memory(base_folder, prompt, examples, train, tmp_path, monkeypatch):
+    """To fuse them again, memory would have to hold the weights twice."""
+    monkeypatch.setattr(CapturedPasses, "__init__", lambda self, compute, device: None)
+    monkeypatch.setattr("stages.train.passes.can_compile", lambda: True)
+    auto = dataclasses.replace(train, profile="auto", lora_dropout=0.0)
+    passes = trainer_for(base_folder, prompt, examples, auto, tmp_path, METHODS["lora"]).passes
+    passes.head, head = Gpu(), passes.head
+    passes.prepare(checkpointing=False)
+    fused = passes.fused
+    assert fused.layers
+    monkeypatch.setattr(fused_lora.FusedLayers, "__init__", None)
+    passes.save_memory()
+    assert passes.recomputes
+    assert passes.fused is fused
+    assert passes.captured is not None
+    monkeypatch.setattr("stages.train.passes.can_compile", lambda: False)
+    passes.prepare(checkpointing=True)
+    passes.head = head
+    assert (passes.recomputes, passes.fused, passes.captured) == (False, None, None)
+    compile_layers(passes.model, False)
+
+
+@pytest.mark.parametrize(
+    ("environment", "found", "triton", "expected"),
+    [
+        ({}, ["gcc"], True, True),
+        ({}, ["clang"], True, True),
+        ({}, ["cc"], True, False),
+        ({}, ["gcc"], False, False),
+        ({"CC": "mine"}, ["gcc"], True, False),
+        ({"CC": "mine"}, ["mine"], True, True),
+    ],
+)
+def test_compiling_needs_what_triton_looks_for(monkeypatch, tmp_path, environment, found, triton, expected):
+    monkeypatch.delenv("CC", raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(cuda_graphs, "has_triton", lambda: triton)
+    monkeypatch.setattr(cuda_graphs.shutil, "which", lambda name: name in found)
+    monkeypatch.setattr(cuda_graphs.sysconfig, "get_path", lambda *_: str(tmp_path))
+    assert not cuda_graphs.can_compile()
+    (tmp_path / "Python.h").touch()
+    assert cuda_graphs.can_compile() == expected
