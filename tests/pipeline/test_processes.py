@@ -26,7 +26,7 @@ pytestmark = [
 TWO = ["env", "NPROC=2", "python", "-m"]
 ONE_OF_A_SCRIPT = ["env", "PYTHONPATH=.", "python"]
 # A process that waits for another's pass would wait for ever.
-TWO_OF_A_SCRIPT = ["timeout", "600", "torchrun", "--nproc-per-node=2", "--no-python", *ONE_OF_A_SCRIPT]
+TWO_OF_A_SCRIPT = ["timeout", "600", "torchrun", "--standalone", "--nproc-per-node=2", "--no-python", *ONE_OF_A_SCRIPT]
 
 
 @pytest.fixture(scope="module")
