@@ -16,7 +16,7 @@ from stages.model.forward import label_rows, output_head, packed_logits
 from stages.model.fsdp import is_sharded
 from stages.model.layout import Layout, underlying
 from stages.model.packed_attention import FEW_SHAPES, has_varlen, pack
-from stages.model.scoring import scores_of
+from stages.model.scoring import label_words, scores_of
 from stages.text.prompt import Prompt
 
 
@@ -31,7 +31,7 @@ class FastScores:
     def __init__(self, model: nn.Module, prompt: Prompt):
         self.model, self.shared = model, len(prompt.prefix)
         head = output_head(model).weight
-        self.words = torch.tensor([prompt.label_ids[False], prompt.label_ids[True]], device=head.device)
+        self.words = label_words(prompt, head.device)
         self.captured = CapturedPasses(self.log_odds, head.device)
         compile_layers(model, True)
 

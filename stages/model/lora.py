@@ -21,7 +21,7 @@ from stages.model.patches import compute_in_base_dtype
 from stages.params import Train
 
 # Linear layers whose weights the model itself clamps in training (Gemma 3n): a copy, a view or bytes won't do.
-CHANGED_IN_PLACE = ("prediction_coefs", "correction_coefs")
+CHANGED_IN_PLACE = ["prediction_coefs", "correction_coefs"]
 LINEAR = (nn.Linear, nn.Embedding, nn.Conv1d, Conv1D)  # which peft can adapt; bitsandbytes' layers are nn.Linear
 
 
@@ -47,7 +47,7 @@ def attach_adapter(model: PreTrainedModel, train: Train) -> peft.PeftModel:
 
 def require_changeable(model: PreTrainedModel) -> None:
     for name, module in model.named_modules():
-        if is_named(name, [*CHANGED_IN_PLACE]) and isinstance(module, (bnb.nn.Linear4bit, bnb.nn.Linear8bitLt)):
+        if is_named(name, CHANGED_IN_PLACE) and isinstance(module, (bnb.nn.Linear4bit, bnb.nn.Linear8bitLt)):
             raise UserError(
                 f"{name} is quantized, and {model.config.model_type} changes its weights in training: choose a method "
                 "that keeps weights unquantized in memory, such as lora or qlora-dequantized"

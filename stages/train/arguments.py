@@ -34,16 +34,16 @@ PROFILES = {
 }
 
 
-CHECKPOINTING = {"use_reentrant": False}  # of torch's activation checkpointing
-
-
 def checkpoints_activations(train: Train) -> bool:
     """Whether activations are checkpointed from the first step on."""
     return train.gradient_checkpointing or PROFILES[train.profile].checkpointing
 
 
 def training_arguments(train: Train, device: torch.device, output_dir: Path) -> TrainingArguments:
-    """The Trainer's arguments for the section `train` of params.yaml, whose keys have the Trainer's names."""
+    """The Trainer's arguments for the section `train` of params.yaml, whose keys have the Trainer's names.
+
+    `Passes` checkpoints activations: the Trainer would do so around compiled layers, too.
+    """
     arguments = TrainingArguments(
         output_dir=str(output_dir),
         num_train_epochs=train.num_train_epochs,
@@ -55,8 +55,6 @@ def training_arguments(train: Train, device: torch.device, output_dir: Path) -> 
         weight_decay=train.weight_decay,
         max_grad_norm=train.max_grad_norm,
         optim="adamw_torch_fused" if train.optim == "auto" else train.optim,
-        activation_checkpointing=checkpoints_activations(train),
-        activation_checkpointing_kwargs=CHECKPOINTING,
         eval_strategy="steps",
         eval_steps=share_or_steps(train.eval_steps),
         logging_steps=train.logging_steps,

@@ -15,10 +15,11 @@ from stages.model.fsdp import is_sharded
 from stages.model.fused_lora import FusedAdapters
 from stages.model.layout import Layout, layout_of, underlying
 from stages.model.packed_attention import FEW_SHAPES, has_varlen, pack
+from stages.model.scoring import label_words
 from stages.params import Train
 from stages.text.batching import IGNORED
 from stages.text.prompt import Prompt
-from stages.train.arguments import CHECKPOINTING, PROFILES, checkpoints_activations
+from stages.train.arguments import PROFILES, checkpoints_activations
 from stages.train.captured_gradients import CapturedGradients
 from stages.train.gradients import Gradients
 from stages.train.loss import answer_loss
@@ -41,8 +42,7 @@ class Passes:
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.separate = Gradients(self.parameters)
         self.head = model.get_output_embeddings().weight
-        words = torch.tensor([prompt.label_ids[False], prompt.label_ids[True]], device=self.head.device)
-        self.words = words if params.loss == "binary" else None
+        self.words = label_words(prompt, self.head.device) if params.loss == "binary" else None
         self.sharded = is_sharded(model)  # processes pass through the model together
         self.fused: FusedAdapters | None = None
         self.profile = PROFILES[params.profile]
@@ -103,8 +103,7 @@ class Passes:
         """Compiles layers and prepares CUDA graphs as the profile says. Passes stay plain on a CPU, with sharded
         layers, where texts are not packed, and where random numbers would have to be drawn again in the same way.
 
-        Compiled layers keep their activations or not by themselves (`recomputes`); torch's checkpointing around them is
-        for plain ones.
+        Compiled layers keep their activations or not by themselves. torch's checkpointing is for plain ones.
         """
         cuda = self.head.device.type == "cuda"
         packed = layout_of(self.model) is Layout.PACKED
@@ -116,7 +115,6 @@ class Passes:
             compiled = False
             if is_main_process():
                 print("train: WARNING: without Triton, Python.h and gcc or clang, train.profile compiles nothing")
-        self.recomputes = compiled and checkpointing
         # Fused layers stay: to fuse them again, memory would have to hold the weights twice.
         if compiled and self.fused is None:
             self.fused = FusedAdapters(self.model)
@@ -124,6 +122,8 @@ class Passes:
             self.fused.undo()
             self.fused = None
         compile_layers(self.model, compiled, checkpointing)
+        if checkpointing and not compiled:
+            self.model.activation_checkpointing_enable({"use_reentrant": False})
         captured = on_gpu and self.profile.captured and (compiled or not checkpointing)
         self.captured = CapturedGradients(self.packed_loss, self.parameters) if captured else None
 
@@ -136,8 +136,6 @@ class Passes:
         self.profile = PROFILES["memory"]
         self.captured = None  # its gradients and graphs go before others come
         self.prepare(checkpointing=True)
-        if not self.recomputes:
-            self.model.activation_checkpointing_enable(CHECKPOINTING)
 
 
 def is_random(model: nn.Module) -> bool:

@@ -85,8 +85,6 @@ class LabelTrainer(Trainer):
         self.batches = TrainingBatches(rows, params, rank(), world_size())
         self.passes = Passes(model, params, prompt)
         self.micro_batches = MicroBatches(self.passes, params, self.batches, self.data_collator)
-        if self.passes.recomputes:
-            self.args.activation_checkpointing = False  # the Trainer would put torch's around compiled layers
         # Their own would visit every module at each step, which takes 13 ms in 28 layers.
         model.zero_grad = lambda set_to_none=True: self.micro_batches.zero_gradients()  # type: ignore[method-assign]
         self.accelerator.clip_grad_norm_ = lambda parameters, norm, norm_type=2: self.passes.gradients.clip(norm)

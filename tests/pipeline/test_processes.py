@@ -182,11 +182,16 @@ __main__.main()
 """
 
 
-def test_memory_that_runs_out_in_one_process_does_not_affect_the_other(project, two, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("memory") / "copy"
+def trained_by_two(project, tmp_path_factory, script):
+    """A copy of the project in which two processes of a script have trained, and what they printed."""
+    folder = tmp_path_factory.mktemp("trained") / "copy"
     shutil.copytree(project, folder, ignore=shutil.ignore_patterns("runs", "checkpoints", "train.csv"))
-    (folder / "out_of_memory_once.py").write_text(OUT_OF_MEMORY_ONCE)
-    printed = run(folder, *TWO_OF_A_SCRIPT, "out_of_memory_once.py")
+    (folder / "script.py").write_text(script)
+    return folder, run(folder, *TWO_OF_A_SCRIPT, "script.py")
+
+
+def test_memory_that_runs_out_in_one_process_does_not_affect_the_other(project, two, tmp_path_factory):
+    folder, printed = trained_by_two(project, tmp_path_factory, OUT_OF_MEMORY_ONCE)
     assert printed.count("batches are now cut into 2 micro-batches") == 1
     losses = [[float(row["loss"]) for row in read_csv(each / "metrics/plots/train.csv")] for each in (project, folder)]
     assert losses[1] == pytest.approx(losses[0], abs=1e-5, rel=0)
@@ -204,7 +209,7 @@ if not torch.cuda.is_available():
     CapturedPasses.__call__ = lambda self, inputs: self.loss_and_gradients(inputs)
 
 def prepare(self, checkpointing):
-    self.recomputes, self.captured = False, CapturedGradients(self.packed_loss, self.parameters)
+    self.captured = CapturedGradients(self.packed_loss, self.parameters)
 
 Passes.prepare = prepare
 __main__.main()
@@ -213,10 +218,7 @@ __main__.main()
 
 def test_gradients_that_lie_in_one_tensor_are_added_up_over_processes(project, two, tmp_path_factory):
     """By CUDA graphs on GPUs, else by plain passes in their place."""
-    folder = tmp_path_factory.mktemp("flat") / "copy"
-    shutil.copytree(project, folder, ignore=shutil.ignore_patterns("runs", "checkpoints", "train.csv"))
-    (folder / "gradients_in_one_tensor.py").write_text(GRADIENTS_IN_ONE_TENSOR)
-    run(folder, *TWO_OF_A_SCRIPT, "gradients_in_one_tensor.py")
+    folder, _ = trained_by_two(project, tmp_path_factory, GRADIENTS_IN_ONE_TENSOR)
     rows = [read_csv(each / "metrics/plots/train.csv") for each in (project, folder)]
     for column, tolerance in (("loss", {"abs": 1e-5, "rel": 0}), ("grad_norm", {"rel": 1e-4})):
         one, other = ([float(row[column]) for row in each] for each in rows)

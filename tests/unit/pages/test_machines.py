@@ -180,9 +180,12 @@ def test_the_tables_of_long_texts_and_of_loading_are_those_of_their_json():
                 f"{block['peak_allocated_bytes'] / 1e9:.1f}",
             ]
             assert table_row(*cells) in page
-    for shape, blocks in read(RESULTS / "h200/loading.json").items():
+    loading = read(RESULTS / "h200/loading.json")
+    seconds = [loading[shape]["stage_seconds"] for shape in ("qwen2-1.5b", "qwen2-7b")]
+    assert "took {:.0f} s for 1.5B and {:.0f} s for 7B by the clock".format(*seconds) in page
+    for shape, blocks in loading.items():
         for name, block in blocks.items():
-            if name == "environment":
+            if name in ("environment", "stage_seconds"):
                 continue
             measured = block["measured"]
             method = "`qlora`, saved in 4 bits before" if name == "qlora-prequantized" else f"`{name}`"
@@ -235,6 +238,12 @@ def test_the_table_of_profile_memory_is_that_of_its_json():
         rate, low, high = (round(block[f"samples_per_second{end}"]) for end in ("", "_min", "_max"))
         gigabytes, seconds = block["peak_allocated_bytes"] / 1e9, block["seconds_to_first_step"]
         assert f"| {title} | {rate} [{low}, {high}] | {gigabytes:.2f} | {seconds:.0f} |" in page
+    before, now = found["checkpointed"], found["budget_0"]
+    later = now["seconds_to_first_step"] - before["seconds_to_first_step"]
+    saved = 1 / before["samples_per_second"] - 1 / now["samples_per_second"]
+    words = " ".join(page.split())
+    assert f"compiling pays from about {round(later / saved, -3):,.0f} texts on" in words
+    assert f"{later:.0f} s more to the first step, {saved * 1e3:.1f} ms less for each text" in words
 
 
 def test_the_table_of_trainings_by_several_gpus_is_that_of_its_json():

@@ -12,32 +12,42 @@ from stages.model.forward import completion_logits
 from stages.model.load import load_base
 from stages.model.lora import attach_adapter
 from stages.text.batching import IGNORED
-from stages.train.arguments import CHECKPOINTING
 from stages.train.dataset import TrainingCollator, training_rows
 from stages.train.loss import answer_loss
-from stages.train.passes import is_random
+from stages.train.passes import Passes, is_random
 from tests.conftest import METHODS
 from tests.unit.model.families import tiny
 from tests.unit.train.trainers import trainer_for
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def batch(prompt, examples, train_params):
+    rows, _ = training_rows(examples[:8], prompt, train_params.loss)
+    return TrainingCollator.of(rows, prompt.tokenizer.pad_token_id)([row | {"row": n} for n, row in enumerate(rows)])
+
+
+def in_training(base, method, train, prompt):
+    """A model in training mode, with adapters of random numbers."""
+    model = attach_adapter(load_base(METHODS[method], base, CPU), train)
+    with torch.no_grad():
+        for number, (name, parameter) in enumerate(model.named_parameters()):
+            if "lora_B" in name:
+                parameter.normal_(std=0.1, generator=torch.manual_seed(number))
+    choose_layout(model, prompt)
+    return model.train()
 
 
 @pytest.mark.slow  # compiles twice
 @pytest.mark.parametrize("method", ["lora", "qlora"])
 def test_layers_that_compute_again_keep_little_and_have_the_gradients_of_plain_ones(
-    base_folder, prompt, examples, train_params, method
+    base_folder, prompt, batch, train_params, method
 ):
-    rows, _ = training_rows(examples[:8], prompt, train_params.loss)
-    batch = TrainingCollator.of(rows, prompt.tokenizer.pad_token_id)([row | {"row": n} for n, row in enumerate(rows)])
     kept, gradients = {}, {}
     torch.compiler.reset()
     for name in ("plain", "compiled", "computed again"):
-        model = attach_adapter(load_base(METHODS[method], base_folder, torch.device("cpu")), train_params)
-        with torch.no_grad():
-            for number, (key, parameter) in enumerate(model.named_parameters()):
-                if "lora_B" in key:
-                    parameter.normal_(std=0.05, generator=torch.manual_seed(number))
-        choose_layout(model, prompt)
-        model.train()
+        model = in_training(base_folder, method, train_params, prompt)
         compile_layers(model, name != "plain", checkpointing=name == "computed again")
         own = {parameter.data_ptr() for parameter in model.parameters()}
         sizes: dict[int, int] = {}
@@ -63,18 +73,10 @@ def test_layers_that_compute_again_keep_little_and_have_the_gradients_of_plain_o
     ("family", "random"), [("Qwen2, Qwen2.5", False), ("GPT-2", True), ("OPT", True), ("Seed-OSS", True)]
 )
 def test_dropout_of_the_base_model_is_seen_and_drawn_again_as_it_was(
-    tokenizer, prompt, examples, train_params, tmp_path, family, random
+    tokenizer, prompt, batch, train_params, tmp_path, family, random
 ):
-    rows, _ = training_rows(examples[:8], prompt, train_params.loss)
-    batch = TrainingCollator.of(rows, prompt.tokenizer.pad_token_id)([row | {"row": n} for n, row in enumerate(rows)])
     train = dataclasses.replace(train_params, lora_dropout=0.0)
-    model = attach_adapter(load_base(METHODS["lora"], tiny(family, tokenizer, tmp_path), torch.device("cpu")), train)
-    with torch.no_grad():
-        for number, (name, parameter) in enumerate(model.named_parameters()):
-            if "lora_B" in name:
-                parameter.normal_(std=0.1, generator=torch.manual_seed(number))
-    choose_layout(model, prompt)
-    model.train()
+    model = in_training(tiny(family, tokenizer, tmp_path), "lora", train, prompt)
     assert is_random(model) == random
 
     def gradients():
@@ -84,12 +86,13 @@ def test_dropout_of_the_base_model_is_seen_and_drawn_again_as_it_was(
         return torch.cat([each.flatten() for each in torch.autograd.grad(logits.square().sum(), trained)])
 
     kept = gradients()
-    model.activation_checkpointing_enable(CHECKPOINTING)
+    Passes(model, dataclasses.replace(train, gradient_checkpointing=True), prompt)
+    assert model.is_activation_checkpointing
     assert torch.allclose(gradients(), kept, rtol=1e-4, atol=1e-5 * kept.abs().max())
 
 
 def test_dropout_of_adapters_is_seen(base_folder, train_params):
-    model = load_base(METHODS["lora"], base_folder, torch.device("cpu"))
+    model = load_base(METHODS["lora"], base_folder, CPU)
     assert is_random(attach_adapter(model, dataclasses.replace(train_params, lora_dropout=0.1)))
 
 
@@ -111,13 +114,14 @@ def test_fused_layers_stay_when_auto_changes_to_memory(base_folder, prompt, exam
     assert fused.layers
     monkeypatch.setattr(fused_lora.FusedLayers, "__init__", None)
     passes.save_memory()
-    assert passes.recomputes
     assert passes.fused is fused
     assert passes.captured is not None
+    assert not passes.model.is_activation_checkpointing
     monkeypatch.setattr("stages.train.passes.can_compile", lambda: False)
     passes.prepare(checkpointing=True)
     passes.head = head
-    assert (passes.recomputes, passes.fused, passes.captured) == (False, None, None)
+    assert (passes.fused, passes.captured) == (None, None)
+    assert passes.model.is_activation_checkpointing
     compile_layers(passes.model, False)
 
 

@@ -102,7 +102,7 @@ def test_the_articles_recipe_trains(base_folder, prompt, examples, tmp_path):
     train = dataclasses.replace(train, num_train_epochs=1)
     trainer = trainer_for(base_folder, prompt, examples, train, tmp_path)
     trainer.train()
-    assert trainer.args.activation_checkpointing
+    assert trainer.model.is_activation_checkpointing
     assert valid_history(trainer)[-1]["step"] == 2  # 32 rows in batches of 16, and the last step is evaluated
     assert all(len(row["labels"]) > 1 for row in trainer.train_dataset)
 
