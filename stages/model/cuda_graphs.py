@@ -3,6 +3,7 @@
 With small batches, a GPU spends a pass on launching thousands of kernels, not on their arithmetic.
 """
 
+import gc
 import os
 import shutil
 import sysconfig
@@ -58,6 +59,9 @@ class CapturedPasses:
         torch.cuda.synchronize()
         self.inputs: dict[tuple, dict[str, Any]] = {}  # by shape, at fixed addresses
         self.graphs: dict[tuple, tuple[torch.cuda.CUDAGraph, torch.Tensor]] = {}
+        # Pools that others left in reference cycles. Python would free them at any time, and torch ends the process
+        # where that happens while a pool is in use.
+        gc.collect()
         self.pool = torch.cuda.MemPool()
         torch.cuda.empty_cache()
 

@@ -1,6 +1,7 @@
 """CUDA graphs and compiled layers take the steps that plain passes take. For a GPU."""
 
 import dataclasses
+import gc
 
 import pytest
 import torch
@@ -44,3 +45,33 @@ def test_profiles_take_the_same_steps(
     assert len(losses["plain"]) >= 48
     assert min(losses["plain"]) < max(losses["plain"]) - 0.5  # something was learned
     assert losses[profile] == pytest.approx(losses["plain"], rel=tolerance)
+
+
+def test_auto_changes_to_memory_where_a_graph_does_not_fit(
+    base_folder, prompt, examples, train_params, tmp_path, capfd
+):
+    """Memory runs out while the first graph is captured. Later, Python collects garbage while a pool is in use."""
+    train = dataclasses.replace(train_params, num_train_epochs=2, logging_steps=100, lora_dropout=0.0)
+    method = Method(dtype="bfloat16", load_in_4bit=True, residency="dequantized")
+    losses = {"memory": [], "auto": []}
+    for name, found in losses.items():
+        params = dataclasses.replace(train, profile=name)
+        trainer = trainer_for(base_folder, prompt, examples, params, tmp_path / name, method, torch.device("cuda", 0))
+        trainer.nan_guard.note_loss = lambda loss, step, rows, found=found: found.append(loss.item())
+        if name == "auto":
+            passes = trainer.passes
+            packed_loss, failed = passes.packed_loss, []
+
+            def full_once(inputs, packed_loss=packed_loss, failed=failed):
+                loss = packed_loss(inputs)
+                if not failed and torch.cuda.is_current_stream_capturing():
+                    failed.append(True)
+                    raise torch.OutOfMemoryError("CUDA out of memory")
+                gc.collect()
+                return loss
+
+            passes.packed_loss = passes.captured.loss_of = full_once
+        trainer.train_to_end(None)
+    assert "auto changes to memory" in capfd.readouterr().err
+    assert len(trainer.passes.captured.graphs) > 0
+    assert losses["auto"] == pytest.approx(losses["memory"], rel=3e-2)
