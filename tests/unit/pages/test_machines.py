@@ -58,7 +58,7 @@ def test_the_table_and_the_ratios_of_the_race_are_those_of_its_json():
     assert f"{ratios['speed over plain']:.0f} times" in (ROOT / "docs/gpu.md").read_text()
     for name in ("README.md", "README.zh-CN.md"):
         text = (ROOT / name).read_text()
-        times, first, last = "{:.0f} {:.0f} {:.0f}".format(
+        times, first, last = "{:.0f} {:.1f} {:.0f}".format(
             *(ratios[pair] for pair in ("speed over article", "speed_64 over unsloth_64", "speed over unsloth"))
         ).split()
         part = f"{100 * race['ratios']['memory_peak_over_article']:.0f} %"
@@ -94,14 +94,20 @@ def test_the_page_of_levers_shows_its_json():
         )
         assert row in page
         assert sum(kernels.values()) - kernels["launched"] == pytest.approx(block["milliseconds"], abs=0.01)
-    training = levers["training_qwen2_1.5b"]
-    slow = training["fused_16"]["seconds_to_first_step"]
-    assert f"older code took {min(slow):.0f} to {max(slow):.0f} s" in page
-    for name in ("speed_64", "memory_64"):
-        block = levers["race_64"][name]
-        keys = ("samples_per_second", "samples_per_second_min", "samples_per_second_max")
-        assert "{:.0f} [{:.0f}, {:.0f}]".format(*(block[key] for key in keys)) in page
-        assert f"{block['peak_allocated_bytes'] / 1e9:.1f} GB" in page
+    found = read(RESULTS / "h200/products.json")
+    for batch, block in found["training_by_texts_a_step"].items():
+        kinds = [block["kernel_milliseconds"][kind] for kind in ("products", "triton", "attention", "copies", "other")]
+        cells = (f"{milliseconds:.1f}" for milliseconds in (block["milliseconds"], *kinds))
+        assert table_row(f"{batch} texts a step", *cells) in page
+    small, large = (found["milliseconds_by_tokens"][tokens] for tokens in ("1664", "6656"))
+    both = {name: [f"{sum(block[name].values()):.1f}" for block in (small, large)] for name in large}
+    products = (
+        f"over 1,664 tokens take {both['bfloat16'][0]} ms in bfloat16 (by cuBLASLt {both['bfloat16, cublasLt'][0]}), "
+        f"over 6,656 tokens {both['bfloat16'][1]} ms ({both['bfloat16, cublasLt'][1]})"
+    )
+    assert products in page
+    assert "In float8 the products would take {} and {} ms".format(*both["float8"]) in page
+    assert f"They err by {found['float8_relative_error']:.1%}".replace("%", " %") in page
     gemma = levers["scoring_gemma_3_270m"]
     for block, row in (
         (levers["scoring_qwen2_1.5b"], "Qwen2-1.5B, merged, 32,768"),
@@ -153,33 +159,39 @@ def test_the_table_of_gpus_is_that_of_its_json():
 
 def test_the_table_of_sharded_layers_is_that_of_its_json():
     page = (ROOT / "docs/multi-gpu.md").read_text()
-    measured = read(RESULTS / "sharded.json")["qwen2-7b"] | read(RESULTS / "h200/sharded_4gpus.json")["qwen2-7b"]
+    runs = [
+        read(RESULTS / name)["qwen2-7b"] for name in ("sharded.json", "h200/sharded.json", "h200/sharded_4gpus.json")
+    ]
     for method, title in (("lora", "LoRA bf16"), ("qlora-dq", "QLoRA, double quant.")):
         for checkpointed in ("", ", checkpointed"):
             cells = [title + ", checkpointing" * bool(checkpointed)]
-            for number in (1, 2, 4):
-                block = measured[f"{method}, {number} process(es){checkpointed}"]
-                rank = block["ranks"]["0"]
+            for number, found in ((1, runs[:1]), (2, runs[:1]), (1, runs[1:2]), (4, runs[1:])):
+                blocks = [run[f"{method}, {number} process(es){checkpointed}"] for run in found]
+                rank = blocks[0]["ranks"]["0"]
                 peak = f"{rank['peak'] / 1e9:.1f}" if "peak" in rank else "out of memory"
-                seconds = f"; {rank['seconds']:.2f} s" if "peak" in rank else ""
-                cells.append(f"{peak} ({block['predicted_peak'] / 1e9:.1f}){seconds}")
+                seconds = ", ".join(f"{block['ranks']['0']['seconds']:.2f} s" for block in blocks if "peak" in rank)
+                cells.append(f"{peak} ({blocks[0]['predicted_peak'] / 1e9:.1f})" + f"; {seconds}" * bool(seconds))
             assert table_row(*cells) in page
 
 
 def test_the_tables_of_long_texts_and_of_loading_are_those_of_their_json():
     page = (ROOT / "docs/performance.md").read_text()
-    for tokens, blocks in read(RESULTS / "h200/long_texts.json").items():
-        for name, block in blocks.items():
-            rates = [block[key] * int(tokens) for key in ("samples_per_second_min", "samples_per_second_max")]
-            cells = [
-                {"speed_lora": "LoRA bf16", "speed_nf4": "QLoRA, NF4"}[name.rpartition("_")[0]],
-                f"{int(tokens):,}",
-                str(block["batch"]),
-                f"{block['tokens_per_second']:,.0f} [{rates[0]:,.0f}, {rates[1]:,.0f}]",
-                f"{block['flops_per_second'] / 1e12:.0f}",
-                f"{block['peak_allocated_bytes'] / 1e9:.1f}",
-            ]
-            assert table_row(*cells) in page
+    for gpu, tokens, name, block in (
+        (gpu, tokens, name, block)
+        for gpu in ("H100", "H200")
+        for tokens, blocks in read(RESULTS / gpu.lower() / "long_texts.json").items()
+        for name, block in blocks.items()
+    ):
+        rates = [block[key] * int(tokens) for key in ("samples_per_second_min", "samples_per_second_max")]
+        cells = [
+            {"speed_lora": "LoRA bf16", "speed_nf4": "QLoRA, NF4"}[name.rpartition("_")[0]] + f", {gpu}",
+            f"{int(tokens):,}",
+            str(block["batch"]),
+            f"{block['tokens_per_second']:,.0f} [{rates[0]:,.0f}, {rates[1]:,.0f}]",
+            f"{block['flops_per_second'] / 1e12:.0f}",
+            f"{block['peak_allocated_bytes'] / 1e9:.1f}",
+        ]
+        assert table_row(*cells) in page
     loading = read(RESULTS / "h200/loading.json")
     seconds = [loading[shape]["stage_seconds"] for shape in ("qwen2-1.5b", "qwen2-7b")]
     assert "took {:.0f} s for 1.5B and {:.0f} s for 7B by the clock".format(*seconds) in page
