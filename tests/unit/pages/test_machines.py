@@ -176,12 +176,13 @@ def test_the_table_of_sharded_layers_is_that_of_its_json():
 
 def test_the_tables_of_long_texts_and_of_loading_are_those_of_their_json():
     page = (ROOT / "docs/performance.md").read_text()
-    for gpu, tokens, name, block in (
+    rows = [
         (gpu, tokens, name, block)
         for gpu in ("H100", "H200")
         for tokens, blocks in read(RESULTS / gpu.lower() / "long_texts.json").items()
         for name, block in blocks.items()
-    ):
+    ]
+    for gpu, tokens, name, block in rows:
         rates = [block[key] * int(tokens) for key in ("samples_per_second_min", "samples_per_second_max")]
         cells = [
             {"speed_lora": "LoRA bf16", "speed_nf4": "QLoRA, NF4"}[name.rpartition("_")[0]] + f", {gpu}",
