@@ -1,6 +1,7 @@
 # The server in a container. Models are mounted, so one image serves any of them: docs/serve.md has the commands.
 # DEVICE gpu installs torch's CUDA build, which also runs on a CPU and is several GB larger than the build of DEVICE cpu.
-# That one is on an index of its own, which pytorch.org names for "CPU": give it as TORCH_INDEX.
+# That one is on an index of its own, which pytorch.org names for "CPU": give it as TORCH_INDEX. DEVICE gpu also has gcc,
+# which the compiler of `--profile speed` calls.
 FROM python:3.11-slim
 
 ARG DEVICE=gpu
@@ -13,7 +14,7 @@ COPY requirements.txt requirements-serve.txt constraints.txt ./
 RUN case "$DEVICE" in \
       cpu) test -n "$TORCH_INDEX" || { echo "DEVICE cpu needs TORCH_INDEX: the index of torch's CPU builds"; exit 1; }; \
            pip install --index-url "$TORCH_INDEX" "$(grep '^torch==' requirements.txt)" ;; \
-      gpu) ;; \
+      gpu) apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/* ;; \
       *) echo "DEVICE is $DEVICE; expected cpu or gpu"; exit 1 ;; \
     esac \
     && pip install --requirement requirements.txt --requirement requirements-serve.txt --constraint constraints.txt

@@ -4,6 +4,7 @@ from stages.api import load
 load().predict_proba(["您好，您的快递到了。"])
 """
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from pathlib import Path
@@ -66,17 +67,21 @@ class Classifier(ABC):
 
 
 class TrainedSystem(Classifier):
-    """What `dvc repro` has left in models/selected. scorer: the system that select.system names, loaded."""
+    """What `dvc repro` has left in models/selected. scorer: the system that select.system names, loaded.
+
+    Of several threads, one scores at a time.
+    """
 
     def __init__(self, scorer: Scorer):
-        self.scorer = scorer
+        self.scorer, self.lock = scorer, threading.Lock()
         self.threshold = scorer.selected.threshold
         self.bands = scorer.selected.edges
 
     def score(self, texts: list[str]) -> Scores:
         if not texts:
             return Scores(np.zeros(0), np.zeros(0, dtype=bool))
-        scores = self.scorer.score(texts)
+        with self.lock:
+            scores = self.scorer.score(texts)
         require_finite(scores.log_odds, [f"text {number}" for number in range(len(texts))])
         return Scores(self.scorer.selected.calibration.log_odds(scores.log_odds), scores.truncated)
 

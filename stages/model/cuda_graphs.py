@@ -3,14 +3,16 @@
 With small batches, a GPU spends a pass on launching thousands of kernels, not on their arithmetic.
 """
 
+import contextlib
 import gc
 import os
 import shutil
 import sysconfig
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import bitsandbytes as bnb
 import torch
 import torch._functorch.config
 from torch.utils._triton import has_triton
@@ -59,27 +61,61 @@ class CapturedPasses:
         torch.cuda.synchronize()
         self.inputs: dict[tuple, dict[str, Any]] = {}  # by shape, at fixed addresses
         self.graphs: dict[tuple, tuple[torch.cuda.CUDAGraph, torch.Tensor]] = {}
-        # Pools that others left in reference cycles. Python would free them at any time, and torch ends the process
-        # where that happens while a pool is in use.
-        gc.collect()
+        gc.collect()  # pools that others left in reference cycles
         self.pool = torch.cuda.MemPool()
         torch.cuda.empty_cache()
 
     def run(self, inputs: dict[str, Any]) -> torch.Tensor:
+        torch.cuda.empty_cache()  # within the pool, torch takes nothing of what it has cached elsewhere
         self.stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.use_mem_pool(self.pool), torch.cuda.stream(self.stream):
+        with no_collection(), torch.cuda.use_mem_pool(self.pool), torch.cuda.stream(self.stream):
             result = self.compute(inputs)
         torch.cuda.current_stream().wait_stream(self.stream)
         return result.clone()
 
     def capture(self, inputs: dict[str, Any]) -> tuple[torch.cuda.CUDAGraph, torch.Tensor]:
         """Capturing computes nothing."""
-        graph = torch.cuda.CUDAGraph()
-        # thread_local: NCCL's own thread may query its events meanwhile.
+        graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
         pool: Any = self.pool.id
-        with torch.cuda.graph(graph, pool=pool, stream=self.stream, capture_error_mode="thread_local"):
-            result = self.compute(inputs)
+        try:
+            # thread_local: NCCL's own thread may query its events meanwhile.
+            with (
+                no_collection(),
+                torch.cuda.graph(graph, pool=pool, stream=self.stream, capture_error_mode="thread_local"),
+            ):
+                result = self.compute(inputs)
+        finally:
+            torch.cuda.set_stream(stream)  # torch leaves its own one where the end of a capture fails
         return graph, result
+
+
+@contextlib.contextmanager
+def no_collection() -> Iterator[None]:
+    """Stops Python's garbage collector: torch ends the process where a memory pool is freed while another is in use."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def waits_for_gpu(model: torch.nn.Module) -> str | None:
+    """What makes a pass through the model wait for the GPU, which a CUDA graph can't hold; None if nothing does.
+
+    bitsandbytes looks for outliers in each input of an 8-bit layer (int8_vectorwise_quant). torch's grouped products
+    read the experts' numbers of tokens, but in bfloat16 on compute capability 9 and 10 (_grouped_mm_fallback).
+    """
+    base = underlying(model)
+    if any(isinstance(module, bnb.nn.Linear8bitLt) for module in base.modules()):
+        return "its weights have 8 bits"
+    others = (module for module in base.modules() if not isinstance(module, torch.nn.modules.conv._ConvNd))
+    experts = [p for module in others for p in module.parameters(recurse=False) if p.ndim == 3]
+    grouped = all(
+        p.dtype == torch.bfloat16 and torch.cuda.get_device_capability(p.device)[0] in (9, 10) for p in experts
+    )
+    return None if grouped else "its experts need bfloat16 and compute capability 9 or 10"
 
 
 def can_compile() -> bool:

@@ -1,5 +1,6 @@
 """The device that a run uses, which dtypes it computes in, and how its memory is measured."""
 
+import contextlib
 import importlib.metadata
 import os
 import platform
@@ -67,6 +68,19 @@ class Arriving:
         if self.arrived is not None:
             self.arrived.synchronize()
         return self.here
+
+
+class OutOfMemory(contextlib.AbstractContextManager):
+    """Ends the block where a GPU's memory runs out: `with OutOfMemory(): ...`. Act on it outside the block, whose
+    traceback holds on to the failed pass's tensors.
+
+    torch's allocator raises OutOfMemoryError. Where CUDA itself finds no memory, for a graph or a kernel's code, it is
+    a RuntimeError.
+    """
+
+    def __exit__(self, kind: type | None, error: BaseException | None, traceback: object) -> bool:
+        by_cuda = isinstance(error, RuntimeError) and "out of memory" in str(error)
+        return by_cuda or isinstance(error, torch.OutOfMemoryError)
 
 
 def synchronize(device: torch.device) -> None:

@@ -1,16 +1,15 @@
 """Scores from compiled decoder layers and CUDA graphs: for a server, or for many texts, on a GPU."""
 
-import contextlib
 import os
 from typing import Any
 
-import bitsandbytes as bnb
 import torch
 from torch import nn
 
 from stages import TOKENIZERS_CHOSEN
 from stages.errors import UserError
-from stages.model.cuda_graphs import CapturedPasses, compile_layers
+from stages.model.cuda_graphs import CapturedPasses, can_compile, compile_layers, waits_for_gpu
+from stages.model.device import OutOfMemory
 from stages.model.exactness import choose_layout
 from stages.model.forward import label_rows, output_head, packed_logits
 from stages.model.fsdp import is_sharded
@@ -37,13 +36,12 @@ class FastScores:
 
     def __call__(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         """Log-odds (B, 1) on the GPU. batch: input_ids (B, T) and positions (B, 1), on the CPU."""
-        scores = None
-        with contextlib.suppress(torch.OutOfMemoryError):
-            scores = self.captured(pack(batch, self.shared, varlen=True, **FEW_SHAPES))
-        if scores is None:  # outside the handler, whose traceback holds on to the tensors of the failed pass
+        packed = pack(batch, self.shared, varlen=True, **FEW_SHAPES)
+        for _ in range(2):  # the second time without the graphs of other shapes
+            with OutOfMemory():
+                return self.captured(packed)[: len(batch["input_ids"])]
             self.captured.forget()
-            raise torch.OutOfMemoryError(f"no memory for a batch of {len(batch['input_ids'])} text(s)")
-        return scores[: len(batch["input_ids"])]
+        raise torch.OutOfMemoryError(f"no memory for a batch of {len(batch['input_ids'])} text(s)")
 
     def log_odds(self, packed: dict[str, Any]) -> torch.Tensor:
         with torch.no_grad(), label_rows(self.model, self.words, vocabulary=False) as has_rows:
@@ -55,17 +53,19 @@ def speed_up(model: nn.Module, prompt: Prompt) -> None:
     """Makes `label_scores` of this model use compiled layers and CUDA graphs. Scores move by rounding.
 
     Raises UserError without a GPU, with sharded layers, for an architecture whose texts are not packed, without the
-    attention kernel that takes packed texts (shapes would be many), and in 8 bits: bitsandbytes waits for the GPU in
-    such layers, which a graph can't hold.
+    attention kernel that takes packed texts (shapes would be many), where passes wait for the GPU, and without what
+    torch's compiler needs.
     """
     layout, head = choose_layout(model, prompt), output_head(model).weight
     if head.device.type != "cuda":
         raise UserError("--profile speed needs a GPU, and found none: leave it out")
+    waits = waits_for_gpu(model)
     reasons = {
         "its layers are sharded": is_sharded(model),
         f"texts are {layout.value}, not packed": layout is not Layout.PACKED,
-        "its weights have 8 bits": any(isinstance(module, bnb.nn.Linear8bitLt) for module in model.modules()),
+        str(waits): waits is not None,
         "it needs 16 bits and compute capability 8.0": not has_varlen(head.device, head.dtype),
+        "it needs Triton, Python.h, and gcc or clang": not can_compile(),
     }
     for reason, holds in reasons.items():
         if holds:

@@ -11,6 +11,7 @@ from torch import nn
 from tqdm import tqdm
 
 from stages.distributed import all_reduce_sum, local_shard, rank
+from stages.model.device import OutOfMemory
 from stages.model.exactness import choose_layout
 from stages.model.forward import completion_logits, label_rows
 from stages.model.fsdp import passes_to_join
@@ -106,8 +107,8 @@ def window_states(
     to_join = passes_to_join(model, len(todo), next(model.parameters()).device)
     while todo:
         batch = todo.pop()
-        fits = True
-        try:
+        fits = False
+        with OutOfMemory():
             inputs = collate([rows[number] for number in batch])
             lengths = [len(prompt.truncate(tokens[number])) for number in batch]
             ends = (inputs["positions"][:, -1] + 1 - after).tolist()
@@ -115,9 +116,8 @@ def window_states(
             spans = [(end - size, max(end, end - size + 1)) for end, size in zip(ends, lengths, strict=True)]
             of_batch, scores = states_and_scores(model, prompt, inputs, spans, layers)
             states[batch], log_odds[batch] = of_batch.cpu(), scores.cpu()
-        except torch.OutOfMemoryError:
-            fits = False
-        if not fits:  # outside the handler, whose traceback holds on to tensors
+            fits = True
+        if not fits:
             require_halving(model, len(batch))
             todo += halves(batch, len(rows[batch[0]]["input_ids"]))
             torch.cuda.empty_cache()

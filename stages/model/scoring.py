@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from stages.distributed import add_over_processes, local_shard, rank
 from stages.errors import UserError
-from stages.model.device import Arriving
+from stages.model.device import Arriving, OutOfMemory
 from stages.model.exactness import choose_layout
 from stages.model.forward import completion_logits, label_rows, pinned
 from stages.model.fsdp import is_sharded, passes_to_join
@@ -184,8 +184,8 @@ def score_batches(
     with label_rows(model, words, vocabulary) as has_rows:
         while todo:
             batch = todo.pop()
-            fits = True
-            try:
+            fits = False
+            with OutOfMemory():
                 inputs = collate([rows[number] for number in batch])
                 if fast:
                     scored.append((batch, fast(inputs)))
@@ -194,9 +194,8 @@ def score_batches(
                     logits = logits if has_rows else logits.float()
                     scored.append((batch, scores_of(logits, words, has_rows, vocabulary)))
                 progress.update(len(batch))
-            except torch.OutOfMemoryError:
-                fits = False
-            if not fits:  # outside the handler, whose traceback holds on to tensors
+                fits = True
+            if not fits:
                 require_halving(model, len(batch))
                 todo += halves(batch, len(rows[batch[0]]["input_ids"]))
                 torch.cuda.empty_cache()

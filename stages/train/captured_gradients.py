@@ -45,9 +45,11 @@ class CapturedGradients(CapturedPasses):
         random states stay unchanged."""
         self.take_over_gradients()
         before = self.flat.clone()
+        spare = self.flat.new_empty(2, len(self.flat))  # a graph never returns its memory, and the optimizer needs some
         with torch.random.fork_rng([self.device]):
             for _ in range(2):
                 self(inputs)
+        del spare
         self.flat.copy_(before)
 
     def zero(self) -> None:

@@ -27,6 +27,9 @@ class Gradients:
 
     def add_over_processes(self) -> None:
         """Adds up over all processes, each of which has the gradients of its part of the step's loss."""
+        for parameter in self.parameters:
+            if parameter.grad is None:  # of an adapter that the model passes by in training, as Gemma 3n and Jamba do
+                parameter.grad = torch.zeros_like(parameter)
         gradients = [cast(torch.Tensor, parameter.grad) for parameter in self.parameters]
         flat = torch.cat([gradient.flatten() for gradient in gradients])
         torch.distributed.all_reduce(flat)

@@ -1,6 +1,5 @@
 """One batch in as many forward and backward passes as fit in memory."""
 
-import contextlib
 import math
 import sys
 from collections.abc import Callable, Iterator
@@ -9,6 +8,7 @@ from typing import Any
 import torch
 
 from stages.errors import UserError
+from stages.model.device import OutOfMemory
 from stages.params import Train
 from stages.train.dataset import Row, TrainingBatches
 from stages.train.passes import Batch, Passes
@@ -44,18 +44,18 @@ class MicroBatches:
         earlier = [None if self.zeroed or p.grad is None else p.grad.clone() for p in parameters]
         loss: Any = None
         while loss is None:
-            with contextlib.suppress(torch.OutOfMemoryError):
+            with OutOfMemory():
                 self.reserve()
                 self.too_large = batch
                 parts = cut(batch, self.number_for(batch))
                 loss = sum(self.passes.forward_backward(part, tokens) for part in parts)
-            if loss is None:  # outside the handler, whose traceback holds on to the tensors of the failed pass
+            if loss is None:
                 self.make_room(self.too_large)
-                for parameter, gradient in zip(parameters, earlier, strict=True):
-                    parameter.grad = None if gradient is None else gradient.clone()
                 if self.passes.captured is not None:
                     self.passes.captured.forget()
                 torch.cuda.empty_cache()
+                for parameter, gradient in zip(parameters, earlier, strict=True):
+                    parameter.grad = None if gradient is None else gradient.clone()
         self.zeroed = False
         return loss
 

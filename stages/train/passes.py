@@ -1,5 +1,6 @@
 """A forward and backward pass as train.profile says: plain, or compiled and as a CUDA graph."""
 
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from stages.distributed import is_main_process
-from stages.model.cuda_graphs import can_compile, compile_layers
+from stages.model.cuda_graphs import can_compile, compile_layers, waits_for_gpu
 from stages.model.forward import completion_logits, label_rows, packed_logits
 from stages.model.fsdp import is_sharded
 from stages.model.fused_lora import FusedAdapters
@@ -110,6 +111,10 @@ class Passes:
         if not packed and cuda and self.profile.captured and is_main_process():
             print("train: WARNING: without packing, train.profile compiles and captures nothing: passes are plain")
         on_gpu = cuda and not self.sharded and packed and not (checkpointing and is_random(self.model))
+        waits = waits_for_gpu(self.model) if on_gpu and self.profile.captured else None
+        if waits and is_main_process():
+            print(f"train: WARNING: train.profile compiles and captures nothing, since {waits}: passes are plain")
+        on_gpu = on_gpu and not waits
         compiled = on_gpu and self.profile.compiled
         if compiled and not can_compile():
             compiled = False
@@ -134,7 +139,8 @@ class Passes:
     def save_memory(self) -> None:
         """Changes to the profile memory."""
         self.profile = PROFILES["memory"]
-        self.captured = None  # its gradients and graphs go before others come
+        self.captured = None
+        gc.collect()  # which refers to itself: its gradients and graphs go before others come
         self.prepare(checkpointing=True)
 
 

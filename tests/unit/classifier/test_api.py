@@ -1,6 +1,7 @@
 """The classifier from Python, with each system."""
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,16 @@ def test_each_system_has_the_probabilities_of_predict(selected, monkeypatch, sys
     assert [each.text for each in sentences] == ["请把钱转到安全账户。", "不要告诉别人！"]
     assert all(each.effect for each in sentences)
     assert classifier.explain("")[0].effect == 0
+
+
+def test_several_threads_get_the_scores_of_one(selected, monkeypatch):
+    monkeypatch.chdir(selected)
+    select_system(selected, "model")
+    classifier = load()
+    batches = [[text, "转账" * number] for number, text in enumerate(TEXTS * 5, 1)]
+    alone = [classifier.log_odds(batch).tolist() for batch in batches]
+    with ThreadPoolExecutor(4) as threads:
+        assert [found.tolist() for found in threads.map(classifier.log_odds, batches)] == alone
 
 
 def test_an_effect_of_the_baseline_is_exact(selected, monkeypatch):

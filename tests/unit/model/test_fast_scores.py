@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from stages.errors import UserError
-from stages.model.fast_scores import speed_up
+from stages.model.fast_scores import FastScores, speed_up
 from stages.model.layout import underlying
 from stages.model.load import load_base
 from stages.model.lora import attach_adapter, merge_unquantized
@@ -16,6 +16,31 @@ from tests.unit.model.helpers import CPU
 def test_without_a_gpu_it_is_refused(base_folder, prompt):
     with pytest.raises(UserError, match="needs a GPU"):
         speed_up(load_base(Method(dtype="float32"), base_folder, CPU), prompt)
+
+
+@pytest.mark.parametrize(("failures", "calls"), [(0, ["pass"]), (1, ["pass", "forget", "pass"]), (2, None)])
+def test_a_batch_that_does_not_fit_beside_other_graphs_is_tried_without_them(failures, calls):
+    done = []
+
+    class Captured:
+        def __call__(self, packed):
+            done.append("pass")
+            if done.count("pass") <= failures:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return torch.arange(8.0).unsqueeze(1)
+
+        def forget(self):
+            done.append("forget")
+
+    scores = FastScores.__new__(FastScores)
+    scores.captured, scores.shared = Captured(), 1
+    batch = {"input_ids": torch.ones(3, 4, dtype=torch.long), "positions": torch.tensor([[3], [2], [3]])}
+    if calls is None:
+        with pytest.raises(torch.OutOfMemoryError, match="batch of 3 text"):
+            scores(batch)
+    else:
+        assert scores(batch).flatten().tolist() == [0, 1, 2]
+        assert done == calls
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need a GPU")

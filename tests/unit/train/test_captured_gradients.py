@@ -8,6 +8,7 @@ import torch
 
 from stages.model.cuda_graphs import CapturedPasses
 from stages.train.captured_gradients import CapturedGradients
+from stages.train.gradients import Gradients
 
 
 @pytest.fixture
@@ -29,6 +30,15 @@ def test_an_adapter_that_the_loss_does_not_reach_has_the_gradient_zero(without_g
     captured.zero()
     assert used.grad.tolist() == [0.0, 0.0, 0.0]
     assert used.grad.data_ptr() == captured.flat.data_ptr()
+
+
+def test_several_processes_add_nothing_to_an_adapter_that_the_loss_does_not_reach(monkeypatch):
+    used, unused = (torch.nn.Parameter(torch.ones(3)) for _ in range(2))
+    (used * torch.tensor([1.0, 2.0, 3.0])).sum().backward()
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda flat: flat.mul_(2))
+    Gradients([used, unused]).add_over_processes()
+    assert used.grad.tolist() == [2.0, 4.0, 6.0]
+    assert unused.grad.tolist() == [0.0, 0.0, 0.0]
 
 
 @pytest.mark.parametrize("max_norm", [0.5, 1e6, float("inf")])

@@ -1,6 +1,8 @@
 """Compiled layers that keep no activations for the backward pass, and compute them again there."""
 
 import dataclasses
+import gc
+import weakref
 
 import pytest
 import torch
@@ -123,6 +125,40 @@ def test_fused_layers_stay_when_auto_changes_to_memory(base_folder, prompt, exam
     assert (passes.fused, passes.captured) == (None, None)
     assert passes.model.is_activation_checkpointing
     compile_layers(passes.model, False)
+
+
+def passes_on_a_gpu(base_folder, prompt, examples, train, folder, monkeypatch, method="lora"):
+    """Passes that take their model to be on a GPU, and what they capture to be captured."""
+    monkeypatch.setattr(CapturedPasses, "__init__", lambda self, compute, device: setattr(self, "compute", compute))
+    monkeypatch.setattr("stages.train.passes.can_compile", lambda: True)
+    monkeypatch.setattr("stages.train.passes.compile_layers", lambda *_: None)
+    passes = trainer_for(base_folder, prompt, examples, train, folder, METHODS[method]).passes
+    passes.head = Gpu()
+    passes.prepare(checkpointing=False)
+    return passes
+
+
+@pytest.mark.parametrize(("dropout", "captured"), [(0.0, True), (0.2, False)])
+def test_graphs_are_gone_before_memory_is_asked_for_again(
+    base_folder, prompt, examples, train, tmp_path, monkeypatch, dropout, captured
+):
+    auto = dataclasses.replace(train, profile="auto", lora_dropout=dropout)
+    passes = passes_on_a_gpu(base_folder, prompt, examples, auto, tmp_path, monkeypatch)
+    earlier, alive = weakref.ref(passes.captured), []
+    prepare = passes.prepare
+    passes.prepare = lambda checkpointing: (alive.append(earlier() is not None), prepare(checkpointing))
+    gc.disable()
+    passes.save_memory()
+    gc.enable()
+    assert alive == [False]
+    assert (passes.captured is not None) == captured  # with dropout, plain passes follow
+
+
+def test_what_waits_for_the_gpu_is_not_captured(base_folder, prompt, examples, train, tmp_path, monkeypatch, capsys):
+    speed = dataclasses.replace(train, profile="speed", lora_dropout=0.0)
+    passes = passes_on_a_gpu(base_folder, prompt, examples, speed, tmp_path, monkeypatch, "lora-int8")
+    assert passes.captured is None
+    assert "captures nothing, since its weights have 8 bits: passes are plain" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
