@@ -37,7 +37,8 @@ def run(main: Callable[[], None], distributed: bool = False, options: bool = Tru
         refuse_options()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # printing must not fail on a terminal without UTF-8
+            # Printing must not fail on a terminal without UTF-8, and a log must show at once what was printed.
+            stream.reconfigure(errors="backslashreplace", line_buffering=True)
     if not is_main_process():
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     try:

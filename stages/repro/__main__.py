@@ -13,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 
+from stages import params
 from stages.command import run
 from stages.paths import LOCK
 from stages.repro.lock import keep, repair
@@ -32,6 +33,7 @@ def main() -> None:
     if done := repair():
         print(f"repro: {done}", flush=True)
     if not arguments.repair:
+        params.load()  # a wrong key is named here: DVC only says that a value is missing, or runs nothing
         sys.exit(repro(others))
 
 

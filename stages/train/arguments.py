@@ -69,6 +69,7 @@ def training_arguments(train: Train, device: torch.device, output_dir: Path) -> 
         use_cpu=device.type == "cpu",
         dataloader_pin_memory=device.type == "cuda",
         remove_unused_columns=False,
+        disable_tqdm=True,  # PrintProgress prints whole lines, which a log can hold
         report_to="none",
     )
     arguments._n_gpu = 1  # one process uses one GPU; the Trainer would spread a batch over all by nn.DataParallel

@@ -1,8 +1,9 @@
-"""Callbacks: checkpoints of evaluations, a last evaluation, a signal to stop."""
+"""Callbacks: checkpoints of evaluations, a last evaluation, a signal to stop, progress."""
 
 import contextlib
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,29 @@ class EvaluateAtEnd(TrainerCallback):
     def on_step_end(self, args, state, control, **kwargs):
         if state.global_step >= state.max_steps:
             control.should_evaluate = True
+
+
+class PrintProgress(TrainerCallback):
+    """Prints a line for all that is logged, with the step and the time that is left. For the Trainer's own printer."""
+
+    def __init__(self):
+        self.start, self.first = 0.0, 0
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.start, self.first = time.monotonic(), state.global_step
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        if not state.is_local_process_zero or not logs or "train_runtime" in logs:
+            return
+        on_valid = any(name.startswith("eval_") for name in logs)
+        names = [name for name in logs if name not in ("epoch", "total_flos")]
+        values = ", ".join(f"{name.removeprefix('eval_')} {float(logs[name]):.4g}" for name in names)
+        seconds = (time.monotonic() - self.start) / max(1, state.global_step - self.first)
+        left = seconds * (state.max_steps - state.global_step)
+        print(
+            f"train: step {state.global_step} of {state.max_steps}, {'valid: ' * on_valid}{values}; "
+            f"{f'{left / 60:.0f} min' if left >= 120 else f'{left:.0f} s'} left"
+        )
 
 
 class StopOnSignal(TrainerCallback):

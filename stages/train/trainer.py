@@ -11,7 +11,7 @@ import torch
 from accelerate.data_loader import prepare_data_loader
 from peft import PeftModel
 from torch.utils.data import DataLoader
-from transformers import EarlyStoppingCallback, Trainer, TrainingArguments
+from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainingArguments
 
 from stages.artifacts import read_json
 from stages.distributed import rank, world_size
@@ -21,7 +21,7 @@ from stages.params import Train
 from stages.paths import CHECKPOINTS
 from stages.text.example import Example
 from stages.text.prompt import Prompt
-from stages.train.callbacks import EvaluateAtEnd, KeepAdapter, StopOnSignal
+from stages.train.callbacks import EvaluateAtEnd, KeepAdapter, PrintProgress, StopOnSignal
 from stages.train.dataset import Row, TrainingBatches, TrainingCollator
 from stages.train.loss import LossLog
 from stages.train.micro_batches import MicroBatches
@@ -73,8 +73,10 @@ class LabelTrainer(Trainer):
                 self.stop,
                 KeepAdapter(resume_checkpoints.folder / CHECKPOINTS.name, self.validation),
                 self.nan_guard,
+                PrintProgress(),
             ],
         )
+        self.remove_callback(PrinterCallback)
         self.model_accepts_loss_kwargs = True  # so that the Trainer counts the step's tokens, whatever the model takes
         keep_unwrapped(self.accelerator)
         if args.world_size > 1:

@@ -73,3 +73,16 @@ def test_a_stage_reads_the_number_of_processes_before_it_does_anything(tmp_path)
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr.strip().endswith("error: NPROC is 'two'; expected a number of processes, one a GPU")
+
+
+def test_what_is_printed_is_in_a_log_at_once():
+    script = "import os\nfrom stages.command import run\nrun(lambda: (print('step 1'), os._exit(0)))"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert done.stdout == "step 1\n"
+
+
+def test_repro_names_an_unknown_key_before_dvc_starts(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    (tmp_path / "params.yaml").write_text(text + "experimant: 3\n", encoding="utf-8")
+    assert "experimant: unknown key" in start(monkeypatch, "repro")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
@@ -185,3 +186,13 @@ def test_a_completion_needs_a_token_that_ends_it(prompt):
     with pytest.raises(UserError, match="train.loss is completion.*no eos_token.*set train.loss: label"):
         training_rows([], endless, "completion")
     assert training_rows([], endless, "label") == ([], 0)
+
+
+def test_a_log_shows_the_step_and_the_time_left(start, train, tmp_path, capsys):
+    start(tmp_path, train).train_to_end(None)
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("train: step ")]
+    steps = r"train: step {} of 10, {}loss [\d.e-]+, .*; \d+ s left"
+    assert re.fullmatch(steps.format(2, ""), lines[0])
+    assert re.fullmatch(steps.format(3, "valid: "), lines[1])
+    assert lines[-1].startswith("train: step 10 of 10, valid: loss ")
+    assert lines[-1].endswith("; 0 s left")
