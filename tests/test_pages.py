@@ -181,7 +181,8 @@ def planned(chosen: params.Params, shape: str, checkpointing: bool, card: int) -
 
 
 FOREIGN = ("CUDA out of memory", "Could not override", "Unable to", "are missing from", "validation failed",
-           "is invalid", "is busy", "blocked by", "command not found", "bad DVC file name", "git-ignored", "<<<<<<<")  # fmt: skip
+           "is invalid", "is busy", "blocked by", "command not found", "bad DVC file name", "git-ignored",
+           "<<<<<<<")  # fmt: skip
 
 
 def test_the_errors_of_troubleshooting_are_those_of_the_code():
