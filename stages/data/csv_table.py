@@ -93,7 +93,7 @@ def parse_csv_row(
     named = max(number for number, name in enumerate(columns, 1) if name.strip())
     if len(cells) > len(columns) or any(cell.strip() for cell in cells[named:]):
         return Row(line, raw, problem="more columns than the header names: quote a text that holds a comma")
-    return Row(line, raw, dict(zip(columns, cells, strict=False)))
+    return Row(line, raw, dict(zip(columns, cells, strict=False)), of_table=True)
 
 
 def spans_rows(lines: list[str], delimiter: str, label: int, columns: int, words: Container[str]) -> bool:

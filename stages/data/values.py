@@ -25,11 +25,16 @@ EAST_ASIAN = re.compile(r"^(\d{4})[/.年-](\d{1,2})[/.月-](\d{1,2})日?(?!\d)")
 EXACT = 2**53  # whole numbers below it are exact in a float
 
 
-def input_text(row: dict[str, Any], key: str = "input") -> str:
-    """The text of a row. Raises ValueError if it is missing, blank or can't be encoded."""
+def input_text(row: dict[str, Any], key: str = "input", of_table: bool = False) -> str:
+    """The text of a row. Raises ValueError if it is missing, blank or can't be encoded.
+
+    of_table: whether it is the cell of a table, where a word of MISSING is a missing text, too.
+    """
     text = required(row, key)
     if not isinstance(text, str) or not is_visible(text):
         raise ValueError(f"{key} is {shorten(text)}; expected a text that is not blank")
+    if of_table and text.strip() in MISSING:
+        raise ValueError(f"{key} is {text.strip()!r}, which programs write for a missing value; expected a text")
     require_encodable(text)
     return text
 

@@ -49,7 +49,7 @@ def read_excel(path: Path, layout: Layout) -> Iterator[Row]:
         )
     _, columns, rows = found[0]
     for line, cells in rows:
-        yield Row(line, as_json(cells), dict(zip(columns, cells, strict=True)))
+        yield Row(line, as_json(cells), dict(zip(columns, cells, strict=True)), of_table=True)
 
 
 def sheets(path: Path) -> dict[str, list[tuple[int, list[Any]]]]:

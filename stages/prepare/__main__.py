@@ -49,7 +49,8 @@ def main() -> None:
     own, further = read_sources(chosen)
     raw = together([*own.values(), *further.values()])
     write_rejected(PROCESSED / "rejected.jsonl", raw.rejected)
-    limit_rejected(raw, chosen.prepare.max_rejected_fraction)
+    for part in (own, further):  # each by itself: good rows of the other would hide bad ones
+        limit_rejected(together(part.values()), chosen.prepare.max_rejected_fraction)
 
     texts, further_texts = (texts_as_trained(part, chosen.removes_speakers) for part in (own, further))
     given, from_manifest = split_sources(texts, chosen, together(own.values()).times)

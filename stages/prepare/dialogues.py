@@ -158,6 +158,6 @@ def add_utterance(dialogues: dict[str, Dialogue], row: Row) -> str:
         dialogue.first_flagged = row.line
     required(values, "speaker")
     speaker = " ".join(optional_text(values, "speaker").split())
-    content = " ".join(input_text(values, "content").split())
+    content = " ".join(input_text(values, "content", row.of_table).split())
     dialogue.utterances.append(Utterance(f"{speaker}: {content}" if speaker else content, flagged, row.line))
     return case

@@ -120,7 +120,7 @@ def to_example(row: Row, file: str, layout: Layout) -> Example:
     values = row.require_values()
     text, label = layout.name("text"), layout.name("label")
     return Example(
-        input_text(values, text),
+        input_text(values, text, row.of_table),
         parse_label(required(values, label), label, layout.labels),
         identifier(values, layout.name("group")),
         optional_text(values, layout.name("category")),

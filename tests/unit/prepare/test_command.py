@@ -9,6 +9,7 @@ import pytest
 from stages import params
 from stages.data.lines import DataError
 from stages.prepare.__main__ import main as prepare_main
+from stages.prepare.check import check
 from stages.prepare.sources import read_sources, source_names
 from stages.text.example import read_examples
 from tests.unit.prepare.tables import (
@@ -76,6 +77,26 @@ def test_the_stage_names_what_it_left_out_and_set_aside(project, capsys):
     (rejected,) = map(json.loads, Path("data/processed/rejected.jsonl").read_text(encoding="utf-8").splitlines())
     assert (rejected["file"], rejected["line"], rejected["row"]) == ("data/raw/calls/b.csv", 62, ",A,no case,1")
     assert sum(report[name]["rows"] for name in ("train", "valid", "test")) == 120
+
+
+def test_good_rows_of_further_sets_do_not_hide_bad_ones_of_the_data_set(project, capsys):
+    """2 of 58 rows are 3 %; with the 336 rows of a further set they would be 0.5 %."""
+    good = [{"input": f"第{n}句{chr(0x4E00 + 97 * n) * 9}", "label": n % 2 == 0} for n in range(56)]
+    rows = [*good, {"input": "无", "label": "maybe"}, {"input": "", "label": 1}]
+    further = [{"input": f"又{n}句{chr(0x6000 + 31 * n) * 9}", "label": False} for n in range(336)]
+    values = {
+        "datasets/sample": {"pool": "data/raw/a.jsonl"},
+        "evaluate/further_sets": {"harmless": "data/raw/f.jsonl"},
+        "prepare/max_rejected_fraction": 0.01,
+    }
+    project({"a.jsonl": encode(rows).decode(), "f.jsonl": encode(further).decode()}, values)
+    with pytest.raises(DataError, match=r"^2 of 58 rows can't be used, more than prepare.max_rejected_fraction = 0.01"):
+        prepare_main()
+    check(Path("data/raw/a.jsonl"), 0.01)
+    assert "more bad rows than prepare.max_rejected_fraction = 0.01 allows" in capsys.readouterr().out
+    project({"a.jsonl": encode(good).decode(), "f.jsonl": encode(further + rows[-2:] * 2).decode()}, values)
+    with pytest.raises(DataError, match=r"^4 of 340 rows can't be used(.|\n)*data/raw/f.jsonl:337: label is 'maybe'"):
+        prepare_main()
 
 
 def test_every_row_of_the_inputs_is_in_a_set_or_dropped_or_rejected(project):

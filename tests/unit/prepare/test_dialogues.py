@@ -10,7 +10,7 @@ from stages.data.lines import DataError
 from stages.data.values import parse_label
 from stages.prepare.dialogues import read_dialogues
 from stages.prepare.read import limit_rejected, read_labelled
-from tests.unit.prepare.tables import ONE_SIZE, PREPARE, reasons, table, write
+from tests.unit.prepare.tables import JSON_ROW, ONE_SIZE, PREPARE, reasons, table, write
 
 
 class TestBlankCases:
@@ -49,6 +49,14 @@ class TestBlankCases:
         rows = read_dialogues(write(tmp_path / "x.csv", table(f"{case},A,x,true", f"{case},B,y,false")), PREPARE)
         assert not rows.examples
         assert [line for line, reason in reasons(rows) if reason.startswith("case is ")] == [2, 3]
+
+    def test_a_word_for_a_missing_value_is_no_utterance_of_a_table(self, tmp_path):
+        rows = read_dialogues(write(tmp_path / "x.csv", table("a,A,nan,0", "a,A,一,0")), ONE_SIZE)
+        assert [example.input for example in rows.examples] == ["A: 一"]
+        assert reasons(rows)[0][0] == 2
+        assert "content is 'nan', which programs write for a missing value" in reasons(rows)[0][1]
+        lines = read_dialogues(write(tmp_path / "x.jsonl", JSON_ROW % "nan"), ONE_SIZE)
+        assert [example.input for example in lines.examples] == ["A: nan"]
 
     @pytest.mark.parametrize("case", ["null", '""', '" \\t"', "true", "[1]", "1.5", "1e17", '"nan"'])
     def test_a_missing_case_in_json_lines_is_set_aside(self, tmp_path, case):

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from stages.data.lines import DataError
 from stages.prepare.read import limit_rejected, read_labelled
 from tests.conftest import ROOT
-from tests.unit.prepare.tables import encode, json_lines, write
+from tests.unit.prepare.tables import encode, json_lines, reasons, table, write
 
 ROWS = [
     {"input": "您好，转账吗？", "label": True, "group": "a", "category": "x"},
@@ -76,6 +76,35 @@ def test_a_bad_row_is_set_aside_with_its_reason_and_its_neighbours_stay(raw, lin
     assert rejected.line == 2
     assert reason in rejected.reason
     assert rejected.row == line.decode(errors="backslashreplace")
+
+
+WORDS = ["nan", "NaN", "None", "NULL", "N/A", "<NA>", "#N/A", "#DIV/0!", "undefined", " nan "]
+
+
+@pytest.mark.parametrize("word", WORDS)
+@pytest.mark.parametrize(("name", "between"), [("a.csv", ","), ("a.tsv", "\t"), ("a.txt", ";")])
+def test_a_word_for_a_missing_value_is_no_text_of_a_table(tmp_path, word, name, between):
+    rows = [("input", "label"), ("nan是什么", "1"), (word, "0"), ("", "0"), ("None of this", "0")]
+    read = read_labelled(write(tmp_path / name, table(*map(between.join, rows), header="")))
+    assert [example.input for example in read.examples] == ["nan是什么", "None of this"]
+    reason = f"input is {word.strip()!r}, which programs write for a missing value; expected a text"
+    assert reasons(read) == [(3, reason), (4, "input is ''; expected a text that is not blank")]
+
+
+def test_a_word_for_a_missing_value_is_no_text_of_a_workbook(tmp_path):
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("openpyxl")
+    frame = pandas.DataFrame({"input": ["一", *WORDS], "label": [1] * (len(WORDS) + 1)})
+    frame.to_excel(tmp_path / "a.xlsx", index=False)
+    read = read_labelled(tmp_path / "a.xlsx")
+    assert [example.input for example in read.examples] == ["一"]
+    assert [row.line for row in read.rejected] == list(range(3, len(WORDS) + 3))
+
+
+def test_a_word_for_a_missing_value_stays_a_text_of_json(raw):
+    """JSON has null for a missing value, so a string is meant."""
+    read = read_labelled(raw(encode([{"input": word, "label": 1} for word in WORDS])))
+    assert [example.input for example in read.examples] == WORDS
 
 
 def test_too_many_bad_rows_are_an_error_that_shows_ten(raw):
