@@ -54,10 +54,20 @@ def csv_lines(path: Path) -> list[str]:
 def require_columns(path: Path, columns: list[str], required: Sequence[str]) -> None:
     """Raises DataError if the header lacks a column, or holds one twice."""
     if any(columns.count(key) != 1 for key in required):
+        if has_other_bytes("".join(columns)):
+            raise DataError(
+                f"{path} can't be read as UTF-8: its header has other bytes; expected the columns "
+                f"{', '.join(required)}, in UTF-8 (of GBK: `iconv -f gbk -t utf-8 old > new` converts it)"
+            )
         raise DataError(
             f"{path} begins with the columns {shorten(columns, 300)}; expected {', '.join(required)}, each once, in "
             "lower case, with commas between"
         )
+
+
+def has_other_bytes(text: str) -> bool:
+    """Whether a text that was decoded with surrogateescape holds bytes of another encoding."""
+    return any("\udc80" <= character <= "\udcff" for character in text)
 
 
 def parse_csv_row(

@@ -8,6 +8,7 @@ import gzip
 import io
 import re
 import select
+import shlex
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -107,14 +108,21 @@ def input_name(path: Path) -> str:
 def missing_file_advice(path: Path) -> str:
     """What to do about a file that can't be read."""
     if "\0" not in str(path) and Path(f"{path}.dvc").is_file():
-        return f"DVC tracks it, so run `dvc checkout {path}.dvc` or `dvc pull {path}.dvc`"
+        tracked = shlex.quote(f"{path}.dvc")
+        return f"DVC tracks it, so run `dvc checkout {tracked}` or `dvc pull {tracked}`"
     if DVC_COPIES in Path.cwd().as_posix():
+        quoted, tracked = shlex.quote(str(path)), shlex.quote(f"{path}.dvc")
         return (
             "`dvc exp run --queue` and `--temp` work in a copy of the project without the files that git ignores. Run "
-            f"`dvc add {path}` and `git add {path}.dvc`, or leave these options out, or copy the file there too with "
-            f"`--copy-paths {path}`"
+            f"`dvc add {quoted}` and `git add {tracked}`, or leave these options out, or copy the file there too with "
+            f"`--copy-paths {quoted}`"
         )
     return "put one there, or name another"
+
+
+def check_command(path: Path) -> str:
+    """The command that guesses how a file is read, as messages show it and a shell takes it."""
+    return f"`python -m stages.prepare --check {shlex.quote(str(path))}`"
 
 
 class NotTextError(Exception):

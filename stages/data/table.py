@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from stages.data.csv_table import parse_csv_row
+from stages.data.csv_table import has_other_bytes, parse_csv_row
 from stages.data.layout import Layout, fold_word
-from stages.data.lines import DataError
+from stages.data.lines import DataError, check_command
 from stages.data.row import Row
 from stages.data.values import LABELS, shorten
 
@@ -82,10 +82,15 @@ def find_header(path: Path, lines: list[str], layout: Layout) -> tuple[str, list
         fitting.sort(key=lambda delimiter: label_values(start[:LOOKED_AT], delimiter, layout))
     if fitting:
         return fitting[0], found[fitting[0]]
+    if has_other_bytes(first):
+        raise DataError(
+            f"{path} can't be read as {layout.codec}: its first row has other bytes; expected the right `encoding` in "
+            f"its entry of datasets ({check_command(path)} guesses it)"
+        )
     widest = max(found.values(), key=len)
     raise DataError(
         f"{path} begins with the columns {shorten(widest, 300)}; expected {', '.join(layout.required)}, each once: "
-        f"name its columns in the entry (`python -m stages.prepare --check {path}` prints one)"
+        f"name its columns in the entry ({check_command(path)} prints one)"
     )
 
 

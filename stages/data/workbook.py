@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.data.layout import ROLES, Layout
-from stages.data.lines import DataError, missing_file_advice
+from stages.data.lines import DataError, check_command, missing_file_advice
 from stages.data.row import Row
 from stages.data.values import EXACT, shorten
 from stages.errors import UserError
@@ -45,7 +45,7 @@ def read_excel(path: Path, layout: Layout) -> Iterator[Row]:
         raise DataError(
             f"{path} has sheets that begin with the columns {shorten(shown, 300)}; expected "
             f"{', '.join(layout.required)}, each once, in the first row of a sheet: name its columns in the entry "
-            f"(`python -m stages.prepare --check {path}` prints one)"
+            f"({check_command(path)} prints one)"
         )
     _, columns, rows = found[0]
     for line, cells in rows:
@@ -122,7 +122,7 @@ def require(path: Path, names: list[str], layout: Layout) -> None:
     if layout.without_header or any(name not in names for name in layout.required):
         raise DataError(
             f"{path} has the columns {shorten(names, 300)}; expected {', '.join(layout.required)}: name its columns in "
-            f"the entry (`python -m stages.prepare --check {path}` prints one)"
+            f"the entry ({check_command(path)} prints one)"
         )
 
 

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from stages.data.files import form_of, head
 from stages.data.layout import ROLES, Layout, label_words
-from stages.data.lines import DataError, missing_file_advice
+from stages.data.lines import FOREIGN, DataError, missing_file_advice
 from stages.data.values import shorten
 from stages.errors import UserError
 from stages.params import PARAMS_FILE
@@ -18,15 +19,19 @@ from stages.params_file import read_yaml
 from stages.prepare.guess import detect_encoding, guess, guess_labels
 from stages.prepare.read import SHOWN, read_labelled
 
+BINARY_FORMS = {"excel": "an Excel workbook", "parquet": "a Parquet file"}
+
 
 def check(path: Path, max_rejected_fraction: float) -> None:
     """Prints what the file holds and the entry that reads it. Raises UserError where no entry can be given."""
     if not path.is_file():
         raise DataError(f"{path} is no file that can be read: {missing_file_advice(path)}")
     encoding = detect_encoding(path)
-    print(f"check: {path}: {'in ' + encoding if encoding else 'in UTF-8, or a workbook'}")
+    if found := kind(path, encoding):
+        print(f"check: {path}: {found}")
     layout, names = guess(path, encoding)
     print(f"check: columns {', '.join(names)}; " + ", ".join(f"{r} is {layout.name(r)!r}" for r in layout.columns))
+    print_unused(names, layout)
     if "time" in layout.columns:
         print("check: the column of times splits the rows by time: take it out of the entry for a split by unit")
     labels = guess_labels(path, layout)
@@ -56,6 +61,26 @@ def check(path: Path, max_rejected_fraction: float) -> None:
             "correct them, or raise it"
         )
     print_entry(path, layout, labels)
+
+
+def kind(path: Path, encoding: str) -> str:
+    """What a file is, in words; empty for one whose reader will refuse it."""
+    form = form_of(path)
+    if form in BINARY_FORMS:
+        return BINARY_FORMS[form]
+    return "" if head(path).startswith(tuple(FOREIGN)) else f"in {encoding or 'UTF-8'}"
+
+
+def print_unused(names: list[str], layout: Layout) -> None:
+    """Prints the columns that no role uses. If no group was found, also what a missing group does."""
+    unused = [name for name in names if name.strip() and name not in map(layout.name, ROLES)]
+    if unused and "group" in layout.columns:
+        print(f"check: columns that are not used: {', '.join(unused)}")
+    elif unused:
+        print(
+            f"check: columns that are not used: {', '.join(unused)}. If one names a case or a speaker, add "
+            "`group: NAME` to `columns`: otherwise rows of a case land in train and test alike"
+        )
 
 
 def print_entry(path: Path, layout: Layout, labels: Mapping[str, list[str]]) -> None:

@@ -8,11 +8,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from stages.data.files import decoded_lines, form_of, head, read_rows
+from stages.data.csv_table import has_other_bytes
+from stages.data.files import decoded_lines, form_of, head, read_rows, read_whole
 from stages.data.layout import Layout, fold_word
 from stages.data.lines import DataError
 from stages.data.table import DELIMITERS, header_cells, open_quote, read_cells, table_lines
-from stages.data.values import LABELS, parse_time
+from stages.data.values import LABELS, parse_time, shorten
 from stages.data.workbook import read_parquet, sheets
 from stages.errors import UserError
 
@@ -23,7 +24,9 @@ NAMES = {
     "label": "label is_fraud fraud is_spam spam target class y v1 category type "
     "标签 是否诈骗 是否欺诈 诈骗 类别 标注 分类",
     "group": "group case case_id group_id dialog_id dialogue_id session_id thread "
-    "案件 案件编号 案号 会话 会话编号 编组",
+    "case_no case_number caseid conversation_id call_id chat_id thread_id ticket_id "
+    "案件 案件编号 案件号 案号 案件id 会话 会话编号 会话号 会话id 对话编号 对话号 对话id 通话编号 通话号 通话id 工单号 "
+    "工单编号 编组",
     "category": "category subcategory kind scene type 类型 类别 场景 诈骗类型",
     "time": "time date timestamp datetime created_at sent_at 时间 日期 发送时间 创建时间",
 }
@@ -56,6 +59,7 @@ FREQUENT = frozenset(
     "您费退款账卡号码验证银元账户请转收"
 )
 FREQUENT_SHARE, FEW = 0.2, 20  # of ideographs; where there are fewer, their share says nothing
+SURE = 12  # bytes beyond ASCII: 1 of 20,000 lines of GBK with so many is UTF-8 by chance
 WESTERN = 0.3  # of the bytes beyond ASCII: more than any language of cp1252 has
 
 
@@ -71,6 +75,7 @@ def detect_encoding(path: Path) -> str:
     kept = whole.decode("utf-8", errors="ignore").encode("utf-8")
     if beyond_ascii(kept) >= UTF_8 * beyond_ascii(whole):  # also with broken rows, or texts cut within a character
         return ""
+    require_one_encoding(path)
     text = whole.decode("gb18030", errors="replace")
     ideographs = IDEOGRAPH.findall(text)
     frequent = sum(character in FREQUENT for character in ideographs)
@@ -88,6 +93,26 @@ def detect_encoding(path: Path) -> str:
     except UnicodeDecodeError:
         return "latin-1"
     return "cp1252"
+
+
+def require_one_encoding(path: Path) -> None:
+    """Raises UserError for a file of which some lines are UTF-8 and others are not: no encoding reads it."""
+    numbered = [(n, line) for n, line in enumerate(read_whole(path).split(b"\n"), 1) if not line.isascii()]
+    others = [(n, line) for n, line in numbered if not is_utf_8(line)]
+    sure = [n for n, line in numbered if beyond_ascii(line) >= SURE and is_utf_8(line)]
+    if others and sure and (sure[0] == 1 or len(sure) > RARE * len(numbered)):  # line 1 is the header
+        raise UserError(
+            f"{path}: {len(others)} lines are no UTF-8, the first is line {others[0][0]}, while others are: "
+            "files of two encodings were joined here; expected one encoding: convert each file before they are joined"
+        )
+
+
+def is_utf_8(line: bytes) -> bool:
+    try:
+        line.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def beyond_ascii(content: bytes) -> int:
@@ -114,7 +139,10 @@ def guess(path: Path, encoding: str) -> tuple[Layout, list[str]]:
 def guess_table(path: Path, tables: list[Table]) -> tuple[list[str], dict[str, str | int]]:
     """The names and the guessed columns of the first table that has some. Raises the first one's error if none has."""
     errors = []
-    for header, rows in tables:
+    held = [(header, rows) for header, rows in tables if header or rows]
+    if not held:
+        raise UserError(f"{path} is empty; expected rows of texts and labels")
+    for header, rows in [table for table in held if table[1]] or held:
         try:
             return header, guess_columns(path, header, rows)
         except UserError as error:
@@ -143,7 +171,13 @@ def first_rows(path: Path, layout: Layout) -> list[Table]:
         case "parquet":
             found = [row.values for row in islice(read_parquet(path, None), SAMPLE)]
         case _:
-            found = [row.values for row in islice(read_rows(path, layout), SAMPLE) if not row.problem]
+            whole = list(islice(read_rows(path, layout), SAMPLE))
+            found = [row.values for row in whole if not row.problem]
+            if whole and not found:
+                raise DataError(
+                    f"{path} has no row that can be read; line {whole[0].line}: {whole[0].problem}; expected objects "
+                    "of JSON, or a table whose name ends in .csv, .tsv or .txt"
+                )
     return [(list(dict.fromkeys(key for row in found for key in row)), found)]
 
 
@@ -174,6 +208,13 @@ def is_row(first: Sequence[str], others: Sequence[Sequence[str]]) -> bool:
 
 def guess_columns(path: Path, header: Sequence[str], rows: list[dict[str, Any]]) -> dict[str, str | int]:
     """The column of each role. Raises UserError if none can be the label or the text."""
+    if not rows:
+        raise UserError(f"{path} has no rows below the header {', '.join(header)}; expected texts and labels there")
+    if has_other_bytes("".join(header)):
+        raise UserError(
+            f"{path}: the header is in another encoding than the rows: {shorten(list(header), 300)}; expected one: "
+            "write the header anew"
+        )
     values = {name: [v for row in rows if (v := row.get(name)) not in (None, "")] for name in header if name}
     values = {name: found for name, found in values.items() if found}
     words = {name: {fold_word(value) for value in found} for name, found in values.items()}

@@ -21,7 +21,7 @@ PLAIN = Layout()
 ADVICE = {
     "no UTF-8": (
         "Name the `encoding` in the entry of datasets, such as gb18030, or convert the file to UTF-8 "
-        "(of GBK: `iconv -f gbk -t utf-8 old > new`)."
+        "(of GBK: `iconv -f gbk -t utf-8 old > new`). `python -m stages.prepare --check FILE` guesses the encoding."
     ),
     "no JSON": (
         "Expected JSON Lines in UTF-8, one object a line. A file whose name ends in .csv, .tsv or .txt is read as a "
