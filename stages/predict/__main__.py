@@ -42,7 +42,8 @@ def main() -> None:
     except BrokenPipeError:  # the reader of the rows has closed the pipe
         sys.exit(128 + signal.SIGPIPE)
     except UserError as error:
-        raise UserError(f"{error}. {out.how_to_resume()}" if out else str(error)) from error
+        kept = out.how_to_resume() if out else ""
+        raise UserError(f"{error}. {kept}" if kept else str(error)) from error
     finally:
         if out:
             out.close()
@@ -125,7 +126,7 @@ def end(reading: int, output: Callable[[], Output | None]) -> None:
     number = os.read(reading, 1)[0]
     out = output()
     if is_main_process():
-        how = out.how_to_resume() if out else "Nothing was scored yet"
+        how = (out.how_to_resume() if out else "") or "Nothing was scored yet"
         print(f"\npredict: ended by signal {number}. {how}", file=sys.stderr, flush=True)
     if out:
         out.remove_empty()

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, TextIO
 from stages.artifacts import UnixRows
 from stages.data.lines import DataError
 from stages.errors import UserError
-from stages.predict.formats import DELIMITERS, Format, format_of, is_packed, pyarrow
+from stages.predict.formats import DELIMITERS, Format, format_of, is_packed, pyarrow, require_writable_format
 from stages.predict.read import members
 from stages.predict.source import Source, as_json, parquet_batches
 
@@ -31,6 +31,7 @@ def converter(out: Path, source: Source, explained: bool) -> Converter | None:
         source: where the rows come from.
         explained: whether the rows have sentences.
     """
+    require_writable_format(out)
     kind = format_of(out)
     if kind == Format.PARQUET:
         pyarrow()

@@ -15,12 +15,30 @@ class Format(StrEnum):
 
 
 DELIMITERS = {Format.CSV: ",", Format.TSV: "\t"}
+# Endings of formats that nothing here writes. JSON Lines under such a name would open nowhere.
+FOREIGN = {
+    *(".xlsx", ".xls", ".xlsm", ".xlsb", ".ods", ".numbers"),
+    *(".feather", ".arrow", ".ipc", ".avro", ".orc", ".pq", ".h5", ".hdf5", ".npy", ".npz", ".pkl", ".pickle"),
+    *(".xml", ".html", ".htm", ".yaml", ".yml", ".pdf", ".doc", ".docx", ".rtf"),
+    *(".db", ".sqlite", ".sqlite3", ".duckdb", ".sql", ".dta", ".sav", ".sas7bdat"),
+    *(".zip", ".tar", ".tgz", ".bz2", ".xz", ".zst", ".lz4", ".7z", ".rar"),
+}
 
 
 def format_of(path: Path) -> Format:
     """The format that a file's name ends in, before .gz. Any other name, such as that of a pipe, is JSON Lines."""
     name = path.name.lower().removesuffix(".gz")
     return next((each for each in Format if name.endswith(f".{each}")), Format.JSONL)
+
+
+def require_writable_format(out: Path) -> None:
+    """Raises UserError if the name of `--out` ends in a format that predict can't write."""
+    ending = Path(out.name.lower().removesuffix(".gz")).suffix
+    if ending in FOREIGN:
+        raise UserError(
+            f"--out {out}: predict writes no {ending}; expected a name in .jsonl, .csv or .tsv, each also with .gz, or "
+            "in .parquet"
+        )
 
 
 def is_packed(path: Path) -> bool:

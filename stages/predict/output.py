@@ -51,7 +51,10 @@ class WindowRecord:
 
 
 class Output(Protocol):
-    """Takes windows in order. Those that `kept` finds are already there, the others are written."""
+    """Takes windows in order. Those that `kept` finds are already there, the others are written.
+
+    `how_to_resume` says what is kept after an error: nothing if none was scored before.
+    """
 
     name: str
 
@@ -68,7 +71,7 @@ class Stream:
     """A pipe, a device or an open file. Rows are written at once, and nothing is kept for a later run."""
 
     def __init__(self, handle: int, name: str):
-        self.handle, self.name = handle, name
+        self.handle, self.name, self.begun = handle, name, False
 
     def resume(self, made_with: Mapping[str, str]) -> None:
         """Does nothing: rows that were written can't be read back."""
@@ -77,6 +80,7 @@ class Stream:
         return None
 
     def write(self, rows: bytes, window: WindowRecord) -> None:
+        self.begun = True
         write_all(self.handle, rows)
 
     def finish(self) -> None:
@@ -89,7 +93,7 @@ class Stream:
         os.close(self.handle)
 
     def how_to_resume(self) -> str:
-        return "A stream can't be resumed: the same command starts from the first row"
+        return "A stream can't be resumed: the same command starts from the first row" if self.begun else ""
 
 
 class PartialFile:
@@ -239,6 +243,8 @@ class PartialFile:
         return not self.header and os.fstat(self.log).st_size > 0
 
     def how_to_resume(self) -> str:
+        if not self.header and not self.unread():
+            return ""
         if not self.path.exists():
             return f"All rows are in {self.target}"
         rows = self.rows + sum(window.rows for window in self.earlier)

@@ -12,7 +12,7 @@ from typing import Any
 
 from stages.data.jsonl import parse_json_object
 from stages.data.lines import STANDARD_INPUT, DataError
-from stages.data.values import input_text, require_encodable
+from stages.data.values import MISSING, input_text, require_encodable, shorten
 from stages.model.scoring import WINDOW
 from stages.predict.formats import Format
 from stages.predict.source import Source, records
@@ -51,6 +51,17 @@ def parse_row(line: bytes, column: str = "input") -> Row:
     return Row(text, members(line.decode("utf-8").replace("\r", " ")))
 
 
+def parse_record(source: Source, line: bytes) -> Row:
+    """The row of a line of `records`. Raises ValueError, also for a cell that holds no text but "nan" or the like."""
+    row = parse_row(line, source.column)
+    if source.is_table and row.text.strip() in MISSING:
+        raise ValueError(
+            f"{source.column} is {shorten(row.text)}, which programs write for a missing value; expected a text that "
+            "is not blank"
+        )
+    return row
+
+
 def members(line: str) -> list[tuple[str, str, str]]:
     """For each member of the JSON object in a line: its key, the key as written, and the value as written.
 
@@ -77,12 +88,15 @@ def skip_space(line: str, at: int) -> int:
 
 
 def count_rows(source: Source) -> int:
-    """The number of rows of a file. Raises DataError that lists the first rows that can't be classified."""
+    """The number of rows of a file. Raises DataError that lists the first rows that can't be classified.
+
+    Raises NoRowsError if there are none.
+    """
     good, bad = 0, 0
     shown = []
     for number, line in records(source):
         try:
-            parse_row(line, source.column)
+            parse_record(source, line)
             good += 1
         except ValueError as error:
             bad += 1
@@ -95,15 +109,19 @@ def count_rows(source: Source) -> int:
     return good
 
 
+class NoRowsError(DataError):
+    """An input that holds no row."""
+
+
 def is_stream(source: Source) -> bool:
     """Whether the rows can be read only once, as those of a pipe."""
     path = source.path
     return path == STANDARD_INPUT or (os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path))
 
 
-def empty(source: Source) -> DataError:
+def empty(source: Source) -> NoRowsError:
     expected = "JSON Lines with the key" if source.format == Format.JSONL else "rows with the column"
-    return DataError(f"{source.name} is empty; expected {expected} {source.column}")
+    return NoRowsError(f"{source.name} is empty; expected {expected} {source.column}")
 
 
 def windows(source: Source) -> Iterator[Lines]:
@@ -118,7 +136,7 @@ def parse_window(source: Source, window: Lines) -> list[Row]:
     rows = []
     for number, line in window:
         try:
-            rows.append(parse_row(line, source.column))
+            rows.append(parse_record(source, line))
         except ValueError as error:
             raise DataError(
                 f"{source.name}, line {number}: {error}. The rows from line {window[0][0]} on were not scored: "

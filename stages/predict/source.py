@@ -3,18 +3,23 @@
 import csv
 import json
 import math
+import re
+import shlex
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from stages.data.lines import DataError, input_name, missing_file_advice, read_lines, read_raw_lines
 from stages.data.values import shorten
 from stages.model.scoring import WINDOW
-from stages.predict.formats import DELIMITERS, Format, format_of, pyarrow
+from stages.predict.formats import DELIMITERS, Format, format_of, is_packed, pyarrow
 
 TEXT_OPTION = Path("--text")  # names the texts of the command line in messages
+ARRAY = re.compile(rb"\s*\[\s*(\{|$)")  # of objects
+BEGUN = re.compile(rb"\s*(\{|\[\s*\")")  # an object, or an array of texts
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,11 @@ class Source:
     def format(self) -> Format:
         return format_of(self.path)
 
+    @property
+    def is_table(self) -> bool:
+        """Whether the rows have cells, in which a program may have written a word for a missing value."""
+        return self.format != Format.JSONL
+
 
 def records(source: Source) -> Iterator[tuple[int, bytes]]:
     """Yields each row as a line of JSON, with its number: of its first line, or of the row in a Parquet file.
@@ -57,7 +67,47 @@ def records(source: Source) -> Iterator[tuple[int, bytes]]:
     elif source.format == Format.PARQUET:
         yield from parquet_records(source)
     else:
-        yield from read_lines(source.path)
+        yield from json_lines(source)
+
+
+def json_lines(source: Source) -> Iterator[tuple[int, bytes]]:
+    """Yields the lines of JSON Lines. Raises DataError for a JSON array, and for plain text, by the first line."""
+    lines = read_lines(source.path)
+    for number, line in islice(lines, 1):
+        if ARRAY.match(line):
+            advice = pass_through(source, "jq -c '.[]'")
+            raise DataError(f"{source.name} is a JSON array; expected JSON Lines: {advice}")
+        if is_plain_text(line):
+            wrap = shlex.quote(f"{{{json.dumps(source.column, ensure_ascii=False)}: .}}")
+            advice = pass_through(source, "grep '[^[:space:]]'", f" | jq -R -c {wrap}")
+            raise DataError(
+                f"{source.name} is plain text; expected JSON Lines: if each line is a text, {advice}. The name of a "
+                "table has to end in .csv or .tsv"
+            )
+        yield number, line
+    yield from lines
+
+
+def is_plain_text(line: bytes) -> bool:
+    """Whether a line in UTF-8 is no JSON, and doesn't look as if it should be."""
+    if BEGUN.match(line):
+        return False
+    try:
+        json.loads(line.decode())
+    except UnicodeDecodeError:
+        return False
+    except (ValueError, RecursionError):
+        return True
+    return False
+
+
+def pass_through(source: Source, command: str, then: str = "") -> str:
+    """The advice to pass the source through a command, and through what follows it."""
+    if not source.path.is_file():
+        return f"pass it through `{command}{then}`"
+    name, new = shlex.quote(str(source.path)), shlex.quote(f"{source.path}.jsonl")
+    read = f"zcat {name} | {command}" if is_packed(source.path) else f"{command} {name}"
+    return f"run `{read}{then} > {new}` and classify {new}"
 
 
 def csv_records(source: Source) -> Iterator[tuple[int, bytes]]:

@@ -215,6 +215,13 @@ def test_a_parquet_file_that_changes_meanwhile_is_an_error(folder, tmp_path, mon
         ("a.tsv", b'id\ttext\n1\t"a\n', "line 2: no CSV in the row that begins here: unexpected end of data"),
         ("a.csv", "id,text\n1,转账\n".encode("gbk"), "line 2: no UTF-8 at byte 4: convert the file"),
         ("a.csv", b"id,text\n1, \n2,x\n", "1 of 2 rows hold no text to classify"),
+        (
+            "a.csv",
+            b"id,text\n1,nan\n2,x\n3, None \n",
+            "2 of 3 rows hold no text to classify:\n  {}:2: text is 'nan', which programs write for a missing value; "
+            "expected a text that is not blank\n  {}:4: text is ' None ', which",
+        ),
+        ("a.tsv", b"id\ttext\n1\t#N/A\n", "text is '#N/A', which programs write for a missing value"),
         ("a.csv", b"id,text\n", "is empty; expected rows with the column text"),
         ("a.csv", b"PAR1", "is a Parquet file; expected text in UTF-8"),
         ("a.parquet", b"id,text\n1,x\n", "is no Parquet file that can be read"),
@@ -227,7 +234,33 @@ def test_a_file_that_can_not_be_read_is_refused_before_the_model_is_loaded(tmp_p
         (tmp_path / name).write_bytes(content)
     started = Started(tmp_path, "--file", tmp_path / name, "--out", tmp_path / "o.jsonl", "--text-column", "text")
     assert started.wait() == 1
-    assert message in started.err
+    assert message.replace("{}", str(tmp_path / name)) in started.err
+
+
+def test_a_word_for_a_missing_value_is_a_text_of_json_and_none_of_a_parquet_file(folder, predict, tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"input": "nan"}\n{"input": "None"}\n')
+    predict("--file", tmp_path / "a.jsonl", "--out", tmp_path / "o.csv")
+    assert [row["input"] for row in rows_in((tmp_path / "o.csv").read_bytes())] == ["nan", "None"]
+    predict("--text", "nan")
+    pq.write_table(pa.table({"input": ["您好", "nan", None]}), tmp_path / "a.parquet")
+    started = Started(folder, "--file", tmp_path / "a.parquet", "--out", tmp_path / "o.jsonl")
+    assert started.wait() == 1
+    assert "2 of 3 rows hold no text to classify" in started.err
+    assert "a.parquet:2: input is 'nan', which programs write" in started.err
+
+
+FOREIGN = {
+    **{f"o{ending}": ending for ending in (".xlsx", ".xls", ".xlsm", ".ods", ".feather", ".arrow", ".avro", ".orc")},
+    **{f"o{ending}": ending for ending in (".xml", ".html", ".zip", ".tar")},
+    **{"O.XLSX": ".xlsx", "o.csv.zip": ".zip", "o.xlsx.gz": ".xlsx", "o.tar.gz": ".tar"},
+}
+
+
+@pytest.mark.parametrize("name", ["o", "o.txt", "o.out", "o.json", "o.v1.2", "o.gz"])
+def test_a_name_without_a_known_ending_takes_json_lines(predict, tmp_path, name):
+    predict("--text", "您好", "--out", tmp_path / name)
+    content = (tmp_path / name).read_bytes()
+    assert json.loads(gzip.decompress(content) if name.endswith(".gz") else content)["input"] == "您好"
 
 
 def test_an_output_that_can_not_be_made_is_refused_first(folder, tmp_path):
@@ -237,10 +270,15 @@ def test_an_output_that_can_not_be_made_is_refused_first(folder, tmp_path):
     for out, message in (
         ("pipe.csv", "is a pipe or a device, which takes JSON Lines"),
         ("o.parquet.gz", "expected a name without .gz"),
+        *(
+            (name, f"predict writes no {ending}; expected a name in .jsonl, .csv or")
+            for name, ending in FOREIGN.items()
+        ),
     ):
         started = Started(tmp_path, "--file", tmp_path / "a.jsonl", "--out", tmp_path / out)
         assert started.wait() == 1
         assert message in started.err
+        assert not (tmp_path / out).is_file()
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "pyarrow", None)
         started = Started(tmp_path, "--file", tmp_path / "a.jsonl", "--out", tmp_path / "o.parquet")

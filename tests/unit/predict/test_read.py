@@ -2,12 +2,16 @@
 
 import gzip
 import json
+import shutil
+import subprocess
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.predict.read import parse_row
+from stages.data.lines import DataError
+from stages.predict.read import count_rows, parse_row
+from stages.predict.source import Source
 from tests.unit.predict.process import (
     SIZE,
     Started,
@@ -57,6 +61,65 @@ def test_a_file_with_bad_rows_is_refused_before_anything_is_scored(tmp_path, row
     assert started.wait() == 1
     assert started.err.startswith(f"error: 12 of {len(rows) + 12} rows hold no text to classify:\n")
     assert started.err.count("new.jsonl:") == 10
+
+
+ARRAY = '[{"input": "您好，\\n转账"},\n {"input": "x", "id": 1.10}]'
+PLAIN = '您好，"转账"\n\n \nIt\\n is, x\n'
+
+
+@pytest.mark.parametrize("name", ["a.json", "a b.json", "a.json.gz"])
+@pytest.mark.parametrize(
+    ("content", "column", "found"),
+    [
+        (ARRAY, "input", "is a JSON array; expected JSON Lines: run `"),
+        (ARRAY.replace("[{", "\n[\n {"), "input", "is a JSON array; expected JSON Lines: run `"),
+        (PLAIN, "input", "is plain text; expected JSON Lines: if each line is a text, run `"),
+        ("[系统] 您好\n" + PLAIN, "文 本", "is plain text; expected JSON Lines: if each line is a text, run `"),
+    ],
+)
+def test_what_is_no_json_lines_is_named_with_the_command_that_makes_them(
+    predict, folder, tmp_path, name, content, column, found
+):
+    file, out = tmp_path / name, tmp_path / "o.jsonl"
+    file.write_bytes(gzip.compress(content.encode()) if name.endswith(".gz") else content.encode())
+    started = Started(folder, "--file", file, "--out", out, "--text-column", column)
+    assert started.wait() == 1
+    assert found in started.err
+    assert started.err.count("\n") == 1
+    if shutil.which("jq") is None:
+        return
+    subprocess.run(["bash", "-ec", started.err.split("`")[1]], check=True)
+    predict("--file", f"{file}.jsonl", "--out", out, "--text-column", column)
+    rows = [json.loads(line) for line in out.read_bytes().splitlines()]
+    texts = [row["input"] for row in json.loads(ARRAY)] if content.strip()[-1] == "]" else content.split("\n")
+    assert [row[column] for row in rows] == [text for text in texts if text.strip()]
+
+
+@pytest.mark.parametrize(
+    ("content", "command"),
+    [(ARRAY, "pass it through `jq -c '.[]'`"), (PLAIN, "`grep '[^[:space:]]' | jq -R -c '{\"input\": .}'`")],
+)
+def test_a_pipe_of_no_json_lines_is_named_too(folder, content, command):
+    started = Started(folder, "--file", "-", "--out", "-", stdin=fed([content.encode()]))
+    assert started.wait() == 1
+    assert command in started.err
+    assert not started.out
+
+
+@pytest.mark.parametrize("line", [b"7", b'"text"', b'["a", 1]', b'{"input": ', "您好".encode("gbk")])
+def test_a_first_line_that_may_be_a_slip_is_named_as_a_row(tmp_path, line):
+    (tmp_path / "a.jsonl").write_bytes(line + b'\n{"input": "x"}\n')
+    with pytest.raises(DataError, match="1 of 2 rows hold no text to classify:\n.*a.jsonl:1: "):
+        count_rows(Source(tmp_path / "a.jsonl"))
+
+
+@pytest.mark.parametrize("options", [["--text", "x"], ["--text", "x", "--out", "o.jsonl"]])
+def test_without_a_model_there_is_nothing_to_resume(tmp_path, options):
+    (tmp_path / "params.yaml").touch()
+    started = Started(tmp_path, *options)
+    assert started.wait() == 1
+    assert started.err == "error: models/selected holds no selected model: run `dvc repro` first\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["params.yaml"]
 
 
 @pytest.mark.parametrize("content", [b"", b"\n \n"])
