@@ -9,8 +9,10 @@ import errno
 import io
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 from stages.distributed import is_main_process, leave_group
 from stages.errors import UserError
@@ -23,8 +25,8 @@ NO_ROOM = {
 }
 
 
-def run(main: Callable[[], None], distributed: bool = False, options: bool = True) -> None:
-    """Runs a command. A UserError ends it with its message and status 1, without a traceback.
+def run(main: Callable[[], None], distributed: bool = False, options: bool = True, error_status: int = 1) -> None:
+    """Runs a command. A UserError ends it with its message and `error_status`, without a traceback.
 
     With several processes, only the first prints.
 
@@ -32,6 +34,7 @@ def run(main: Callable[[], None], distributed: bool = False, options: bool = Tru
         main: does the work.
         distributed: whether NPROC processes can share the work.
         options: whether `main` reads options. A command without any shows its docstring for --help.
+        error_status: of any error. A command whose status 1 says something else has another.
     """
     if not options:
         refuse_options()
@@ -49,12 +52,21 @@ def run(main: Callable[[], None], distributed: bool = False, options: bool = Tru
         main()
         leave_group()
     except UserError as error:
-        sys.exit(f"error: {error}")
+        end(str(error), error_status)
     except Exception as error:
         reason = no_room(error)
-        if reason is None:
+        if reason is None and error_status == 1:  # that of a traceback
             raise
-        sys.exit(f"error: {reason}: {error}. Make room and run `dvc repro` again; nothing else was changed")
+        if reason is None:
+            traceback.print_exc()
+            sys.exit(error_status)
+        end(f"{reason}: {error}. Make room and run `dvc repro` again; nothing else was changed", error_status)
+
+
+def end(message: str, status: int) -> NoReturn:
+    """Ends the command with an error."""
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(status)
 
 
 def refuse_options() -> None:

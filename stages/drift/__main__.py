@@ -3,13 +3,16 @@
 python -m stages.drift --file new.jsonl
 python -m stages.drift --folder days/        # a file a day
 
-Status 1 if they are not.
+Status 1 if they are not, and 2 after an error.
 """
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+
+import numpy as np
 
 from stages.artifacts import replacing, write_json
 from stages.classifier.scorer import Scorer, load_scorer
@@ -21,7 +24,7 @@ from stages.drift.reference import Reference, read_reference
 from stages.errors import UserError
 from stages.model.scoring import require_finite
 from stages.paths import RUNS, SELECTED
-from stages.predict.read import count_rows, is_stream, parse_window, windows
+from stages.predict.read import NoRowsError, count_rows, is_stream, parse_window, windows
 from stages.predict.source import Source
 
 OUT = RUNS / "drift"
@@ -32,7 +35,8 @@ def main() -> None:
     sources = [Source(path, given.text_column) for path in files_of(given.file, given.folder)]
     for source in sources:
         require_file(source)
-        count_rows(source)  # bad rows are reported before anything is scored
+        with contextlib.suppress(NoRowsError):  # an empty day has too few texts
+            count_rows(source)  # bad rows are reported before anything is scored
     reference = read_reference(SELECTED)
     scorer = load_scorer()
     compared = compare_all(reference, [read_batch(scorer, source) for source in sources], given.level)
@@ -93,9 +97,11 @@ def require_file(source: Source) -> None:
 
 
 def read_batch(scorer: Scorer, source: Source) -> Batch:
-    """Reads and scores the texts of a file."""
+    """Reads and scores the texts of a file, which may be empty."""
     lines = [each for window in windows(source) for each in window]
     texts = [row.text for row in parse_window(source, lines)]
+    if not texts:
+        return Batch(source.name, [], np.zeros(0))
     scores = scorer.score(texts, title=source.name)
     require_finite(scores.log_odds, [f"{source.name}, line {number}" for number, _ in lines])
     selected = scorer.selected
@@ -106,7 +112,9 @@ def read_batch(scorer: Scorer, source: Source) -> Batch:
 
 def line_of(each: Comparison, reference: Reference) -> str:
     """What a set of texts is like, in a line."""
-    parts = [f"{each.name}: {each.texts} texts, {each.flagged:.1%} called fraud"]
+    parts = [f"{each.name}: {each.texts} texts"]
+    if each.flagged is not None:
+        parts[0] += f", {each.flagged:.1%} called fraud"
     if not each.tests:
         return f"{parts[0]}: fewer than {FEWEST_ROWS} different texts ({each.different}), so nothing can be said"
     if each.fraud:
@@ -132,4 +140,4 @@ def conclusion(compared: list[Comparison], level: float) -> str:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, error_status=2)  # 1 is an alarm

@@ -55,8 +55,8 @@ class Comparison:
         tests: by feature; empty if there are too few texts.
         p_value: of the smallest p-value, corrected for all tests of the run.
         alarm: whether it is at most the level.
-        flagged: the share of texts that are called fraud.
-        scores: share of texts by bin of probability, float of shape (BINS,).
+        flagged: the share of texts that are called fraud. None if there are no texts.
+        scores: share of texts by bin of probability, float of shape (BINS,). 0 if there are no texts.
         fraud: the estimated share of fraud. None if there are too few texts.
         gap: what the two-sample classifier found. None if there are too few texts.
         auc_by_chance: mean and 97.5 % point of its AUC over draws of train.
@@ -68,7 +68,7 @@ class Comparison:
     tests: dict[str, Finding]
     p_value: float | None
     alarm: bool
-    flagged: float
+    flagged: float | None
     scores: np.ndarray
     fraud: FraudShare | None = None
     gap: TextGap | None = None
@@ -162,7 +162,8 @@ def compare(nulls: Nulls, batch: Batch, tests: int, level: float) -> Comparison:
     """
     reference = nulls.reference
     rows = different(batch.texts)
-    flagged = float((expit(batch.log_odds) >= reference.selected.threshold).mean())
+    fraud = expit(batch.log_odds) >= reference.selected.threshold
+    flagged = float(fraud.mean()) if len(fraud) else None
     scores = histogram(batch.log_odds)
     if len(rows) < FEWEST_ROWS:
         return Comparison(batch.name, len(batch.texts), len(rows), {}, None, False, flagged, scores)
@@ -223,8 +224,8 @@ def compare_features(nulls: Nulls, texts: list[str], log_odds: np.ndarray) -> di
 
 
 def histogram(log_odds: np.ndarray) -> np.ndarray:
-    """The share of texts in each tenth of the probability, float of shape (BINS,)."""
-    return np.histogram(expit(log_odds), BINS, (0, 1))[0] / len(log_odds)
+    """The share of texts in each tenth of the probability, float of shape (BINS,). 0 if there are no texts."""
+    return np.histogram(expit(log_odds), BINS, (0, 1))[0] / max(1, len(log_odds))
 
 
 def report(reference: Reference, compared: Sequence[Comparison], level: float) -> dict[str, Any]:

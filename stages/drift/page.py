@@ -78,7 +78,7 @@ def overview(values: dict[str, Any]) -> str:
             ALARM if each["alarm"] else CALM if each["compared"] else FEW,
             "" if each["p_value"] is None else f"{each['p_value']:.4f}",
             str(each["texts"]),
-            percent(each["flagged"]),
+            "–" if each["flagged"] is None else percent(each["flagged"]),
             interval(each["fraud"], "share", "low", "high"),
             interval(each["fraud"], "precision", "precision_low", "precision_high"),
         )

@@ -96,6 +96,24 @@ def test_a_folder_gives_a_line_for_each_file_in_order(project, capsys):
     assert len(said) == 4
 
 
+@pytest.mark.parametrize("content", ["", " \n"])
+def test_an_empty_day_has_too_few_texts_and_the_others_are_compared(project, capsys, content):
+    others, _ = make(40, 6, words=OTHERS)
+    write(project.root / "days/1.jsonl", new_rows(project))
+    (project.root / "days/2.jsonl").write_text(content)
+    (project.root / "days/3.csv").write_text("input\n")
+    write(project.root / "days/4.jsonl", others)
+    assert project("--folder", project.root / "days") == 1
+    said = capsys.readouterr().out.splitlines()
+    few = "0 texts: fewer than 50 different texts (0), so nothing can be said"
+    assert [line.endswith(few) for line in said] == [False, True, True, False, False]
+    assert said[-1].startswith("drift: 1 of 2 files differ")
+    values = json.loads((project.root / "runs/drift/drift.json").read_text(encoding="utf-8"))
+    first, second, *_ = values["files"].values()
+    assert (second["texts"], second["compared"], second["flagged"], first["compared"]) == (0, False, None, True)
+    assert "文本太少" in (project.root / "runs/drift/drift.html").read_text(encoding="utf-8")
+
+
 def test_few_texts_say_that_nothing_can_be_said(project, capsys):
     few = write(project.root / "few.jsonl", new_rows(project, units=10), key="message")
     assert project("--file", few, "--text-column", "message") == 0
@@ -115,30 +133,39 @@ ERRORS = {
 
 
 @pytest.mark.parametrize("case", ERRORS)
-def test_errors_name_what_is_wrong(project, case):
+def test_errors_name_what_is_wrong_and_end_with_status_2(project, capsys, case):
     (project.root / "empty").mkdir()
     write(project.root / "ok.jsonl", new_rows(project))
     (project.root / "bad.jsonl").write_text('{"input": "好"}\n{"text": "好"}\n', encoding="utf-8")
     arguments, named = ERRORS[case]
-    said = project(*arguments)
-    assert str(said).startswith("error: ")
+    assert project(*arguments) == 2  # 1 is an alarm
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
     assert named in said
     assert not (project.root / "runs").exists()
 
 
-def test_missing_outputs_of_the_stages_are_named(project):
+def test_a_fault_of_the_program_is_no_alarm(project, capsys, monkeypatch):
+    monkeypatch.setattr("stages.drift.compare.compare_all", lambda *_: 1 / 0)
+    assert project("--file", write(project.root / "new.jsonl", new_rows(project))) == 2
+    assert "ZeroDivisionError" in capsys.readouterr().err
+
+
+def test_missing_outputs_of_the_stages_are_named(project, capsys):
     file = write(project.root / "new.jsonl", new_rows(project))
     (project.root / "data/processed/train.jsonl").unlink()
-    said = project("--file", file)
+    assert project("--file", file) == 2
+    said = capsys.readouterr().err
     assert "data/processed/train.jsonl is missing" in said
     assert "dvc repro" in said
 
 
-def test_another_valid_is_refused(project):
+def test_another_valid_is_refused(project, capsys):
     file = write(project.root / "new.jsonl", new_rows(project))
     rows, _ = make(80, 99)
     write_examples(project.root / "data/processed/valid.jsonl", rows)
-    assert "is not the valid that the threshold was chosen on" in project("--file", file)
+    assert project("--file", file) == 2
+    assert "is not the valid that the threshold was chosen on" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", [[], ["--file", "a", "--level", "0"], ["--file", "a", "--level", "nan"]])
