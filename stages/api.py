@@ -15,6 +15,7 @@ from scipy.special import expit
 
 from stages.bands import Bands
 from stages.classifier import sentences
+from stages.classifier.reader import Reader
 from stages.classifier.scorer import Scorer, Scores, load_scorer
 from stages.classifier.sentences import Sentence
 from stages.errors import UserError
@@ -62,8 +63,14 @@ class Classifier(ABC):
 
     def explain(self, text: str) -> list[Sentence]:
         """The sentences of a text, each with what it did to the score."""
-        (found,) = sentences.explain(lambda variants: self.score(variants).log_odds, require_texts([text]))
+        texts = require_texts([text])
+        (found,) = sentences.explain(lambda variants: self.score(variants).log_odds, texts, self.reader)
         return found
+
+    @property
+    def reader(self) -> Reader | None:
+        """Where long texts are cut, so that the rest is not scored sentence by sentence; None scores all of them."""
+        return None
 
 
 class TrainedSystem(Classifier):
@@ -73,7 +80,7 @@ class TrainedSystem(Classifier):
     """
 
     def __init__(self, scorer: Scorer):
-        self.scorer, self.lock = scorer, threading.Lock()
+        self.scorer, self.lock = scorer, threading.RLock()
         self.threshold = scorer.selected.threshold
         self.bands = scorer.selected.edges
 
@@ -84,6 +91,14 @@ class TrainedSystem(Classifier):
             scores = self.scorer.score(texts)
         require_finite(scores.log_odds, [f"text {number}" for number in range(len(texts))])
         return Scores(self.scorer.selected.calibration.log_odds(scores.log_odds), scores.truncated)
+
+    def explain(self, text: str) -> list[Sentence]:
+        with self.lock:
+            return super().explain(text)
+
+    @property
+    def reader(self) -> Reader | None:
+        return self.scorer.reader
 
 
 def load(folder: Path | str = SELECTED, profile: str = "plain") -> Classifier:

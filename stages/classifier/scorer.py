@@ -10,6 +10,7 @@ import numpy as np
 from stages.artifacts import read_json
 from stages.classifier.baseline import read_baseline
 from stages.classifier.probe import read_probe
+from stages.classifier.reader import Reader
 from stages.classifier.systems import PARTS
 from stages.classifier.trained import TrainedClassifier, load_selected, read_selected
 from stages.model.fsdp import shard_layers
@@ -20,7 +21,7 @@ from stages.model.provenance import require_same_base, require_whole_base
 from stages.model.scoring import start_scores
 from stages.params import Method
 from stages.paths import BASE_MODEL, PROMPT_FILE, SELECTED
-from stages.text.prompt import build_prompt
+from stages.text.prompt import Prompt, build_prompt
 
 
 @dataclass(frozen=True)
@@ -37,10 +38,27 @@ Part = Callable[[Sequence[str], int, str], Pending]  # texts, tokens in a batch,
 
 @dataclass(frozen=True)
 class Scorer:
-    """The selected system. `selected` is its record, which turns log-odds into probabilities and a verdict."""
+    """The selected system.
+
+    Attributes:
+        selected: its record, which turns log-odds into probabilities and a verdict.
+        parts: what scores texts, by name.
+        prompt: builds the prompt that cuts long texts; None if a part reads all of them.
+    """
 
     selected: TrainedClassifier
     parts: dict[str, Part]
+    prompt: Callable[[], Prompt] | None = None
+
+    @functools.cached_property
+    def reader(self) -> Reader | None:
+        """Where the system cuts texts; None if it reads all of them."""
+        if self.prompt is None:
+            return None
+        prompt = self.prompt()
+        return Reader(
+            lambda text: len(prompt.tokenize([self.selected.as_read(text)])[0]), prompt.room, prompt.truncation_side
+        )
 
     def score(self, texts: Sequence[str], max_tokens_per_batch: int | None = None, title: str = "") -> Scores:
         """Scores N texts, which are read as in training. With several processes, all get all scores.
@@ -80,7 +98,16 @@ def load_scorer(folder: Path = SELECTED, base_folder: Path = BASE_MODEL, fast: b
         "baseline": load_baseline_part,
         "probe": load_probe_part,
     }
-    return Scorer(selected, {name: loaders[name](folder, base_folder) for name in PARTS[selected.system]})
+    names = PARTS[selected.system]
+    prompt = None if "baseline" in names else functools.partial(load_prompt, selected, folder, base_folder)
+    return Scorer(selected, {name: loaders[name](folder, base_folder) for name in names}, prompt)
+
+
+def load_prompt(selected: TrainedClassifier, folder: Path, base_folder: Path) -> Prompt:
+    """The prompt by which the system's model or probe reads texts."""
+    probe = "probe" in PARTS[selected.system]
+    rendered = read_json(folder / "probe" / PROMPT_FILE) if probe else selected.rendered
+    return build_prompt(load_tokenizer(base_folder), **selected.prompt, rendered=rendered)
 
 
 def load_model_part(folder: Path, base_folder: Path, fast: bool = False) -> Part:
@@ -114,9 +141,7 @@ def load_probe_part(folder: Path, base_folder: Path) -> Part:
     require_same_base(selected.base, base_folder)
     method = Method(**selected.method)
     model = shard_layers(load_base(method, base_folder), method)
-    prompt = build_prompt(
-        load_tokenizer(base_folder), **selected.prompt, rendered=read_json(folder / "probe" / PROMPT_FILE)
-    )
+    prompt = load_prompt(selected, folder, base_folder)
     probe = read_probe(folder / "probe", width(model))
 
     def start(texts: Sequence[str], budget: int, title: str) -> Pending:

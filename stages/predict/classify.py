@@ -166,7 +166,7 @@ def further_values(
         def score(variants: list[str]) -> np.ndarray:
             return calibration.log_odds(scorer.score(variants, max_tokens_per_batch).log_odds)
 
-        for row, sentences in zip(values, explain(score, texts), strict=True):
+        for row, sentences in zip(values, explain(score, texts, scorer.reader), strict=True):
             row["sentences"] = [{"text": each.text, "effect": each.effect} for each in sentences]
     return values
 

@@ -72,6 +72,28 @@ def test_an_effect_of_the_baseline_is_exact(selected, monkeypatch):
     assert classifier.explain(TEXTS[1])[0].effect == whole - without
 
 
+@pytest.mark.parametrize("system", PARTS)
+def test_what_a_model_does_not_read_of_a_long_text_is_not_scored_by_sentences(selected, monkeypatch, system):
+    monkeypatch.chdir(selected)
+    select_system(selected, system)
+    classifier = load()
+    text = "甲：请把钱转到安全账户。\n乙：不要告诉别人！" * 1000
+    (expected,) = classifier.log_odds([text])
+    scored: list[str] = []
+    score = classifier.score
+    monkeypatch.setattr(classifier, "score", lambda texts: scored.extend(texts) or score(texts))
+    found = classifier.explain(text)
+    assert "".join(each.text for each in found) == text
+    if system in ("model", "probe"):
+        assert max(map(len, scored)) < len(text) / 20
+        assert (found[-1].effect, len(found[-1].text) > 0.95 * len(text)) == (0, True)
+        rest = classifier.log_odds([text[: found[1].start] + text[found[1].end :]])[0]
+        assert found[1].effect == pytest.approx(expected - rest, abs=1e-4)
+    else:  # the baseline reads all
+        assert max(map(len, scored)) == len(text)
+        assert all(len(each.text) < len(text) / 20 for each in found)
+
+
 class Fixed(Classifier):
     """Gives every text the same log-odds."""
 

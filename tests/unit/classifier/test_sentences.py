@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.classifier import sentences
-from stages.classifier.sentences import MOST_PIECES, Sentence, explain, split
+from stages.classifier.reader import Reader
+from stages.classifier.sentences import MOST_PIECES, Sentence, explain, split, without
 
 
 def pieces(text: str) -> list[str]:
@@ -72,3 +73,57 @@ def test_several_texts_are_scored_together_and_many_in_parts(monkeypatch):
     assert list(explain(score, texts)) == whole
     assert calls == [9, 9]
     assert list(explain(score, [])) == []
+
+
+ROOM = 12
+SIDES = {
+    "right": lambda text: text[:ROOM],
+    "left": lambda text: text[max(0, len(text) - ROOM) :],
+    "middle": lambda text: text if len(text) <= ROOM else text[: ROOM // 2] + "…" + text[len(text) - ROOM // 2 :],
+}
+
+
+def score_read(side: str, longest: list[int]):
+    """A score that reads ROOM characters, in their order, and notes how long the texts are."""
+
+    def score(texts: list[str]) -> np.ndarray:
+        longest.append(max(map(len, texts)))
+        return np.array([sum(ord(c) * 1.01**at for at, c in enumerate(SIDES[side](text))) for text in texts])
+
+    return score
+
+
+@given(TEXTS, st.sampled_from(sorted(SIDES)))
+def test_what_is_beyond_the_cut_is_one_sentence_without_effect_and_never_scored(text, side):
+    longest: list[int] = []
+    score = score_read(side, longest)
+    (found,) = explain(score, [text], Reader(len, ROOM, side))
+    assert "".join(each.text for each in found) == text
+    assert [text[each.start : each.end] for each in found] == [each.text for each in found]
+    assert longest == [min(len(text), 2 * ROOM)]
+    whole, cut = score([text])[0], len(text) - ROOM
+    beyond = {"right": ROOM, "left": 0, "middle": ROOM // 2}[side] if cut > 0 else -1
+    assert [each.end - each.start for each in found if each.start == beyond] == ([cut] if cut > 0 else [])
+    for each in found:
+        rest = whole if each.start == beyond else score([without(text, (each.start, each.end))])[0]
+        assert each.effect == whole - rest
+
+
+def test_a_text_that_fits_is_explained_as_without_a_cut():
+    text = "您好。请转账，转账！再见"
+    assert list(explain(count_transfers, [text], Reader(len, len(text), "middle"))) == list(
+        explain(count_transfers, [text])
+    )
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_a_very_long_text_is_hardly_read(side):
+    read = []
+
+    def count(text: str) -> int:
+        read.append(len(text))
+        return len(text) // 2
+
+    (found,) = explain(score_read(side, []), ["转账。" * 1_000_000], Reader(count, ROOM, side))
+    assert len(found) < 2 * ROOM
+    assert sum(read) < 100 * ROOM
