@@ -81,8 +81,9 @@ def test_what_is_printed_is_in_a_log_at_once():
     assert done.stdout == "step 1\n"
 
 
-def test_repro_names_an_unknown_key_before_dvc_starts(monkeypatch, tmp_path):
+def test_repro_names_an_unknown_key_before_dvc_starts(monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
     text = (ROOT / "params.yaml").read_text(encoding="utf-8")
     (tmp_path / "params.yaml").write_text(text + "experimant: 3\n", encoding="utf-8")
-    assert "experimant: unknown key" in start(monkeypatch, "repro")
+    assert start(monkeypatch, "repro") == 1
+    assert "experimant: unknown key" in capsys.readouterr().err
