@@ -88,6 +88,7 @@ def read_parquet(path: Path, layout: Layout | None) -> Iterator[Row]:
         import datasets
     except ImportError:
         raise UserError(f"{path}: a Parquet file {NEEDED.format('datasets')}") from None
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # it also raises the errors that it logs
     number = 0
     RUNS.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=RUNS) as cache:  # the rows are streamed, so it only holds a lock
