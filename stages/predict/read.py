@@ -12,7 +12,7 @@ from typing import Any
 
 from stages.data.jsonl import parse_json_object
 from stages.data.lines import STANDARD_INPUT, DataError
-from stages.data.values import MISSING, input_text, require_encodable, shorten
+from stages.data.values import input_text, require_encodable
 from stages.model.scoring import WINDOW
 from stages.predict.formats import Format
 from stages.predict.source import Source, records
@@ -42,24 +42,16 @@ class Row:
         return f"{{{', '.join(written)}}}\n"
 
 
-def parse_row(line: bytes, column: str = "input") -> Row:
-    """The row of a line, whose text is at key `column`. Raises ValueError with the reason if it can't be classified."""
+def parse_row(line: bytes, column: str = "input", of_table: bool = False) -> Row:
+    """The row of a line, whose text is at key `column`. Raises ValueError with the reason if it can't be classified.
+
+    of_table: whether it is of a table, where "nan" and the like are missing texts.
+    """
     row = parse_json_object(line)
-    text = input_text(row, column)
+    text = input_text(row, column, of_table)
     if b"\\u" in line:  # the only way to a surrogate, which other tools can't read
         require_encodable(json.dumps(row, ensure_ascii=False))
     return Row(text, members(line.decode("utf-8").replace("\r", " ")))
-
-
-def parse_record(source: Source, line: bytes) -> Row:
-    """The row of a line of `records`. Raises ValueError, also for a cell that holds no text but "nan" or the like."""
-    row = parse_row(line, source.column)
-    if source.is_table and row.text.strip() in MISSING:
-        raise ValueError(
-            f"{source.column} is {shorten(row.text)}, which programs write for a missing value; expected a text that "
-            "is not blank"
-        )
-    return row
 
 
 def members(line: str) -> list[tuple[str, str, str]]:
@@ -96,7 +88,7 @@ def count_rows(source: Source) -> int:
     shown = []
     for number, line in records(source):
         try:
-            parse_record(source, line)
+            parse_row(line, source.column, source.is_table)
             good += 1
         except ValueError as error:
             bad += 1
@@ -136,7 +128,7 @@ def parse_window(source: Source, window: Lines) -> list[Row]:
     rows = []
     for number, line in window:
         try:
-            rows.append(parse_record(source, line))
+            rows.append(parse_row(line, source.column, source.is_table))
         except ValueError as error:
             raise DataError(
                 f"{source.name}, line {number}: {error}. The rows from line {window[0][0]} on were not scored: "

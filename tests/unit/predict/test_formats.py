@@ -219,7 +219,7 @@ def test_a_parquet_file_that_changes_meanwhile_is_an_error(folder, tmp_path, mon
             "a.csv",
             b"id,text\n1,nan\n2,x\n3, None \n",
             "2 of 3 rows hold no text to classify:\n  {}:2: text is 'nan', which programs write for a missing value; "
-            "expected a text that is not blank\n  {}:4: text is ' None ', which",
+            "expected a text\n  {}:4: text is 'None', which",
         ),
         ("a.tsv", b"id\ttext\n1\t#N/A\n", "text is '#N/A', which programs write for a missing value"),
         ("a.csv", b"id,text\n", "is empty; expected rows with the column text"),

@@ -104,29 +104,6 @@ class Gpu:
     device = torch.device("cuda")
 
 
-def test_fused_layers_stay_when_auto_changes_to_memory(base_folder, prompt, examples, train, tmp_path, monkeypatch):
-    """To fuse them again, memory would have to hold the weights twice."""
-    monkeypatch.setattr(CapturedPasses, "__init__", lambda self, compute, device: None)
-    monkeypatch.setattr("stages.train.passes.can_compile", lambda: True)
-    auto = dataclasses.replace(train, profile="auto", lora_dropout=0.0)
-    passes = trainer_for(base_folder, prompt, examples, auto, tmp_path, METHODS["lora"]).passes
-    passes.head, head = Gpu(), passes.head
-    passes.prepare(checkpointing=False)
-    fused = passes.fused
-    assert fused.layers
-    monkeypatch.setattr(fused_lora.FusedLayers, "__init__", None)
-    passes.save_memory()
-    assert passes.fused is fused
-    assert passes.captured is not None
-    assert not passes.model.is_activation_checkpointing
-    monkeypatch.setattr("stages.train.passes.can_compile", lambda: False)
-    passes.prepare(checkpointing=True)
-    passes.head = head
-    assert (passes.fused, passes.captured) == (None, None)
-    assert passes.model.is_activation_checkpointing
-    compile_layers(passes.model, False)
-
-
 def passes_on_a_gpu(base_folder, prompt, examples, train, folder, monkeypatch, method="lora"):
     """Passes that take their model to be on a GPU, and what they capture to be captured."""
     monkeypatch.setattr(CapturedPasses, "__init__", lambda self, compute, device: setattr(self, "compute", compute))
@@ -136,6 +113,23 @@ def passes_on_a_gpu(base_folder, prompt, examples, train, folder, monkeypatch, m
     passes.head = Gpu()
     passes.prepare(checkpointing=False)
     return passes
+
+
+def test_fused_layers_stay_when_auto_changes_to_memory(base_folder, prompt, examples, train, tmp_path, monkeypatch):
+    """To fuse them again, memory would have to hold the weights twice."""
+    auto = dataclasses.replace(train, profile="auto", lora_dropout=0.0)
+    passes = passes_on_a_gpu(base_folder, prompt, examples, auto, tmp_path, monkeypatch)
+    fused = passes.fused
+    assert fused.layers
+    monkeypatch.setattr(fused_lora.FusedLayers, "__init__", None)
+    passes.save_memory()
+    assert passes.fused is fused
+    assert passes.captured is not None
+    assert not passes.model.is_activation_checkpointing
+    monkeypatch.setattr("stages.train.passes.can_compile", lambda: False)
+    passes.prepare(checkpointing=True)
+    assert (passes.fused, passes.captured) == (None, None)
+    assert passes.model.is_activation_checkpointing
 
 
 @pytest.mark.parametrize(("dropout", "captured"), [(0.0, True), (0.2, False)])
