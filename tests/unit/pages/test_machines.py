@@ -108,6 +108,18 @@ def test_the_page_of_levers_shows_its_json():
     assert products in page
     assert "In float8 the products would take {} and {} ms".format(*both["float8"]) in page
     assert f"They err by {found['float8_relative_error']:.1%}".replace("%", " %") in page
+    tried = levers["not_kept_qwen2_1.5b"]
+    filled, fused = (tried[name] for name in ("filled_to_128_tokens", "fused_adapters_of_nf4_layers"))
+    before, after = ([f"{median(block[when]):.0f}" for block in fused.values()] for when in ("before", "after"))
+    memory = [f"{fused['speed_nf4_16'][when]['peak_allocated_gb']:.1f}" for when in ("after", "before")]
+    assert (
+        "They trained {after:.1f} texts/s instead of {before:.1f}".format(
+            **{when: median(filled["speed_16"][when]) for when in ("after", "before")}
+        )
+        in page
+    )
+    assert "They trained {} instead of {}, in {} GB instead of {}".format(after[0], before[0], *memory) in page
+    assert f"in `memory` {after[1]} instead of {before[1]}" in page
     gemma = levers["scoring_gemma_3_270m"]
     for block, row in (
         (levers["scoring_qwen2_1.5b"], "Qwen2-1.5B, merged, 32,768"),
@@ -122,6 +134,11 @@ def test_the_page_of_levers_shows_its_json():
     served = " ".join((ROOT / "docs/serve.md").read_text().split())
     pool = gemma["sample_pool"]
     assert f"scored {pool['speed']:,.0f} texts/s where `plain` scored {pool['plain']:.0f}" in served
+
+
+def median(block: dict) -> float:
+    """The middle one of a block's lowest, median and highest rate."""
+    return sorted(block["samples_per_second"])[1]
 
 
 def spread(block: dict) -> str:
