@@ -25,6 +25,10 @@ NO_ROOM = {
 }
 
 
+class CheckFailedError(UserError):
+    """The command found what it is there to find: it ends with status 1, where other errors may have another one."""
+
+
 def run(main: Callable[[], None], distributed: bool = False, options: bool = True, error_status: int = 1) -> None:
     """Runs a command. A UserError ends it with its message and `error_status`, without a traceback.
 
@@ -51,6 +55,8 @@ def run(main: Callable[[], None], distributed: bool = False, options: bool = Tru
             start_processes(os.environ.get("NPROC", "1"))
         main()
         leave_group()
+    except CheckFailedError as error:
+        end(str(error), 1)
     except UserError as error:
         end(str(error), error_status)
     except Exception as error:

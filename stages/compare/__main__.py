@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 
 from stages import params
-from stages.command import run
+from stages.command import CheckFailedError, run
 from stages.compare.messages import describe
 from stages.compare.pairs import compare_pairs, pair
 from stages.compare.sides import read_side
@@ -44,7 +44,7 @@ def main() -> None:
             "interval; expected five or more: see data that differ above, or leave the option out"
         )
     if worse := below(difference, arguments.fail_below):
-        raise UserError(
+        raise CheckFailedError(
             f"{arguments.b} is worse than {arguments.a} in {' and '.join(worse)}: the whole interval lies below "
             f"{arguments.fail_below:g}; expected no such loss: see params and data that differ above"
         )
@@ -64,4 +64,4 @@ def below(difference: Mapping[str, float], limit: float) -> list[str]:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, error_status=2)  # 1: B is worse

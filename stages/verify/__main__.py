@@ -8,7 +8,7 @@ import argparse
 
 from stages import params
 from stages.artifacts import read_json
-from stages.command import run
+from stages.command import CheckFailedError, run
 from stages.errors import UserError
 from stages.params import PARAMS_FILE
 from stages.paths import METRICS, PREDICTIONS
@@ -59,10 +59,10 @@ def require_same_params(committed: Revision) -> None:
 
 
 def report(rows: list[Row], against: str) -> None:
-    """Prints that all figures are within their bands. Raises UserError if one is not."""
+    """Prints that all figures are within their bands. Raises CheckFailedError if one is not."""
     outside = [row for row in rows if not row.within]
     if outside:
-        raise UserError(
+        raise CheckFailedError(
             f"{len(outside)} of {len(rows)} figures are outside their bands: {', '.join(row.name for row in outside)}. "
             f"Look at {'; '.join(look_at(outside))}"
         )
@@ -70,4 +70,4 @@ def report(rows: list[Row], against: str) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, error_status=2)  # 1: a figure is outside its band

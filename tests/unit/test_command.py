@@ -75,6 +75,17 @@ def test_a_stage_reads_the_number_of_processes_before_it_does_anything(tmp_path)
     assert done.stderr.strip().endswith("error: NPROC is 'two'; expected a number of processes, one a GPU")
 
 
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [("command.CheckFailedError('worse')", 1), ("errors.UserError('no such commit')", 2), ("KeyError('a fault')", 2)],
+)
+def test_a_check_that_failed_has_a_status_of_its_own(error, status):
+    script = f"from stages import command, errors\ndef fail(): raise {error}\ncommand.run(fail, error_status=2)"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == status
+    assert error.split("'")[1] in done.stderr
+
+
 def test_what_is_printed_is_in_a_log_at_once():
     script = "import os\nfrom stages.command import run\nrun(lambda: (print('step 1'), os._exit(0)))"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True)

@@ -10,6 +10,7 @@ import pytest
 
 from stages.artifacts import write_csv, write_json
 from stages.classifier.trained import TrainedClassifier
+from stages.command import CheckFailedError
 from stages.compare.__main__ import below, main
 from stages.compare.messages import flat
 from stages.compare.pairs import compare_pairs, joined, pair
@@ -97,7 +98,7 @@ def test_a_worse_model_is_caught(compare, tmp_path):
     lines = compare("b")
     assert len(lines) == 10
     assert any("verdict" in line and "a wins" in line for line in lines)
-    with pytest.raises(UserError, match="b is worse than a in average_precision and f1"):
+    with pytest.raises(CheckFailedError, match="b is worse than a in average_precision and f1"):
         compare("b", "--fail-below", 0)
     compare("b", "--fail-below", -0.9)
 
@@ -139,7 +140,7 @@ def test_rows_are_matched_by_their_text_and_other_labels_are_left_out(compare, t
 def test_written_answers_are_compared_by_f1(compare, tmp_path):
     write_side(tmp_path / "b", signal=1.0, written=True)
     write_side(tmp_path / "a", written=True)
-    with pytest.raises(UserError, match="worse than a in f1:"):
+    with pytest.raises(CheckFailedError, match="worse than a in f1:"):
         compare("b", "--fail-below", 0)
 
 
@@ -171,7 +172,7 @@ def test_a_commit_is_compared_with_a_folder(compare, tmp_path):
     subprocess.run([*git, "add", "--all"], cwd=tmp_path, check=True)
     subprocess.run([*git, "commit", "--quiet", "-m", "test"], cwd=tmp_path, check=True)
     write_side(tmp_path, signal=1.2)
-    with pytest.raises(UserError, match=r"\. is worse than HEAD in average_precision and f1"):
+    with pytest.raises(CheckFailedError, match=r"\. is worse than HEAD in average_precision and f1"):
         compare("--fail-below", 0, a="HEAD")
     with pytest.raises(UserError, match=gone):
         compare("b", a="gone")

@@ -11,6 +11,7 @@ import pytest
 
 from stages import params
 from stages.artifacts import read_json, write_json
+from stages.command import CheckFailedError
 from stages.errors import UserError
 from stages.verify.__main__ import main
 from stages.verify.bands import compare_figures, look_at
@@ -73,7 +74,9 @@ def test_other_seeds_pass_and_a_fifth_of_wrong_labels_in_train_does_not(run, ver
     if run["flipped"] < 0.2:
         assert "all 13 figures are within" in verify(moves)
     else:
-        with pytest.raises(UserError, match=r"2 of 13 .*model.average_precision, model.f1. Look at the training"):
+        with pytest.raises(
+            CheckFailedError, match=r"2 of 13 .*model.average_precision, model.f1. Look at the training"
+        ):
             verify(moves)
 
 
@@ -89,9 +92,9 @@ def test_the_page_shows_what_wrong_labels_cost():
 
 
 def test_a_regression_is_caught_and_says_where_to_look(verify):
-    with pytest.raises(UserError, match=r"1 of 13 .*model.average_precision. Look at the training"):
+    with pytest.raises(CheckFailedError, match=r"1 of 13 .*model.average_precision. Look at the training"):
         verify({"model.average_precision": -0.031})
-    with pytest.raises(UserError, match=r"2 of 13 .*size.rows, baseline.f1. Look at the rows of test"):
+    with pytest.raises(CheckFailedError, match=r"2 of 13 .*size.rows, baseline.f1. Look at the rows of test"):
         verify({"size.rows": -1, "baseline.f1": 0.006})
 
 
