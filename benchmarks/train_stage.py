@@ -23,7 +23,7 @@ from stages.errors import UserError
 from stages.model.device import environment, peak_memory_bytes, pick_device, reset_peak_memory
 from stages.model.load import load_tokenizer
 from stages.model.provenance import require_whole_base
-from stages.paths import BASE_MODEL, METRICS, PROCESSED, RUNS
+from stages.paths import BASE_MODEL, PROCESSED, RUNS, TRAIN_FIGURES
 from stages.text.example import read_examples
 from stages.text.prompt import build_prompt
 from stages.train.dataset import training_rows
@@ -51,7 +51,7 @@ def compare_with_stock() -> None:
     start = time.perf_counter()
     run_module("stages.train")
     middle = time.perf_counter()
-    ours = read_json(METRICS / "train.json")
+    ours = read_json(TRAIN_FIGURES)
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "stock.json"
         run_module("benchmarks.train_stage", "--stock-steps", str(ours["facts"]["steps"]), "--out", str(out))

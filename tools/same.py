@@ -33,12 +33,13 @@ RENAMED_KEYS: dict[str, dict[str, str]] = {}  # "metrics/train.json": {"facts.ol
 
 # Left out, with the reason that is printed.
 LEFT_OUT_FILES = {"models/selected/README.md": "prose: the model card"}
-LEFT_OUT_KEYS = ("measured", "environment")  # of metrics/*.json, at any depth
+LEFT_OUT_KEYS = ("measured", "environment")  # of metrics/*.json and FIGURES, at any depth
 LEFT_OUT_ENDINGS = ("_per_second",)
 
 STAGES = ("fetch", "prepare", "probe", "train", "select", "evaluate", "folds", "report")
 PREDICTED = "predicted.jsonl"
 WRITTEN = ("models", "data/processed", "data/probe", "data/predictions", "metrics", "report", PREDICTED)
+FIGURES = {"models/train.json", "models/probe.json"}
 TRAINED = ("models/checkpoints", "metrics/plots/train.csv", "metrics/plots/valid.csv")
 SAMPLE = ("data/sample/pool.jsonl", "data/sample/pool-2.jsonl")  # the second has long, English and mixed texts, too
 SAMPLE_ROWS = 320  # of each file, its first: prepare fits the baseline six times
@@ -243,7 +244,7 @@ def compare_files(name: str, old: bytes, new: bytes) -> Row:
     """By bytes; a metrics JSON, whose timings are left out, and one with renamed keys by their values."""
     if old == new:
         return Row(name, "same")
-    if name.endswith(".json") and (name.startswith("metrics/") or name in RENAMED_KEYS):
+    if name.endswith(".json") and (name.startswith("metrics/") or name in FIGURES | RENAMED_KEYS.keys()):
         return compare_json(name, old, new)
     return Row(name, "differs", first_difference(old, new))
 

@@ -140,7 +140,7 @@ def print_point(point: Mapping[str, Any]) -> None:
     size = f"curve: {point['train']['rows']} texts of train"
     print(f"{size}: " + ", ".join(f"{system} {point[system]['average_precision']:.3f}" for system in SYSTEMS))
     less = (f"{system} {with_bounds(point['ahead'][system])}" for system in AHEAD)
-    print(f"{size}: less {point['best_cheap']['name']}: {', '.join(less)}")
+    print(f"{size}: minus {point['best_cheap']['name']}: {', '.join(less)}")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ ADVICE = (
     "Its figures above say what the threshold does here. To choose it for such texts, make 100 to 200 of them valid of "
     "a data set of your own, or set select.fraud_fraction if only their share of fraud differs"
 )
-COLUMNS = ("system", "average precision", "F1", "precision", "recall", "less best cheap")
+COLUMNS = ("system", "average precision", "F1", "precision", "recall", "minus best cheap")
 
 
 def warn_of_unused_categories(without_categories: list[str], sets: Iterable[list[Example]]) -> None:

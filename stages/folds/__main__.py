@@ -87,7 +87,7 @@ def print_report(report: dict[str, Any]) -> None:
         if name in report:
             print(f"folds: {name}: average precision {with_bounds(report[name])}, f1 {report[name]['f1']:.3f}")
     for name, less in report["ahead"].items():
-        print(f"folds: {name} less {report['best_cheap']['name']}: average precision {with_bounds(less)}")
+        print(f"folds: {name} minus {report['best_cheap']['name']}: average precision {with_bounds(less)}")
 
 
 def with_bounds(block: dict[str, float]) -> str:

@@ -26,7 +26,16 @@ from stages.model.provenance import require_whole_base
 from stages.model.scoring import require_finite
 from stages.out_of_fold import write_scores
 from stages.params import Params
-from stages.paths import BASE_MODEL, FOLD_SPLITS, FURTHER, METRICS, PROBE, PROCESSED, PROMPT_FILE, ZERO_SHOT
+from stages.paths import (
+    BASE_MODEL,
+    FOLD_SPLITS,
+    FURTHER,
+    PROBE,
+    PROBE_FIGURES,
+    PROCESSED,
+    PROMPT_FILE,
+    ZERO_SHOT,
+)
 from stages.probe.fit import fit_probe
 from stages.probe.out_of_fold import score_out_of_fold
 from stages.text.example import Example, read_examples
@@ -68,9 +77,7 @@ def main() -> None:
         write_probe(folder, fitted.probe)
         write_json(folder / PROMPT_FILE, prompt.rendered)
     measured = {"seconds": time.perf_counter() - start, "rows": sum(map(len, sets.values()))}
-    write_json(
-        METRICS / "probe.json", fitted.chosen | {"measured": measured, "environment": environment(pick_device())}
-    )
+    write_json(PROBE_FIGURES, fitted.chosen | {"measured": measured, "environment": environment(pick_device())})
     print_choice(fitted.chosen)
 
 

@@ -9,7 +9,7 @@ import torch
 from stages.artifacts import read_json, replacing_folder, write_csv, write_json
 from stages.distributed import is_main_process
 from stages.model.device import environment
-from stages.paths import CHECKPOINTS, METRICS, PLOTS, PROMPT_FILE
+from stages.paths import CHECKPOINTS, PLOTS, PROMPT_FILE, TRAIN_FIGURES
 from stages.train.resume import PROGRESS_FILE
 
 TRAIN_COLUMNS = ["step", "epoch", "loss", "learning_rate", "grad_norm"]
@@ -37,7 +37,7 @@ def publish(state: Path, checkpoints: Path, device: torch.device) -> None:
         "samples_per_second": facts["rows"] * facts["epochs"] / seconds,
         "peak_memory_bytes": progress["peak_memory_bytes"],
     }
-    write_json(METRICS / "train.json", {"facts": facts, "measured": measured, "environment": environment(device)})
+    write_json(TRAIN_FIGURES, {"facts": facts, "measured": measured, "environment": environment(device)})
 
 
 def split_history(log_history: list[dict[str, Any]]) -> tuple[list[dict], list[dict]]:

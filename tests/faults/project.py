@@ -13,7 +13,7 @@ from stages import params
 from stages.artifacts import read_json
 from tests.pipeline.project import commit, copy_project
 
-STAGES = ("fetch", "prepare", "benchmark", "probe", "train", "select", "evaluate", "folds")
+STAGES = ("fetch", "prepare", "benchmark", "probe", "train", "select", "evaluate", "folds", "report")
 
 
 def tiny_project(folder: Path, base_folder: Path) -> Path:
@@ -68,6 +68,7 @@ def results(folder: Path) -> dict[str, object]:
     for name in ("data", "benchmark", "probe", "train", "select", "evaluate", "folds"):
         found |= flat(read_json(folder / f"metrics/{name}.json"), name)
     written = ("models/selected/*", "metrics/plots/*.csv", "data/processed/*", "data/probe/*", "data/predictions/*.csv")
+    written += ("report/*",)
     for pattern in written:
         for file in folder.glob(pattern):
             if file.is_file() and file.name != "benchmark.csv":

@@ -74,7 +74,7 @@ def test_sizes_are_compared_by_the_figures_of_their_experiments(project, tmp_pat
     run(folder, "python", "-m", "stages.curve", "--queue", *options)
     run(folder, "dvc", "exp", "run", "--run-all")
     printed = run(folder, "python", "-m", "stages.curve", *options)
-    assert "curve: 10 texts of train: less baseline: model 0.100 [0.000, 0.150], combined 0.100" in printed
+    assert "curve: 10 texts of train: minus baseline: model 0.100 [0.000, 0.150], combined 0.100" in printed
     report = read_json(folder / "metrics/curve.json")
     assert (report["folds"], report["dataset"], set(report["sizes"])) == (1, "sample", {"10", "20", "all"})
     assert [report["sizes"][size]["train"]["rows"] for size in ("10", "20", "all")] == [10, 20, 32]

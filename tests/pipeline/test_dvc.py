@@ -8,6 +8,7 @@ import yaml
 
 from stages import params
 from tests.conftest import ROOT
+from tests.faults import project
 from tests.pipeline.project import STAND_IN, copy_project, run
 
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
@@ -119,6 +120,26 @@ def test_a_change_reruns_what_it_affects(reproduce, knob):
         (folder / "params.yaml").write_text(yaml.safe_dump(raw, allow_unicode=True), encoding="utf-8")
     assert repro() == expected
     assert repro() == set()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("section", "key", "change"), [("train", "seed", 3), ("prepare", "test_fraction", 0.31)])
+def test_params_that_were_there_before_train_nothing(reproduce, section, key, change):
+    folder, repro = reproduce
+    before = (folder / "params.yaml").read_bytes()
+    raw = params.read_yaml(folder / "params.yaml")
+    raw[section][key] = change
+    (folder / "params.yaml").write_text(yaml.safe_dump(raw, allow_unicode=True), encoding="utf-8")
+    assert "train" in repro()
+    (folder / "params.yaml").write_bytes(before)
+    again = repro()  # the others come from DVC's run cache
+    assert again == {"select", "evaluate", "folds", "report"} | ({"prepare"} if section == "prepare" else set())
+    assert repro() == set()
+
+
+def test_the_fault_tests_know_all_stages():
+    """They run in no CI."""
+    assert sorted(project.STAGES) == sorted(STAGES)
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -93,7 +93,7 @@ def test_five_experiments_give_each_row_a_score_that_the_last_stage_reads(projec
     assert record["folds"]["3"] == {"step": 7, "temperature": 2.0, "offset": 0.5, "threshold": 0.5}
     assert record["date"] == git(folder, "log", "-1", "--format=%cs").strip()
     printed = run(folder, "dvc", "repro", "--single-item", "folds")
-    assert "folds: combined less baseline: average precision" in printed
+    assert "folds: combined minus baseline: average precision" in printed
     report = json.loads((folder / "metrics/folds.json").read_text(encoding="utf-8"))
     assert report["collected"]["with_present_params"] is True
     git(folder, "add", "--all")

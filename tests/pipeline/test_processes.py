@@ -75,7 +75,7 @@ def test_the_losses_are_the_same(project, two):
         assert other == pytest.approx(one, abs=1e-3, rel=0)
     state = next(iter(two.glob("runs/train/*/state-*")))
     assert {file.name for file in state.glob("rng_state*")} == {"rng_state_0.pth", "rng_state_1.pth"}  # two there were
-    facts = [read_json(folder / "metrics/train.json")["facts"] for folder in (project, two)]
+    facts = [read_json(folder / "models/train.json")["facts"] for folder in (project, two)]
     assert facts[0] == facts[1]
 
 
@@ -96,7 +96,7 @@ def test_the_probe_is_that_of_one_process(project, two):
             [float(row["log_odds"]) for row in read_csv(folder / f"data/probe/{name}.csv")] for folder in (project, two)
         )
         assert other == pytest.approx(one, abs=1e-2)
-    chosen = [read_json(folder / "metrics/probe.json") for folder in (project, two)]
+    chosen = [read_json(folder / "models/probe.json") for folder in (project, two)]
     assert [each["layer"] for each in chosen] == [chosen[0]["layer"]] * 2
 
 

@@ -203,11 +203,13 @@ def test_the_same_figures_give_the_same_bytes_and_nothing_goes_stale(make_run, m
     run = make_run()
     monkeypatch.setattr(sys, "argv", ["report"])
     main()
-    written, train = Path("report/index.html"), Path("metrics/train.json")
+    written, train = Path("report/index.html"), Path("models/train.json")
     first = written.read_bytes()
     train.write_text(train.read_text(encoding="utf-8").replace("123456.0", "99.0"), encoding="utf-8")  # another machine
-    assert read_run().train["measured"] == {"seconds": 99.0}
     main()
+    assert read_run().train["measured"] == {"seconds": 99.0}
+    assert Path("metrics/train.json").read_bytes() == train.read_bytes()
+    assert Path("metrics/probe.json").read_bytes() == Path("models/probe.json").read_bytes()
     assert written.read_bytes() == first == page(run).encode()
 
 
