@@ -11,10 +11,12 @@ import sys
 __version__ = "0.3.0"
 
 if sys.version_info < (3, 11) or not all(map(importlib.util.find_spec, ("torch", "transformers", "yaml"))):
-    sys.exit(
+    print(
         f"error: {sys.executable} (Python {sys.version.split()[0]}) is not this project's, or lacks its packages: run "
-        "`make repro`, or `source .venv/bin/activate` before dvc and python (`make install` makes .venv)"
+        "`make repro`, or `source .venv/bin/activate` before dvc and python (`make install` makes .venv)",
+        file=sys.stderr,
     )
+    sys.exit(2)  # 1 is what some commands find
 
 # A run reports nothing to anybody. (DVC's own switch is core.analytics in .dvc/config.)
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")

@@ -24,7 +24,7 @@ class Choice:
 
 
 class FittedProbe(NamedTuple):
-    """The probe; what was chosen, for metrics/probe.json; out-of-fold log-odds of train, float of shape (n_rows,)."""
+    """The probe; what was chosen, for models/probe.json; out-of-fold log-odds of train, float of shape (n_rows,)."""
 
     probe: Probe
     chosen: dict[str, Any]

@@ -1,20 +1,21 @@
 """Writes report/index.html, one page for the person who decides. It needs no network.
 
-It also writes what git keeps of the figures of train and probe.
+It also copies the figures of train and probe to metrics/, where git keeps them.
 
 python -m stages.report
 """
 
-from stages.artifacts import read_json, replacing, write_json
+from stages.artifacts import replacing, write_json
 from stages.command import run
 from stages.paths import METRICS, PROBE_FIGURES, REPORT, TRAIN_FIGURES
 from stages.report.page import page
-from stages.report.read import opened, read_run
+from stages.report.read import opened, read_figures, read_run
 
 
 def main() -> None:
-    for figures in (TRAIN_FIGURES, PROBE_FIGURES):
-        write_json(METRICS / figures.name, opened(figures, read_json))
+    measured = {METRICS / path.name: opened(path, read_figures) for path in (TRAIN_FIGURES, PROBE_FIGURES)}
+    for path, figures in measured.items():
+        write_json(path, figures)
     text = page(read_run())
     with replacing(REPORT) as file:
         file.write(text)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.artifacts import read_json, replacing
+from stages.artifacts import replacing
 from stages.classifier.scorer import load_model_part
 from stages.classifier.sentences import explain
 from stages.classifier.trained import read_selected
@@ -20,18 +20,18 @@ from stages.compare.messages import data_difference, params_difference
 from stages.compare.pairs import compare_pairs, pair
 from stages.compare.sides import read_side
 from stages.errors import UserError
-from stages.paths import BASE_MODEL, METRICS, SELECTED
+from stages.paths import BASE_MODEL, PROBE_FIGURES, SELECTED, TRAIN_FIGURES
 from stages.report.errors import KINDS, OPEN, Mark, Marks, rows_of
 from stages.report.html import Cell, card, paragraph, table
 from stages.report.page import page
-from stages.report.read import Run, opened, read_run
+from stages.report.read import Run, opened, read_figures, read_run
 from stages.report.verdict import standing
 from stages.report.words import Words, count, label, say, signed
 
 OUT = Path("runs/report.html")
 FILES = {
-    "train": Words("训练", "training"),
-    "probe": Words("探针", "probe"),
+    TRAIN_FIGURES: Words("训练", "training"),
+    PROBE_FIGURES: Words("探针", "probe"),
 }
 MEASURED = {
     "seconds": Words("用时", "time"),
@@ -79,7 +79,7 @@ def git(*arguments: str) -> str:
 
 
 def machine(run: Run) -> str:
-    """Commit, time of day, speed and memory on this machine."""
+    """Commit, time of day, and speed and memory on the machine that ran the stage."""
     changed = git("status", "--porcelain", "--untracked-files=no")
     commit = git("rev-parse", "--short=12", "HEAD")
     rows: list[list[Cell]] = [
@@ -91,8 +91,8 @@ def machine(run: Run) -> str:
         ],
         [Words("生成时间", "written"), datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")],
     ]
-    for name, words in FILES.items():
-        figures = opened(METRICS / f"{name}.json", read_json)
+    for path, words in FILES.items():
+        figures = opened(path, read_figures)
         device = str(figures.get("environment", {}).get("device", "–"))
         for key, value in sorted(figures.get("measured", {}).items()):
             rows.append(
@@ -109,7 +109,7 @@ def machine(run: Run) -> str:
 
 
 def measured(key: str, value: float) -> str:
-    """A figure of this machine with its unit, by the end of its key.
+    """A figure of a machine with its unit, by the end of its key.
 
     >>> measured("peak_memory_bytes", 4524687360), measured("seconds", 349.6), measured("rows", 2224)
     ('4.52 GB', '349.6 s', '2,224')

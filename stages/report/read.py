@@ -14,11 +14,13 @@ from stages import params
 from stages.artifacts import read_csv, read_json
 from stages.errors import UserError
 from stages.params import Params
-from stages.paths import METRICS, PLOTS, PREDICTIONS, PROCESSED, SELECTED
+from stages.paths import METRICS, PLOTS, PREDICTIONS, PROCESSED, SELECTED, TRAIN_FIGURES
 from stages.report.words import SYSTEMS
 from stages.text.example import Example, read_examples
 
-FIGURES = ("evaluate", "data", "select", "train", "folds")
+FIGURES = {name: METRICS / f"{name}.json" for name in ("evaluate", "data", "select", "folds")} | {
+    "train": TRAIN_FIGURES
+}
 TABLES = ("leaks", "lengths", "shortcuts", "slices")
 HASHED = (
     *(PROCESSED / f"{name}.jsonl" for name in ("train", "valid", "test")),
@@ -35,7 +37,7 @@ class Run:
 
     Attributes:
         params: params.yaml.
-        evaluate, data, select, train, folds: the JSON files of metrics/.
+        evaluate, data, select, folds: the JSON files of metrics/. train: models/train.json.
         record: models/selected/selected.json.
         tables: CSV files of metrics/plots by name, as rows.
         reliability: mean probability and share of fraud by bin, by "model" and "model_before".
@@ -124,8 +126,8 @@ def read_run() -> Run:
     origins = (row.source.rpartition(":")[0] for rows in sets.values() for row in rows)
     found = Run(
         params=params.load(),
-        **{name: opened(METRICS / f"{name}.json", read_json) for name in FIGURES},
-        record=opened(SELECTED / "selected.json", read_json),
+        **{name: opened(path, read_figures) for name, path in FIGURES.items()},
+        record=opened(SELECTED / "selected.json", read_figures),
         tables={name: opened(PLOTS / f"{name}.csv", read_csv) for name in TABLES},
         reliability={name: opened(PLOTS / f"reliability/{name}.csv", read_bins) for name in ("model", "model_before")},
         test=sets["test"],
@@ -152,6 +154,13 @@ def opened(path: Path, read: Callable[[Path], Any]) -> Any:
         raise UserError(f"{path} can't be read ({error.strerror}); run `dvc repro report` first") from None
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path} is not as its stage writes it ({error}): run `dvc repro report`") from None
+
+
+def read_figures(path: Path) -> dict[str, Any]:
+    found = read_json(path)
+    if not isinstance(found, dict):
+        raise ValueError(f"found a {type(found).__name__}, expected figures by name")
+    return found
 
 
 def read_bins(path: Path) -> list[tuple[float, float]]:

@@ -11,7 +11,7 @@ from stages.artifacts import read_json
 from stages.command import CheckFailedError, run
 from stages.errors import UserError
 from stages.params import PARAMS_FILE
-from stages.paths import METRICS, PREDICTIONS
+from stages.paths import METRICS
 from stages.revisions import Revision
 from stages.verify.bands import Row, compare_figures, format_table, look_at, other_versions
 from stages.verify.pipeline import run_evaluation, run_pipeline
@@ -23,7 +23,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m stages.verify", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--device", choices=("cpu", "cuda"), help="cuda: evaluation of the pinned adapter only")
     parser.add_argument("--against", metavar="REV", default="HEAD", help="whose figures; default: the last commit")
-    parser.add_argument("--force", action="store_true", help="run all stages, also those whose outputs are there")
     parser.add_argument("--no-run", action="store_true", help="run nothing: compare the figures that are there")
     arguments = parser.parse_args()
     bands = params.load().verify.bands
@@ -31,13 +30,7 @@ def main() -> None:
     old = committed.json(FIGURES)
     require_same_params(committed)
     if not arguments.no_run:
-        before = FIGURES.stat().st_mtime_ns if FIGURES.exists() else None
-        run_evaluation() if arguments.device == "cuda" else run_pipeline(arguments.device, arguments.force)
-        if FIGURES.stat().st_mtime_ns == before:
-            raise UserError(
-                f"nothing ran: {PREDICTIONS} and all before it are of an earlier run; expected figures of this one: "
-                "`python -m stages.verify --force` runs all stages, `--no-run` compares the figures that are there"
-            )
+        run_evaluation() if arguments.device == "cuda" else run_pipeline(arguments.device)
     new = read_json(FIGURES)
     rows = compare_figures(old, new, bands)
     for line in format_table(rows):

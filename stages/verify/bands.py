@@ -9,10 +9,10 @@ ROUNDING = 1e-12
 LOOK_AT = {
     "size": "the rows of test: metrics/data.json, and `git diff` of data/ and prepare",
     "baseline": "data/processed and the version of scikit-learn: metrics/data.json",
-    "zero_shot": "models/base/base.json and the arithmetic: environment in metrics/probe.json",
-    "probe": "metrics/probe.json, and versions of torch and bitsandbytes",
-    "combined_cheap": "metrics/probe.json",
-    "model": "the training: metrics/plots/train.csv, metrics/plots/valid.csv and metrics/train.json; `make seeds` "
+    "zero_shot": "models/base/base.json and the arithmetic: environment in models/probe.json",
+    "probe": "models/probe.json, and versions of torch and bitsandbytes",
+    "combined_cheap": "models/probe.json",
+    "model": "the training: metrics/plots/train.csv, metrics/plots/valid.csv and models/train.json; `make seeds` "
     "shows how much a seed moves it",
     "combined": "the rows for model and baseline above",
 }

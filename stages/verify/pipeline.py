@@ -10,9 +10,10 @@ from stages.paths import SELECTED
 REPRO = [sys.executable, "-m", "stages.repro"]
 
 
-def run_pipeline(device: str | None, force: bool) -> None:
-    """Runs all stages whose outputs are not there. device "cpu" hides GPUs."""
-    call([*REPRO, *(["--force"] if force else [])], {"CUDA_VISIBLE_DEVICES": ""} if device == "cpu" else {})
+def run_pipeline(device: str | None) -> None:
+    """Runs all stages but benchmark, also those whose outputs DVC has: they may be of another machine. device "cpu"
+    hides GPUs."""
+    call([*REPRO, "--force", "report"], {"CUDA_VISIBLE_DEVICES": ""} if device == "cpu" else {})
 
 
 def run_evaluation() -> None:

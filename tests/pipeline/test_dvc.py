@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from stages import params
+from stages.verify.pipeline import REPRO
 from tests.conftest import ROOT
 from tests.faults import project
 from tests.pipeline.project import STAND_IN, copy_project, run
@@ -135,6 +136,14 @@ def test_params_that_were_there_before_train_nothing(reproduce, section, key, ch
     again = repro()  # the others come from DVC's run cache
     assert again == {"select", "evaluate", "folds", "report"} | ({"prepare"} if section == "prepare" else set())
     assert repro() == set()
+
+
+@pytest.mark.slow
+def test_what_verify_runs_takes_nothing_from_a_cache(reproduce):
+    folder, repro = reproduce
+    assert repro() <= set(STAGES)
+    printed = run(folder, *REPRO, "--force", "report")
+    assert set(re.findall(r"Running stage '(\w+)'", printed)) == set(STAGES) - {"benchmark"}
 
 
 def test_the_fault_tests_know_all_stages():

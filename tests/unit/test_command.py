@@ -55,7 +55,7 @@ def test_a_python_without_the_packages_says_which_one_to_take(tmp_path, stage):
     python = tmp_path / "bin/python"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path], check=True)
     done = subprocess.run([python, "-m", f"stages.{stage}"], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr.startswith(f"error: {python} (Python 3.")
     assert "source .venv/bin/activate" in done.stderr
     assert "Traceback" not in done.stderr

@@ -460,6 +460,10 @@ def test_a_missing_file_and_another_test_set_are_named(make_run, tmp_path):
     path.write_text("\n".join(path.read_text(encoding="utf-8").splitlines()[:-1]), encoding="utf-8")
     with pytest.raises(UserError, match=r"has 59 rows that are not the 60 rows of"):
         read_run()
+    (tmp_path / "models/train.json").write_text("[1]")
+    with pytest.raises(UserError, match=r"models/train\.json is not as its stage writes it \(found a list, expected"):
+        read_run()
+    (tmp_path / "models/train.json").write_text("{}")
     (tmp_path / "metrics/evaluate.json").write_text("{")
     with pytest.raises(UserError, match=r"metrics/evaluate\.json is not as its stage writes it"):
         read_run()
