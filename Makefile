@@ -99,8 +99,8 @@ serve: $(VENV)/installed-serve  ## the selected classifier over HTTP, with a pag
 test: install-dev  ## the tests, but for the slow ones: a process for each core
 	python -m pytest -n logical --dist loadfile --no-loadscope-reorder -m "not slow and not faults"
 
-test-slow: install-dev  ## real DVC runs, several processes, other environments, many rows: half an hour
-	python -m pytest -m slow
+test-slow: install-dev  ## real DVC runs, several processes, other environments, many rows: a quarter of an hour on two cores
+	python -m pytest -n logical --dist loadfile --no-loadscope-reorder -m slow
 
 test-faults: install-dev  ## kills, full disks, torn states and hostile files: 45 minutes
 	python -m pytest -m faults
