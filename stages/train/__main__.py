@@ -34,6 +34,8 @@ def main() -> None:
             if state:
                 print(f"train: resumes from {state}")
             state = trainer.train_to_end(state)
+        else:
+            print(f"train: {state} holds this training, finished: nothing is trained again")
         publish(state, resume_checkpoints.folder / CHECKPOINTS.name, device)
 
 
