@@ -141,7 +141,8 @@ def test_params_that_were_there_before_train_nothing(reproduce, section, key, ch
 @pytest.mark.slow
 def test_what_verify_runs_takes_nothing_from_a_cache(reproduce):
     folder, repro = reproduce
-    assert repro() <= set(STAGES)
+    repro()
+    assert repro() == set()
     printed = run(folder, *REPRO, "--force", "report")
     assert set(re.findall(r"Running stage '(\w+)'", printed)) == set(STAGES) - {"benchmark"}
 
