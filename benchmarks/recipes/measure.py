@@ -68,6 +68,7 @@ def measure_recipe(name: str, batch: int, length: int | None = None) -> dict[str
         "peak_reserved_bytes": torch.cuda.max_memory_reserved() if device.type == "cuda" else None,
         "seconds_to_load": ready,
         "seconds_to_first_step": watch.first_step,
+        "kernel_milliseconds": watch.kernels.found,
         "environment": environment(device),
         **long,
     }

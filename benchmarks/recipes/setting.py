@@ -1,4 +1,4 @@
-"""What a recipe is given, and the stopwatch that times it."""
+"""What a recipe is given, and the stopwatch that times it and profiles its kernels."""
 
 import itertools
 import time
@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
+from benchmarks.recipes.kernels import KernelProfile
 from stages.errors import UserError
 from stages.model.device import synchronize
 from stages.params import Params
@@ -22,7 +23,8 @@ Recipe = Callable[["Setting"], tuple[float, Callable[[], Any]]]
 
 
 class Stopwatch(TrainerCallback):
-    """Measures texts per second in windows after a warm-up, and the seconds until the first step ends.
+    """Measures texts per second in windows after a warm-up, and the seconds until the first step ends. Then it profiles
+    a few steps.
 
     batch: texts a step; None where a bound of tokens decides.
     """
@@ -32,12 +34,16 @@ class Stopwatch(TrainerCallback):
         self.rates: list[float] = []
         self.first_step: float | None = None
         self.window: tuple[float, int] | None = None  # its start in seconds, and the texts done before it
+        self.kernels = KernelProfile(device)
 
     def start(self) -> None:
         self.began = time.perf_counter()
 
     def count(self, done: int) -> bool:
-        """Records that `done` texts are finished in all. Returns whether every window is measured."""
+        """Records that `done` texts are finished in all. Returns whether every window is measured, and the profile
+        done."""
+        if len(self.rates) == WINDOWS:
+            return self.kernels.count()
         now = time.perf_counter()
         if self.first_step is None:
             synchronize(self.device)
@@ -50,7 +56,7 @@ class Stopwatch(TrainerCallback):
             if self.window:
                 self.rates.append((done - before) / (now - start))
             self.window = (now, done)
-        return len(self.rates) == WINDOWS
+        return False
 
     def on_train_begin(self, args, state, control, **kwargs):
         found = args.train_batch_size * args.gradient_accumulation_steps
@@ -64,7 +70,7 @@ class Stopwatch(TrainerCallback):
             control.should_evaluate = control.should_save = False
 
     def time_batches(self, score_batch: Callable[[int], int], batches: int) -> None:
-        """Calls `score_batch` with 0, 1, … `batches` - 1, over and over, until every window is measured.
+        """Calls `score_batch` with 0, 1, … `batches` - 1, over and over, until the stopwatch has all.
 
         score_batch: takes a batch's number and returns how many texts it scored.
         """

@@ -8,7 +8,8 @@ import torch
 from transformers import AutoConfig, TrainerControl, TrainerState, TrainingArguments
 
 from benchmarks import training_speed
-from benchmarks.recipes import FORWARD_ONLY, RECIPES, load_recipe, setting
+from benchmarks.recipes import FORWARD_ONLY, RECIPES, kernels, load_recipe, setting
+from benchmarks.recipes.kernels import KernelProfile, kind_of
 from benchmarks.recipes.measure import measure_recipe
 from benchmarks.training_speed import run_recipe, with_ratios
 from stages.artifacts import write_json
@@ -17,7 +18,7 @@ from stages.errors import UserError
 MEASURED = {
     "batch", "loss", "samples_per_second", "samples_per_second_min", "samples_per_second_max", "tokens_per_second",
     "model_flop_utilization", "peak_allocated_bytes", "peak_reserved_bytes", "seconds_to_load",
-    "seconds_to_first_step", "environment",
+    "seconds_to_first_step", "kernel_milliseconds", "environment",
 }  # fmt: skip
 
 
@@ -51,6 +52,8 @@ def test_stock_and_plain_start_from_the_same_loss(project):
         assert block.keys() == MEASURED
         assert block["batch"] == 4
         assert block["samples_per_second"] > 0
+        assert block["kernel_milliseconds"]["products"] > 0
+        assert block["kernel_milliseconds"]["launched"] > 100
     assert blocks["stock"]["loss"] == pytest.approx(blocks["plain"]["loss"], abs=training_speed.TOLERANCE)
 
 
@@ -67,6 +70,39 @@ def test_long_texts_are_random_and_their_flops_count_attention(project):
     attention = sum(2 * 2 * heads * size * seen for seen in range(1, 96))  # forward: scores, then values
     flops = layers * (2 * 2 * weights * 95 + 3 * attention)
     assert block["flops_per_second"] == pytest.approx(flops * block["samples_per_second"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "kernel"),
+    [
+        ("products", "nvjet_tst_128x256_64x4_1x2_h_bz_coopA_TNT"),
+        ("products", "cutlass::device_kernel<cutlass::gemm::kernel::GemmUniversal<cute::Copy_Atom>>"),
+        ("products", "void cublasLt::splitKreduce_kernel<32, 16, int, float, __nv_bfloat16>"),
+        ("products", "triton_tem_fused_mm_3"),
+        ("element-wise, compiled", "triton_red_fused__to_copy_mm_mul_scaled_dot_product_flash_attention_7"),
+        ("attention", "void pytorch_flash::flash_bwd_kernel<Flash_bwd_kernel_traits<cutlass::bfloat16_t>>"),
+        ("unpacking", "void kDequantizeBlockwise<__nv_bfloat16, 512, 64, 8, 2>(float*, unsigned char*)"),
+        ("copies", "void at::native::unrolled_elementwise_kernel<at::native::direct_copy_kernel_cuda>"),
+        ("copies", "Memcpy DtoD (Device -> Device)"),
+        ("copies", "copy_numbers"),
+        ("other", "void at::native::vectorized_elementwise_kernel<4, at::native::CUDAFunctor_add<float>>"),
+    ],
+)
+def test_kernels_are_told_by_their_names(kind, kernel):
+    assert kind_of(kernel) == kind
+
+
+def test_a_profile_has_the_time_and_number_of_a_steps_operators():
+    profile = KernelProfile(torch.device("cpu"))
+    a, steps = torch.ones(64, 64), 0
+    while not profile.count():
+        a.mm(a), a.mm(a), torch.cat([a, a])
+        steps += 1
+    assert steps == kernels.STEPS
+    assert profile.found["launched"] >= 3
+    assert profile.found["products"] > 0
+    assert profile.found["copies"] > 0
+    assert profile.count()  # and stays done
 
 
 @pytest.mark.parametrize(("name", "package"), [("trl", "trl"), ("unsloth", "unsloth"), ("lora_tuned", "liger_kernel")])
