@@ -75,6 +75,12 @@ def test_the_train_stage_beside_a_stock_trainer_is_that_of_its_json():
     assert f"Both took {found['steps']} steps" in page
     for row, name in (("train stage", "stage"), ("stock Trainer, no checkpointing, no dropout", "stock")):
         assert f"| {row} | {found[name]['seconds']:.0f} | {memory[name]:.1f} |" in page
+    other = read(RESULTS / "cpu/xeon_float32/stage.json")
+    ours, stock = (other[name] for name in ("stage", "stock"))
+    assert (
+        f"{other['stock_over_stage']:.1f} times as long ({ours['seconds']:.0f} and {stock['seconds']:,.0f} s) in "
+        f"{stock['peak_memory_bytes'] / ours['peak_memory_bytes']:.1f} times the memory"
+    ) in page
 
 
 def test_the_page_of_levers_shows_its_json():

@@ -282,6 +282,11 @@ def test_the_same_run_elsewhere_is_that_of_the_json():
             for system in ("model", "combined")
         ]
         assert f" | {' | '.join(cells)} | " in page
+    older, newer = (read(RESULTS / f"cpu/{name}/evaluate.json") for name in ("amd", "xeon_float32"))
+    systems = ("baseline", "probe", "combined_cheap", "model", "combined")
+    assert {older[system]["f1"] - newer[system]["f1"] for system in systems} == {0}
+    largest = max(abs(older[system]["average_precision"] - newer[system]["average_precision"]) for system in systems)
+    assert f"differ by {largest:.4f} at most".replace("0.", ".") in page
 
 
 def test_the_page_of_use_shows_the_default_threshold():
