@@ -17,7 +17,7 @@ KINDS = (
     ("element-wise, compiled", ("triton_",)),
     ("attention", ("flash", "fmha", "attention")),
     ("unpacking", ("dequantize",)),
-    ("products", ("gemm", "gemv", "nvjet", "cutlass", "splitk", "aten::mm", "aten::addmm", "aten::bmm")),
+    ("products", ("gemm", "gemv", "nvjet", "cutlass", "splitk", "aten::mm", "addmm", "bmm", "mkldnn_linear")),
     ("copies", ("copy", "memcpy", "catarray", "aten::cat")),
 )
 

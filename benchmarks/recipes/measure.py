@@ -16,7 +16,7 @@ from benchmarks.recipes import FORWARD_ONLY, load_recipe
 from benchmarks.recipes.setting import Setting, Stopwatch
 from stages import params
 from stages.errors import UserError
-from stages.model.device import environment, peak_memory_bytes, pick_device, reset_peak_memory
+from stages.model.device import environment, pick_device, reset_peak_memory
 from stages.model.load import load_tokenizer
 from stages.paths import BASE_MODEL, PROCESSED
 from stages.plan.memory import layer_matrices
@@ -64,7 +64,7 @@ def measure_recipe(name: str, batch: int, length: int | None = None) -> dict[str
         **rates,
         "tokens_per_second": rate * tokens,
         "model_flop_utilization": model_flop_utilization(rate * (tokens - len(prompt.prefix)), name),
-        "peak_allocated_bytes": peak_memory_bytes(device),
+        "peak_allocated_bytes": watch.peak,
         "peak_reserved_bytes": torch.cuda.max_memory_reserved() if device.type == "cuda" else None,
         "seconds_to_load": ready,
         "seconds_to_first_step": watch.first_step,

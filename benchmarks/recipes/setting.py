@@ -11,7 +11,7 @@ from transformers import TrainerCallback
 
 from benchmarks.recipes.kernels import KernelProfile
 from stages.errors import UserError
-from stages.model.device import synchronize
+from stages.model.device import peak_memory_bytes, synchronize
 from stages.params import Params
 from stages.text.prompt import Prompt
 
@@ -35,6 +35,7 @@ class Stopwatch(TrainerCallback):
         self.first_step: float | None = None
         self.window: tuple[float, int] | None = None  # its start in seconds, and the texts done before it
         self.kernels = KernelProfile(device)
+        self.peak: int | None = None  # bytes, when the last window ends: a profile takes memory, too
 
     def start(self) -> None:
         self.began = time.perf_counter()
@@ -43,6 +44,7 @@ class Stopwatch(TrainerCallback):
         """Records that `done` texts are finished in all. Returns whether every window is measured, and the profile
         done."""
         if len(self.rates) == WINDOWS:
+            self.peak = self.peak or peak_memory_bytes(self.device)
             return self.kernels.count()
         now = time.perf_counter()
         if self.first_step is None:

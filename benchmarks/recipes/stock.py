@@ -16,7 +16,7 @@ from transformers import (
 
 from benchmarks.common import require_package
 from benchmarks.recipes.setting import CHECKED, STEPS, Setting
-from stages.model.device import pick_device, pick_dtype
+from stages.model.device import computes_bfloat16, pick_device, pick_dtype
 from stages.model.load import quantization
 from stages.model.patches import keep_packing
 from stages.params import Method
@@ -99,7 +99,7 @@ def stock_arguments(setting: Setting, **changes) -> dict[str, Any]:
         "max_steps": STEPS,
         "learning_rate": 1e-4,
         "lr_scheduler_type": "cosine",
-        "bf16": torch.cuda.is_available(),
+        "bf16": torch.cuda.is_available() and computes_bfloat16(pick_device()),
         "gradient_checkpointing": True,
         "gradient_checkpointing_kwargs": {"use_reentrant": False},
         "report_to": "none",
