@@ -35,7 +35,7 @@ def read_csv_table(path: Path, required: Sequence[str], label: str) -> Iterator[
                     f"{path}:{end}: the header comes again, so files were joined here, and cases of one name would be "
                     "mixed: give each file by itself, in a folder"
                 )
-            yield parse_csv_row(end, "".join(text[start:end]).strip("\n"), cells, columns, label, ",", LABELS)
+            yield from parse_csv_row(end, "".join(text[start:end]).strip("\n"), cells, columns, label, ",", LABELS)
     except csv.Error as error:
         raise DataError(
             f"{path}:{end + 1}: no CSV in the row that begins here: {error}; double the quotes of a text"
@@ -78,8 +78,9 @@ def parse_csv_row(
     label: str,
     delimiter: str,
     words: Container[str],
-) -> Row:
-    """A row with its values by column, or with the reason why it has none.
+) -> Iterator[Row]:
+    """Yields a row with its values by column, or with the reason why it has none. Rows that a quote joins are several,
+    so that each of them counts as set aside.
 
     Args:
         line: the line where the row ends, from 1.
@@ -95,19 +96,28 @@ def parse_csv_row(
     try:
         encoded.decode("utf-8")
     except UnicodeDecodeError as error:
-        return Row(line, raw, problem=f"no UTF-8 at byte {error.start}")
+        yield Row(line, raw, problem=f"no UTF-8 at byte {error.start}")
+        return
     if spans_rows(text.split("\n"), delimiter, columns.index(label) - len(columns), len(columns), words):
-        return Row(
-            line, raw, problem="a quote that opens in one row closes in a later one: double the quotes of a text"
+        problem = "a quote that opens in one row closes in a later one: double the quotes of a text"
+        lines = raw.split("\n")
+        yield from (
+            Row(line - len(lines) + number, each, problem=problem)
+            for number, each in enumerate(lines, 1)
+            if each.strip()
         )
+        return
     named = max(number for number, name in enumerate(columns, 1) if name.strip())
     if len(cells) > len(columns) or any(cell.strip() for cell in cells[named:]):
-        return Row(line, raw, problem="more columns than the header names: quote a text that holds a comma")
-    return Row(line, raw, dict(zip(columns, cells, strict=False)), of_table=True)
+        yield Row(line, raw, problem="more columns than the header names: quote a text that holds a comma")
+    else:
+        yield Row(line, raw, dict(zip(columns, cells, strict=False)), of_table=True)
 
 
 def spans_rows(lines: list[str], delimiter: str, label: int, columns: int, words: Container[str]) -> bool:
     """Whether the lines of a CSV row are rows themselves: each has all columns, and one a label in its place.
+
+    Or at least half of those between the first and the last have both, since other lines may be no rows.
 
     Args:
         lines: of the row.
@@ -117,5 +127,7 @@ def spans_rows(lines: list[str], delimiter: str, label: int, columns: int, words
         words: labels in lower case.
     """
     values = [line.split(delimiter) for line in lines if line.strip()]
-    whole = all(len(line) >= columns for line in values)
-    return len(values) > 1 and whole and any(line[label].strip().lower() in words for line in values[:-1])
+    whole = [len(line) >= columns for line in values]
+    labelled = [full and line[label].strip().lower() in words for full, line in zip(whole, values, strict=True)][:-1]
+    between = labelled[1:]
+    return any(labelled) and (all(whole) or (len(between) > 1 and 2 * sum(between) >= len(between)))

@@ -36,10 +36,10 @@ def read_table(path: Path, numbered: list[tuple[int, str]], layout: Layout) -> I
                 waiting = False
                 continue
             text = "".join(lines[start:end]).strip("\n")
-            row = parse_csv_row(end, text, cells, columns, layout.name("label"), delimiter, words)
-            if row.problem.startswith("no UTF-8"):
-                row = Row(row.line, row.raw, problem=row.problem.replace("UTF-8", layout.codec))
-            yield row
+            for row in parse_csv_row(end, text, cells, columns, layout.name("label"), delimiter, words):
+                if row.problem.startswith("no UTF-8"):
+                    row = Row(row.line, row.raw, problem=row.problem.replace("UTF-8", layout.codec))
+                yield row
     except csv.Error as error:
         raise open_quote(path, end + 1, error) from None
 

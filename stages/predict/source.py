@@ -1,6 +1,7 @@
 """What is to be classified. Rows of every format become lines of JSON, so that all that follows treats them alike."""
 
 import csv
+import functools
 import json
 import math
 import re
@@ -113,12 +114,22 @@ def pass_through(source: Source, command: str, then: str = "") -> str:
 def csv_records(source: Source) -> Iterator[tuple[int, bytes]]:
     """Yields the rows below the header of a CSV or TSV file. All values are texts. Rows without any are skipped."""
     csv.field_size_limit(sys.maxsize)
-    reader = csv.reader(decoded(source), delimiter=DELIMITERS[source.format], strict=True)
+    lines: list[str] = []  # of the row at hand
+    reader = csv.reader(noted(decoded(source), lines), delimiter=DELIMITERS[source.format], strict=True)
     columns: list[str] = []
+    joined: list[int] = []  # first lines of rows that may be several
     end = 0
     try:
         for cells in reader:
             start, end = end + 1, reader.line_num
+            if len(lines) > 1 and may_be_rows(lines, DELIMITERS[source.format], len(columns or cells)):
+                joined.append(start)
+                if source.format == Format.TSV and len(columns) > 1:
+                    raise DataError(
+                        f"{source.name}, lines {start} to {end}: a quote that opens in one row closes in a later one: "
+                        'double each " of a text that holds one, and put the text between two'
+                    )
+            lines.clear()
             if not any(cell.strip() for cell in cells):
                 continue
             if not columns:
@@ -135,6 +146,29 @@ def csv_records(source: Source) -> Iterator[tuple[int, bytes]]:
         raise DataError(
             f"{source.name}, line {end + 1}: no CSV in the row that begins here: {error}; double the quotes of a text"
         ) from None
+    if joined:
+        warn_of_joined_rows(source.name, len(joined), joined[0])
+
+
+def noted(lines: Iterator[str], seen: list[str]) -> Iterator[str]:
+    """Yields lines, and appends each to `seen`."""
+    for line in lines:
+        seen.append(line)
+        yield line
+
+
+def may_be_rows(lines: list[str], delimiter: str, columns: int) -> bool:
+    """Whether each line of a CSV row would be a row by itself, if quotes meant nothing."""
+    return all(line.count(delimiter) + 1 == columns for line in lines if line.strip())
+
+
+@functools.cache  # once, though a file is read twice
+def warn_of_joined_rows(name: str, number: int, first: int) -> None:
+    print(
+        f"predict: WARNING: {name}: {number} row(s) have several lines that look like rows, the first in line {first}: "
+        "if no text has line breaks, a quote is not closed there, and the rows behind it are read as one text",
+        file=sys.stderr,
+    )
 
 
 def decoded(source: Source) -> Iterator[str]:

@@ -141,6 +141,21 @@ def test_a_file_that_loses_rows_while_it_is_read_is_an_error(folder, file, rows,
     assert not (tmp_path / "o.jsonl").exists()
 
 
+def test_rows_that_a_quote_joins_are_refused_with_tabs_and_named_with_commas(tmp_path, capsys):
+    joined = 'input\tid\n"免费领取\t1\n正常的文本\t2\n他说"\t3\n再见\t4\n'
+    (tmp_path / "a.tsv").write_text(joined, encoding="utf-8")
+    with pytest.raises(DataError, match=r"a.tsv, lines 2 to 4: a quote that opens in one row closes in a later one"):
+        count_rows(Source(tmp_path / "a.tsv"))
+    (tmp_path / "a.csv").write_text(joined.replace("\t", ","), encoding="utf-8")
+    for _ in range(2):  # to count, and to score
+        assert count_rows(Source(tmp_path / "a.csv")) == 2
+    said = capsys.readouterr().err
+    assert said.count("a.csv: 1 row(s) have several lines that look like rows, the first in line 2") == 1
+    (tmp_path / "b.tsv").write_text('input\tid\n"one\ntwo, three"\t1\nfour\t2\n', encoding="utf-8")
+    (tmp_path / "c.tsv").write_text('input\n"one\ntwo"\nthree\n', encoding="utf-8")
+    assert [count_rows(Source(tmp_path / name)) for name in ("b.tsv", "c.tsv")] == [2, 2]  # texts of two lines
+
+
 @pytest.mark.parametrize(
     ("row", "expected"),
     [

@@ -93,7 +93,8 @@ class TestTables:
         rows = read_dialogues(write(tmp_path / "x.csv", content), ONE_SIZE)
         assert [e.input for e in rows.examples] == ["A: x", "C: z", "D: one, 1 two"]  # a text of two lines is a text
         assert [(row.line, row.reason[:25], row.row) for row in rows.rejected] == [
-            (4, "a quote that opens in one", 'a,A,"he said, yes,1\nb,B,and left",0')
+            (3, "a quote that opens in one", 'a,A,"he said, yes,1'),
+            (4, "a quote that opens in one", 'b,B,and left",0'),
         ]
 
     def test_a_row_that_is_no_utf_8_is_set_aside_and_can_be_written(self, tmp_path):

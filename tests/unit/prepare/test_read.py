@@ -116,6 +116,26 @@ def test_too_many_bad_rows_are_an_error_that_shows_ten(raw):
     limit_rejected(rows, 0.8)
 
 
+@pytest.mark.parametrize("between", ["", "a footer without a tab\n"])
+def test_rows_that_a_quote_joins_count_one_by_one(tmp_path, between):
+    lines = [f"text number {n}\t{n % 2}\n" for n in range(1000)]
+    lines[100], lines[300], lines[600] = '"quoted text\t1\n', lines[300] + between, 'he said"\t0\n'
+    path = write(tmp_path / "a.tsv", "input\tlabel\n" + "".join(lines))
+    rows = read_labelled(path)
+    assert len(rows.examples) == 499
+    assert len(rows.rejected) == 501 + bool(between)
+    assert rows.rejected[0].line == 102
+    with pytest.raises(DataError, match="a quote that opens in one row closes in a later one"):
+        limit_rejected(rows, 0.01)
+
+
+def test_a_text_of_several_lines_is_one_row(tmp_path):
+    content = 'label\tinput\n1\t"one\ntwo\nthree, 1\nfour"\n0\tfive\n'
+    rows = read_labelled(write(tmp_path / "a.tsv", content))
+    assert [example.input for example in rows.examples] == ["one\ntwo\nthree, 1\nfour", "five"]
+    assert not rows.rejected
+
+
 def test_groups_that_some_rows_lack_are_reported(raw):
     some = read_labelled(raw(encode([{"input": f"t{n}", "label": 1, "group": "" if n else "a"} for n in range(5)])))
     assert len(some.doubts) == 1
