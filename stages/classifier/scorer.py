@@ -13,11 +13,12 @@ from stages.classifier.probe import read_probe
 from stages.classifier.reader import Reader
 from stages.classifier.systems import PARTS
 from stages.classifier.trained import TrainedClassifier, load_selected, read_selected
+from stages.errors import UserError
 from stages.model.fsdp import shard_layers
 from stages.model.hidden import text_states, width
 from stages.model.load import load_base, load_tokenizer
 from stages.model.lora import merge_unquantized
-from stages.model.provenance import require_same_base, require_whole_base
+from stages.model.provenance import files_sha256, require_same_base, require_whole_base
 from stages.model.scoring import start_scores
 from stages.params import Method
 from stages.paths import BASE_MODEL, PROMPT_FILE, SELECTED
@@ -91,8 +92,10 @@ def load_scorer(folder: Path = SELECTED, base_folder: Path = BASE_MODEL, fast: b
         folder: models/selected.
         base_folder: models/base.
         fast: whether the model scores with compiled layers and CUDA graphs. Raises UserError where it can't.
+
+    Raises UserError if the folder changes meanwhile: weights of one run and the calibration of another score nothing.
     """
-    selected = read_selected(folder)
+    before, selected = selected_sha256(folder), read_selected(folder)
     loaders: dict[str, Callable[[Path, Path], Part]] = {
         "model": functools.partial(load_model_part, fast=fast),
         "baseline": load_baseline_part,
@@ -100,7 +103,15 @@ def load_scorer(folder: Path = SELECTED, base_folder: Path = BASE_MODEL, fast: b
     }
     names = PARTS[selected.system]
     prompt = None if "baseline" in names else functools.partial(load_prompt, selected, folder, base_folder)
-    return Scorer(selected, {name: loaders[name](folder, base_folder) for name in names}, prompt)
+    parts = {name: loaders[name](folder, base_folder) for name in names}
+    if selected_sha256(folder) != before:
+        raise UserError(f"{folder} has changed while it was loaded: wait until `dvc repro` has ended, and start again")
+    return Scorer(selected, parts, prompt)
+
+
+def selected_sha256(folder: Path) -> str:
+    """Hash of all files of a selected system."""
+    return files_sha256(sorted(file for file in folder.rglob("*") if file.is_file()))
 
 
 def load_prompt(selected: TrainedClassifier, folder: Path, base_folder: Path) -> Prompt:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from stages.classifier.scorer import Pending, Scorer, load_scorer
+from stages.classifier.scorer import Pending, Scorer, load_scorer, selected_sha256
 from stages.classifier.sentences import explain
 from stages.classifier.shift import Cells, Reference, Shift, add_cells, read_reference
 from stages.classifier.trained import TrainedClassifier
@@ -252,7 +252,7 @@ def settings(
 ) -> dict[str, str]:
     """All that a row depends on except its text. A run resumes an earlier one only if none of it changed."""
     return {
-        "selected model": files_sha256(sorted(file for file in SELECTED.rglob("*") if file.is_file())),
+        "selected model": selected_sha256(SELECTED),
         "code": files_sha256([ROOT / file for file in imported_files("stages.predict.__main__")]),
         "--max-tokens-per-batch": str(max_tokens_per_batch),
         "--text-column": column,

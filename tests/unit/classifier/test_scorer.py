@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from stages import params
-from stages.artifacts import read_csv, read_json
+from stages.artifacts import read_csv, read_json, write_json
 from stages.classifier import scorer as scorer_module
 from stages.classifier import shift as shift_module
 from stages.classifier.scorer import load_scorer
@@ -159,6 +159,22 @@ def test_a_batch_of_other_texts_changes_no_score_of_the_baseline(evaluated, monk
     whole = scorer.score(texts).log_odds
     assert whole.tolist() == [scorer.score([text]).log_odds[0] for text in texts]
     assert not scorer.score([]).log_odds.size
+
+
+def test_a_folder_that_changes_while_it_is_loaded_is_refused(evaluated, tmp_path, monkeypatch):
+    """As where `dvc repro` replaces models/selected: weights of one run and the calibration of another."""
+    monkeypatch.chdir(evaluated)
+    select_system(evaluated, "model")
+    selected = Path(shutil.copytree("models/selected", tmp_path / "selected"))
+    load = scorer_module.load_model_part
+
+    def slow(*arguments, **options):
+        write_json(selected / "selected.json", read_json(selected / "selected.json") | {"temperature": 9.0})
+        return load(*arguments, **options)
+
+    monkeypatch.setattr(scorer_module, "load_model_part", slow)
+    with pytest.raises(UserError, match="has changed while it was loaded: wait until `dvc repro` has ended"):
+        load_scorer(selected)
 
 
 def test_best_is_the_system_with_the_highest_average_precision_on_valid(evaluated, monkeypatch):
