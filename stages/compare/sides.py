@@ -59,6 +59,11 @@ def read_side(name: str, samples: int) -> Side:
     if table[0]["model_log_odds"]:
         log_odds = np.array([float(row["model_log_odds"]) for row in table])
         predictions = scored(model_system(revision, rows["valid"], samples), log_odds)
+        if not np.allclose(predictions.y_score, [float(row["model_score"]) for row in table], atol=1e-6):
+            raise UserError(
+                f"{PREDICTIONS / 'test.csv'} of {name} has other scores than the calibration in {SELECTED} gives them; "
+                "expected the outputs of one run: run `make repro` there"
+            )
     else:  # written answers
         predictions = Predictions(np.array([float(row["model_score"] or "nan") for row in table]), 0.5)
     figures = revision.json(METRICS / "evaluate.json")

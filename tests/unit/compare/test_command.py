@@ -67,7 +67,11 @@ def write_side(folder, seed=2, signal=2.0, test=None, written=False):
     write_json(folder / "models/selected/selected.json", asdict(RECORD))
     columns = ["source", "model_score", "model_log_odds"]
     table = [
-        {"source": example.source, "model_score": float(x > 0), "model_log_odds": "" if written else repr(x)}
+        {
+            "source": example.source,
+            "model_score": float(x > 0) if written else 1 / (1 + np.exp(-x)),
+            "model_log_odds": "" if written else repr(x),
+        }
         for example, x in zip(splits["test"], scores["test"].tolist(), strict=True)
     ]
     write_csv(folder / "data/predictions/test.csv", table, columns)
@@ -176,6 +180,14 @@ def test_a_commit_is_compared_with_a_folder(compare, tmp_path):
         compare("--fail-below", 0, a="HEAD")
     with pytest.raises(UserError, match=gone):
         compare("b", a="gone")
+
+
+def test_predictions_of_another_run_than_the_models_are_refused(compare, tmp_path):
+    """As after train and select without evaluate."""
+    b = write_side(tmp_path / "b", seed=3)
+    write_json(b / "models/selected/selected.json", asdict(replace(RECORD, temperature=2.0)))
+    with pytest.raises(UserError, match=r"data/predictions/test.csv of .*b has other scores than the calibration"):
+        compare(b)
 
 
 def test_what_is_missing_is_named(compare, tmp_path):
