@@ -43,6 +43,13 @@ def test_git_ignores_raw_data_and_not_what_points_to_it(name):
     assert not ignored("data/raw/.gitignore")
 
 
+@pytest.mark.parametrize(
+    ("path", "status"), [("data/raw/runs/a.jsonl", 1), ("data/raw/.venv/a.jsonl", 1), ("runs/a", 0)]
+)
+def test_dvc_sees_raw_data_whatever_its_folder_is_called(path, status):
+    assert subprocess.run(["dvc", "check-ignore", "--quiet", path], cwd=ROOT).returncode == status
+
+
 AFTER_TRAIN = {"train", "select", "evaluate", "report", "folds"}
 AFTER_PROBE = {"probe", "select", "evaluate", "report", "folds"}
 AFTER_PREPARE = AFTER_TRAIN | AFTER_PROBE
