@@ -1,6 +1,7 @@
 """Reads the scores of a fold from the experiment in which the fold was test."""
 
 import csv
+import io
 import json
 import subprocess
 from dataclasses import dataclass
@@ -52,11 +53,11 @@ def read_fold(number: int, run: Run) -> Fold:
             f"`dvc exp run --queue -S prepare.fold={number}` and `dvc exp run --run-all`"
         ) from None
     selected = json.loads(record)
-    rows = list(csv.DictReader(table.splitlines()))
+    rows = list(csv.DictReader(io.StringIO(table, newline="")))
     log_odds = np.array([float(row["model_log_odds"]) for row in rows])
     labels = [json.loads(line)["label"] for line in valid.split("\n") if line]
     # As the cheap systems' scores are: the record's calibration is that of select.system, by select.calibration.
-    scores_of_valid = np.array([float(row["log_odds"]) for row in csv.DictReader(of_valid.splitlines())])
+    scores_of_valid = np.array([float(row["log_odds"]) for row in csv.DictReader(io.StringIO(of_valid, newline=""))])
     calibrated = calibrated_by(labels, scores_of_valid, log_odds)
     pairs = zip(log_odds.tolist(), calibrated.tolist(), strict=True)
     chosen = {key: selected[key] for key in ("step", "temperature", "offset", "threshold") if key in selected}
