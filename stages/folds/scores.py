@@ -18,6 +18,12 @@ from stages.text.example import Example
 
 SCORES_FILE, RECORD_FILE = "model.csv", "model.json"
 NO_RESULT = ("logging_steps", "save_steps", "save_total_limit")  # keys of `train` that change no score
+OF_ONE_RUN = (
+    "fold",
+    "train_rows",
+    "shortcut_warning",
+    "max_rejected_fraction",
+)  # keys of `prepare` that change no fold
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,7 @@ def recipe(chosen: Params) -> dict[str, Any]:
     sections: dict[str, Mapping[str, Any]] = {
         f"methods.{chosen.method_name}": dataclasses.asdict(chosen.method),
         f"models.{chosen.model_name}": dataclasses.asdict(chosen.model),
+        "prepare": {key: value for key, value in dataclasses.asdict(chosen.prepare).items() if key not in OF_ONE_RUN},
         "prompt": dataclasses.asdict(chosen.prompt),
         "train": {key: value for key, value in dataclasses.asdict(chosen.train).items() if key not in NO_RESULT},
         "select": dataclasses.asdict(chosen.select),

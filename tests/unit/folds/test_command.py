@@ -53,9 +53,11 @@ def test_the_models_scores_count_for_their_data_and_name_params_that_differ(stag
     assert report.keys() >= {"baseline", "model", "combined"}
     assert report["collected"] == {"date": "2026-11-25", "environment": {"device": "cpu"}, "with_present_params": True}
     assert "WARNING" not in capsys.readouterr().out
-    changed({"train/learning_rate": 1e-3, "train/logging_steps": 1})
+    # A fold's train has fewer rows with a larger valid.
+    changed({"train/learning_rate": 1e-3, "train/logging_steps": 1, "prepare/valid_fraction": 0.5})
     assert stage()["collected"]["with_present_params"] is False
-    assert "made with other params (train.learning_rate); `make folds` renews them" in capsys.readouterr().out
+    expected = "made with other params (prepare.valid_fraction, train.learning_rate); `make folds` renews them"
+    assert expected in capsys.readouterr().out
     collect([*POOL[:-1], Example("another text", False, source="a:59", unit=29, fold=4)])
     assert "model" not in stage()
     assert "left out: data/folds holds scores of other rows (datasets.sample, 2026-11-25)" in capsys.readouterr().out
