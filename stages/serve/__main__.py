@@ -16,6 +16,7 @@ from stages.command import run
 from stages.data.lines import STANDARD_INPUT
 from stages.errors import UserError
 from stages.serve.forget import forget
+from stages.serve.review import require_classified
 from stages.serve.settings import Settings
 
 VARIABLE = "SERVE_TOKEN"  # of the environment
@@ -116,6 +117,7 @@ def settings_of(arguments: argparse.Namespace) -> Settings:
             raise UserError(
                 f"--queue {path}: there is no such file; expected one that `python -m stages.predict` wrote"
             )
+        require_classified(path)
     given |= {
         "names": tuple(arguments.name),
         "token": read_token(arguments.token_file),

@@ -12,6 +12,7 @@ from typing import Any
 from stages.data.jsonl import parse_json_object, read_jsonl
 from stages.data.lines import DataError
 from stages.data.values import identifier, input_text
+from stages.errors import UserError
 from stages.serve.audit import append, now, timestamp
 from stages.serve.fingerprint import fingerprint, locked
 
@@ -140,6 +141,18 @@ def replace_file(path: Path, data: bytes) -> None:
         os.replace(new, path)
     finally:
         new.unlink(missing_ok=True)
+
+
+def require_classified(path: Path) -> None:
+    """Raises UserError unless a file begins with a row of JSON with `input` and `probability`, as predict writes it."""
+    with path.open("rb") as file:
+        first = next((line for line in file if line.strip()), None)
+    row = {} if first is None else object_in(first)
+    if first is not None and not (row and {"input", "probability"} <= row.keys()):
+        raise UserError(
+            f"{path}: its first row is no JSON object with the keys input and probability; expected JSON Lines that "
+            "predict wrote of texts at the key input: from another row no text is shown, and none is deleted"
+        )
 
 
 def read_waiting(paths: Iterable[Path]) -> list[Waiting]:

@@ -95,6 +95,8 @@ def test_a_port_in_use_is_said_so(server):
         (["--token-file", "weak"], "has 5 characters; expected 16 or more"),
         (["--token-file", "none"], "No such file"),
         (["--queue", "none.jsonl"], "there is no such file"),
+        (["--queue", "table.csv"], "table.csv: its first row is no JSON object with the keys input and probability"),
+        (["--queue", "other.jsonl", "--forget", "blank"], "no JSON object with the keys input and probability"),
         (["--forget", "blank"], "the file is blank"),
         (["--forget", "none"], "expected a file with one text"),
     ],
@@ -102,6 +104,8 @@ def test_a_port_in_use_is_said_so(server):
 def test_what_can_not_work_is_said_in_one_sentence(tmp_path, monkeypatch, arguments, message):
     (tmp_path / "weak").write_text("short")
     (tmp_path / "blank").write_text(" \n")
+    (tmp_path / "table.csv").write_text("input,probability\na,0.5\n")
+    (tmp_path / "other.jsonl").write_text('{"text": "a", "probability": 0.5}\n')
     with pytest.raises(UserError, match=message):
         command_line(monkeypatch, tmp_path, *arguments)
 
