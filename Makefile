@@ -99,7 +99,7 @@ serve: $(VENV)/installed-serve  ## the selected classifier over HTTP, with a pag
 test: install-dev  ## the tests, but for the slow ones: a process for each core
 	python -m pytest -n logical --dist loadfile --no-loadscope-reorder -m "not slow and not faults"
 
-test-slow: install-dev  ## real DVC runs, several processes, other environments, many rows: a quarter of an hour on two cores
+test-slow: install-dev  ## real DVC runs, several processes, other environments, many rows: 16 to 21 minutes on two cores
 	python -m pytest -n logical --dist loadfile --no-loadscope-reorder -m slow
 
 test-faults: install-dev  ## kills, full disks, torn states and hostile files: 45 minutes

@@ -44,7 +44,6 @@ class Stopwatch(TrainerCallback):
         """Records that `done` texts are finished in all. Returns whether every window is measured, and the profile
         done."""
         if len(self.rates) == WINDOWS:
-            self.peak = self.peak or peak_memory_bytes(self.device)
             return self.kernels.count()
         now = time.perf_counter()
         if self.first_step is None:
@@ -57,6 +56,7 @@ class Stopwatch(TrainerCallback):
             now = time.perf_counter()
             if self.window:
                 self.rates.append((done - before) / (now - start))
+                self.peak = peak_memory_bytes(self.device)
             self.window = (now, done)
         return False
 

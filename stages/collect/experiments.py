@@ -1,20 +1,16 @@
 """Reads the scores of a fold from the experiment in which the fold was test."""
 
-import csv
-import io
-import json
 import subprocess
 from dataclasses import dataclass
 from typing import Any
 
-import dvc.api
 import numpy as np
-from dvc.exceptions import DvcException
 
 from stages.classifier.trained import VALID_FILE
 from stages.errors import UserError
 from stages.out_of_fold import Score, calibrated_by
 from stages.paths import PREDICTIONS, PROCESSED, SELECTED
+from stages.revisions import Revision
 from stages.seeds.statistics import Run
 from stages.text.example import Example
 
@@ -36,33 +32,21 @@ class Fold:
 
 def read_fold(number: int, run: Run) -> Fold:
     """The fold that was test in an experiment. Raises UserError if the experiment's files can't be read."""
-    try:
-        test, valid, table, of_valid, record = (
-            dvc.api.read(path.as_posix(), rev=run.revision)
-            for path in (
-                PROCESSED / "test.jsonl",
-                PROCESSED / "valid.jsonl",
-                PREDICTIONS / "test.csv",
-                SELECTED / VALID_FILE,
-                SELECTED / "selected.json",
-            )
-        )
-    except (DvcException, OSError) as error:
-        raise UserError(
-            f"the experiment {run.revision[:7]} of prepare.fold {number} can't be read ({error}): run it again with "
-            f"`dvc exp run --queue -S prepare.fold={number}` and `dvc exp run --run-all`"
-        ) from None
-    selected = json.loads(record)
-    rows = list(csv.DictReader(io.StringIO(table, newline="")))
+    again = f"`dvc exp run --queue -S prepare.fold={number}` and `dvc exp run --run-all`"
+    revision = Revision(run.revision, f"run the experiment of prepare.fold {number} again with {again}")
+    selected = revision.json(SELECTED / "selected.json")
+    rows = revision.table(PREDICTIONS / "test.csv")
     log_odds = np.array([float(row["model_log_odds"]) for row in rows])
-    labels = [json.loads(line)["label"] for line in valid.split("\n") if line]
+    labels = [example.label for example in revision.examples(PROCESSED / "valid.jsonl")]
     # As the cheap systems' scores are: the record's calibration is that of select.system, by select.calibration.
-    scores_of_valid = np.array([float(row["log_odds"]) for row in csv.DictReader(io.StringIO(of_valid, newline=""))])
+    scores_of_valid = np.array([float(row["log_odds"]) for row in revision.table(SELECTED / VALID_FILE)])
     calibrated = calibrated_by(labels, scores_of_valid, log_odds)
     pairs = zip(log_odds.tolist(), calibrated.tolist(), strict=True)
-    chosen = {key: selected[key] for key in ("step", "temperature", "offset", "threshold") if key in selected}
+    chosen: dict[str, float] = {
+        key: selected[key] for key in ("step", "temperature", "offset", "threshold") if key in selected
+    }
     return Fold(
-        test=[Example(**json.loads(line)) for line in test.split("\n") if line],
+        test=revision.examples(PROCESSED / "test.jsonl"),
         scores=dict(zip((row["source"] for row in rows), pairs, strict=True)),
         chosen=chosen,
         environment=run.metrics["environment"],

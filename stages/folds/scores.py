@@ -18,12 +18,8 @@ from stages.text.example import Example
 
 SCORES_FILE, RECORD_FILE = "model.csv", "model.json"
 NO_RESULT = ("logging_steps", "save_steps", "save_total_limit")  # keys of `train` that change no score
-OF_ONE_RUN = (
-    "fold",
-    "train_rows",
-    "shortcut_warning",
-    "max_rejected_fraction",
-)  # keys of `prepare` that change no fold
+# Keys of `prepare` that change no fold.
+OF_ONE_RUN = ("fold", "train_rows", "shortcut_warning", "max_rejected_fraction")
 
 
 @dataclass(frozen=True)

@@ -165,7 +165,7 @@ def may_be_rows(lines: list[str], delimiter: str, columns: int) -> bool:
 @functools.cache  # once, though a file is read twice
 def warn_of_joined_rows(name: str, number: int, first: int) -> None:
     print(
-        f"predict: WARNING: {name}: {number} row(s) have several lines that look like rows, the first in line {first}: "
+        f"WARNING: {name}: {number} row(s) have several lines that look like rows, the first in line {first}: "
         "if no text has line breaks, a quote is not closed there, and the rows behind it are read as one text",
         file=sys.stderr,
     )

@@ -147,8 +147,7 @@ def require_classified(path: Path) -> None:
     """Raises UserError unless a file begins with a row of JSON with `input` and `probability`, as predict writes it."""
     with path.open("rb") as file:
         first = next((line for line in file if line.strip()), None)
-    row = {} if first is None else object_in(first)
-    if first is not None and not (row and {"input", "probability"} <= row.keys()):
+    if first and not {"input", "probability"} <= (object_in(first) or {}).keys():
         raise UserError(
             f"{path}: its first row is no JSON object with the keys input and probability; expected JSON Lines that "
             "predict wrote of texts at the key input: from another row no text is shown, and none is deleted"
