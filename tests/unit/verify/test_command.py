@@ -16,6 +16,7 @@ from stages.verify.__main__ import main
 from stages.verify.bands import compare_figures, look_at
 from stages.verify.pipeline import call
 from tests.conftest import ROOT
+from tests.unit.pages.committed import COMMITTED
 
 BANDS = params.load(ROOT / "params.yaml").verify.bands
 
@@ -45,6 +46,7 @@ def verify(tmp_path, monkeypatch, capsys):
     return run
 
 
+@COMMITTED
 @pytest.mark.parametrize("machine", sorted(folder.name for folder in (ROOT / "results/cpu").iterdir()))
 def test_the_default_run_of_other_machines_is_let_through(machine):
     """docs/ci.md has the moves of the model."""
@@ -65,6 +67,7 @@ def test_the_measured_moves_of_seeds_are_let_through(verify):
 FLIPPED = [run for run in read_json(ROOT / "results/h200/flips.json")["runs"] if "test" in run]
 
 
+@COMMITTED
 @pytest.mark.parametrize("run", FLIPPED, ids=lambda run: f"{run['flipped']:.0%} by seed {run['seed']}")
 def test_other_seeds_pass_and_a_fifth_of_wrong_labels_in_train_does_not(run, verify):
     """Trainings of the default recipe on a GPU: the table of docs/ci.md."""
