@@ -16,7 +16,7 @@ KINDS = (
     ("products", ("triton_tem",)),
     ("element-wise, compiled", ("triton_",)),
     ("attention", ("flash", "fmha", "attention")),
-    ("unpacking", ("dequantize",)),
+    ("unpacking", ("dequantize", "unpack_numbers")),
     ("products", ("gemm", "gemv", "nvjet", "cutlass", "splitk", "aten::mm", "addmm", "bmm", "mkldnn_linear")),
     ("copies", ("copy", "memcpy", "catarray", "aten::cat")),
 )

@@ -17,11 +17,13 @@ from itertools import accumulate
 from types import MethodType
 from typing import Any
 
+import bitsandbytes as bnb
 import torch
 from peft.tuners.lora import LoraLayer
-from torch import _dynamo, library, nn
+from torch import _dynamo, nn
 from torch.nn import functional
 
+from stages.model.fused_products import PackedWeights, WholeWeights, dtype_of, kind_of, packable
 from stages.model.layout import underlying
 from stages.model.lora import CHANGED_IN_PLACE
 from stages.model.patches import lora_forward
@@ -30,63 +32,18 @@ SHARED_INPUT = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))  # cal
 RANK_MULTIPLE = 16  # an adapter's rows or columns are filled up to this: matrix units read aligned rows
 
 
-@library.custom_op("fused_lora::linear_with_parts", mutates_args=())
-def linear_with_parts(
-    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, parts: list[torch.Tensor], places: list[int]
-) -> torch.Tensor:
-    """x weightᵀ + bias, of shape (N, out), where parts of the frozen weight are trained.
-
-    An operator of torch's, since a compiled autograd.Function mixed up its tensors (torch 2.11).
-
-    Args:
-        x: (N, in).
-        weight: (out, in), which gets no gradient as a whole.
-        bias: (out,), or None; it gets none either.
-        parts: parameters that the weight holds a copy of, which get their gradients.
-        places: row and column where the copy of each begins, one after another.
-    """
-    return functional.linear(x, weight, bias)
-
-
-@linear_with_parts.register_fake
-def fake_linear(x, weight, bias, parts, places):
-    return x.new_empty(x.shape[0], weight.shape[0])
-
-
-def keep_for_backward(ctx, inputs, output) -> None:
-    x, weight, _, parts, places = inputs
-    ctx.save_for_backward(x, weight)
-    starts = zip(places[::2], places[1::2], strict=True)
-    ctx.spans = [
-        (row, row + part.shape[0], column, column + part.shape[1])
-        for part, (row, column) in zip(parts, starts, strict=True)
-    ]
-
-
-def gradients(ctx, dy):
-    x, weight = ctx.saved_tensors
-    top, bottom, left, right = zip(*ctx.spans, strict=True)
-    first_row, first_column = min(top), min(left)
-    # One product for all parts: between them it computes what nobody needs, and one large product is faster.
-    whole = dy[:, first_row : max(bottom)].t() @ x[:, first_column : max(right)]
-    parts = [
-        whole[a - first_row : b - first_row, c - first_column : d - first_column].float() for a, b, c, d in ctx.spans
-    ]
-    return dy @ weight if ctx.needs_input_grad[0] else None, None, None, parts, None
-
-
-linear_with_parts.register_autograd(gradients, setup_context=keep_for_backward)
-
-
 class FusedLayers:
-    """Adapted layers that read one input, in one product. Their own weights become views of the common memory.
+    """Adapted layers that read one input, in one product.
+
+    Unquantized weights become views of a common memory, with the copies of adapters beside them. Those of 4 bits stay
+    as they are, and each product unpacks them to the copies' side.
 
     Args:
-        layers: peft's layers on unquantized linear ones, in the order in which they are called.
+        layers: peft's layers on linear ones, all unquantized or all of 4 bits, in the order in which they are called.
 
     Attributes:
-        weight: the common frozen memory, (out, in + P) or, if `tall`, (out + P, in).
-        copied: parts of `weight`, each with the parameter that it holds a copy of.
+        weights: the frozen ones, with the copies beside them: (out, in + P) or, if `tall`, (out + P, in).
+        copied: parts of the copies' memory, each with the parameter that it holds a copy of.
     """
 
     def __init__(self, layers: list[Any]):
@@ -95,38 +52,32 @@ class FusedLayers:
         self.highs = [layer.lora_B[name].weight for layer in layers]
         bases = [layer.get_base_layer() for layer in layers]
         # On the layers' device: the compiler makes a number an input on the CPU, and builds C++ for it (45 s of 65).
-        self.scaling = bases[0].weight.new_tensor(layers[0].scaling[name], dtype=torch.float32)
+        self.scaling = self.lows[0].new_tensor(layers[0].scaling[name], dtype=torch.float32)
         self.sizes = [base.out_features for base in bases]
         self.width, self.height, self.rank = bases[0].in_features, sum(self.sizes), self.lows[0].shape[0]
         self.filling = -self.rank * len(layers) % RANK_MULTIPLE
         self.bias = None
         if any(base.bias is not None for base in bases):
-            self.bias = torch.cat([zeros_if_none(base) for base in bases])
+            self.bias = torch.cat([bias_or_zeros(base) for base in bases])
             _dynamo.mark_static(self.bias)
         self.tall = len(layers) == 1 and self.width > self.height
         added = self.rank * len(layers) + self.filling
-        shape = (self.height + added, self.width) if self.tall else (self.height, self.width + added)
-        self.weight = bases[0].weight.data.new_zeros(shape)
-        _dynamo.mark_static(self.weight)  # of all sizes, only the number of tokens varies
         starts = list(accumulate(self.sizes, initial=0))[:-1]
-        for row, base in zip(starts, bases, strict=True):
-            own = self.weight[row : row + base.out_features, : self.width]
-            own.copy_(base.weight.data)
-            base.weight.data = own
-        if self.tall:
-            self.places = [(self.height, 0)]
-        else:
-            self.places = [(row, self.width + number * self.rank) for number, row in enumerate(starts)]
+        kind = PackedWeights if isinstance(bases[0], bnb.nn.Linear4bit) else WholeWeights
+        self.weights: PackedWeights | WholeWeights = kind(bases, added, self.tall)
         parts = self.lows if self.tall else self.highs
+        corners = [(0, 0)] if self.tall else [(row, number * self.rank) for number, row in enumerate(starts)]
         self.copied = [
-            (self.weight[row : row + part.shape[0], column : column + part.shape[1]], part)
-            for part, (row, column) in zip(parts, self.places, strict=True)
+            (self.weights.beside[row : row + part.shape[0], column : column + part.shape[1]], part)
+            for part, (row, column) in zip(parts, corners, strict=True)
         ]
+        below, right = (self.height, 0) if self.tall else (0, self.width)
+        self.places = [number for row, column in corners for number in (row + below, column + right)]
         self.pending: tuple[torch.Tensor, list[torch.Tensor]] | None = None
 
     def outputs(self, x: torch.Tensor) -> list[torch.Tensor]:
         """The outputs (..., out) of all layers for x of shape (..., in)."""
-        flat = x.flatten(0, -2).to(self.weight.dtype)
+        flat = x.flatten(0, -2).to(self.weights.beside.dtype)
         y = self.tall_product(flat) if self.tall else self.wide_product(flat)
         # Not split(): autograd lets nobody change one of several views in place, as Gemma 3n and OLMo do.
         starts = accumulate(self.sizes, initial=0)
@@ -135,18 +86,19 @@ class FusedLayers:
 
     def wide_product(self, x: torch.Tensor) -> torch.Tensor:
         low = functional.pad(torch.cat(self.lows) * self.scaling, (0, 0, 0, self.filling)).to(x.dtype)
-        places = [number for place in self.places for number in place]
-        return linear_with_parts(torch.cat([x, x @ low.t()], dim=1), self.weight, self.bias, self.highs, places)
+        return self.weights.product(torch.cat([x, x @ low.t()], dim=1), self.bias, self.highs, self.places)
 
     def tall_product(self, x: torch.Tensor) -> torch.Tensor:
         high = functional.pad(self.highs[0] * self.scaling, (0, self.filling)).to(x.dtype)
-        both = linear_with_parts(x, self.weight, None, self.lows, list(self.places[0]))
+        both = self.weights.product(x, None, self.lows, self.places)
         y = torch.addmm(both[:, : self.height], both[:, self.height :], high.t())
         return y if self.bias is None else y + self.bias
 
 
-def zeros_if_none(base: nn.Linear) -> torch.Tensor:
-    return base.weight.new_zeros(base.out_features) if base.bias is None else base.bias.data
+def bias_or_zeros(base: nn.Linear) -> torch.Tensor:
+    if base.bias is not None:
+        return base.bias.data.to(dtype_of(base))
+    return torch.zeros(base.out_features, dtype=dtype_of(base), device=base.weight.device)
 
 
 def fused_forward(layer: Any, x: torch.Tensor) -> torch.Tensor:
@@ -168,10 +120,10 @@ def fused_forward(layer: Any, x: torch.Tensor) -> torch.Tensor:
 
 
 class FusedAdapters:
-    """Fuses all adapted layers of unquantized weights without dropout. Others stay as they are.
+    """Fuses all adapted layers of unquantized and 4-bit weights without dropout. Others stay as they are.
 
-    The weights' memory grows by one matrix of each adapter. Before each pass of the base model, `refresh` brings the
-    copies of trained matrices up to date.
+    The weights' memory grows by one matrix of each adapter and, while a product of 4-bit weights is computed, by these
+    in 16 bits. Before each pass of the base model, `refresh` brings the copies of trained matrices up to date.
     """
 
     def __init__(self, model: nn.Module):
@@ -207,19 +159,26 @@ class FusedAdapters:
 
 
 def fusable(layer: nn.Module) -> bool:
-    """Whether a layer is a linear one of floating-point numbers with one adapter, and without dropout."""
+    """Whether a layer is a linear one, unquantized or of 4 bits, with one adapter, and without dropout."""
     if not isinstance(layer, LoraLayer) or len(layer.active_adapters) != 1:
         return False
     plain = isinstance(layer.lora_dropout[layer.active_adapters[0]], nn.Identity)
     base = layer.get_base_layer()
+    if isinstance(base, bnb.nn.Linear4bit):
+        return plain and packable(base)
     return plain and type(base) is nn.Linear and base.weight.is_floating_point()
 
 
 def alike(layers: list[Any]) -> bool:
-    """Whether layers have inputs of one size, and adapters of one rank and scale."""
+    """Whether layers have inputs of one size, adapters of one rank and scale, and weights of one kind."""
     name = layers[0].active_adapters[0]
     kinds = {
-        (layer.get_base_layer().in_features, layer.lora_A[name].weight.shape[0], layer.scaling[name])
+        (
+            layer.get_base_layer().in_features,
+            layer.lora_A[name].weight.shape[0],
+            layer.scaling[name],
+            kind_of(layer.get_base_layer()),
+        )
         for layer in layers
     }
     return len(kinds) == 1

@@ -82,6 +82,7 @@ def test_long_texts_are_random_and_their_flops_count_attention(project):
         ("element-wise, compiled", "triton_red_fused__to_copy_mm_mul_scaled_dot_product_flash_attention_7"),
         ("attention", "void pytorch_flash::flash_bwd_kernel<Flash_bwd_kernel_traits<cutlass::bfloat16_t>>"),
         ("unpacking", "void kDequantizeBlockwise<__nv_bfloat16, 512, 64, 8, 2>(float*, unsigned char*)"),
+        ("unpacking", "unpack_numbers"),
         ("copies", "void at::native::unrolled_elementwise_kernel<at::native::direct_copy_kernel_cuda>"),
         ("copies", "Memcpy DtoD (Device -> Device)"),
         ("copies", "copy_numbers"),

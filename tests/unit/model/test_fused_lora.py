@@ -4,9 +4,11 @@ import dataclasses
 
 import pytest
 import torch
+from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 
 from stages.model.forward import completion_logits
 from stages.model.fused_lora import FusedAdapters
+from stages.model.fused_products import frozen_of, unpacked
 from stages.model.load import load_base
 from stages.model.lora import attach_adapter, merge_unquantized
 from stages.params import Method
@@ -44,14 +46,16 @@ def error(found: torch.Tensor, expected: torch.Tensor) -> float:
 
 
 @pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("method", ["lora", "qlora", "qlora-dq"])
 @pytest.mark.parametrize(
     "change",
     [{}, {"r": 5, "lora_alpha": 7}, {"target_modules": ["q_proj", "v_proj", "down_proj"]}, {"lora_dropout": 0.3}],
 )
 def test_fused_layers_have_the_outputs_and_gradients_of_single_ones(
-    base_folder, prompt, train_params, change, compiled
+    base_folder, prompt, train_params, change, method, compiled
 ):
-    model = adapted(base_folder, dataclasses.replace(train_params, **change)).eval()  # without dropout
+    train = dataclasses.replace(train_params, **change)
+    model = adapted(base_folder, train, METHODS[method]).eval()  # without dropout
     logits, gradients = logits_and_gradients(model, prompt)
     fused = FusedAdapters(model)
     assert len(fused.layers) == (0 if "lora_dropout" in change else len(gradients) // 2)
@@ -108,7 +112,7 @@ def test_three_layers_that_share_an_input_take_one_product(base_folder, prompt, 
     fused = FusedAdapters(model := adapted(base_folder, train_params))
     monkeypatch.setattr("stages.model.fused_lora.functional.linear", counting)
     logits_and_gradients(model, prompt)
-    groups = {id(layer.fused): tuple(layer.fused.weight.shape) for layer in fused.layers}
+    groups = {id(layer.fused): tuple(layer.fused.weights.weight.shape) for layer in fused.layers}
     assert len(groups) == 2 * 4  # in two decoder layers: q, k, v; o; gate, up; down
     assert sorted(set(groups.values())) == sorted(set(groups.values()) & set(products))
 
@@ -174,9 +178,29 @@ def test_layers_that_the_model_changes_in_training_stay_as_they_are(tokenizer, p
     assert max(error(fused_gradients[name], expected) for name, expected in gradients.items()) < 1e-4
 
 
-def test_quantized_layers_stay_as_they_are(base_folder, prompt, train_params):
-    model = adapted(base_folder, train_params, METHODS["qlora"])
+def test_8_bit_layers_stay_as_they_are(base_folder, prompt, train_params):
+    model = adapted(base_folder, train_params, METHODS["lora-int8"])
     assert FusedAdapters(model).layers == []
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="the unpacking kernel needs a GPU")
+@pytest.mark.parametrize("below", [False, True])
+@pytest.mark.parametrize("kind", ["nf4", "fp4"])
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_kernel_unpacks_what_bitsandbytes_unpacks(below, kind, nested, dtype):
+    torch.manual_seed(0)
+    weights = [torch.randn(height, 1088, dtype=dtype, device="cuda") for height in ((96,) if below else (96, 32, 48))]
+    packed = [quantize_4bit(weight, quant_type=kind, compress_statistics=nested) for weight in weights]
+    frozen = [part for codes, state in packed for part in frozen_of(codes, state)]
+    height = sum(weight.shape[0] for weight in weights)
+    beside = torch.randn((48, 1088) if below else (height, 48), dtype=dtype, device="cuda")
+    sizes = [*(weight.shape[0] for weight in weights), 1088]
+    state = packed[0][1]
+    found = unpacked(frozen, state.code, beside, sizes, state.blocksize, kind)
+    expected = torch.cat([dequantize_4bit(codes, state) for codes, state in packed])
+    torch.testing.assert_close(found[:height, :1088], expected, rtol=1e-6 if dtype == torch.float32 else 2**-8, atol=0)
+    assert torch.equal(found[height:] if below else found[:, 1088:], beside)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="the copying kernel needs a GPU")

@@ -114,18 +114,11 @@ def test_the_page_of_levers_shows_its_json():
     assert products in page
     assert "In float8 the products would take {} and {} ms".format(*both["float8"]) in page
     assert f"They err by {found['float8_relative_error']:.1%}".replace("%", " %") in page
-    tried = levers["not_kept_qwen2_1.5b"]
-    filled, fused = (tried[name] for name in ("filled_to_128_tokens", "fused_adapters_of_nf4_layers"))
-    before, after = ([f"{median(block[when]):.0f}" for block in fused.values()] for when in ("before", "after"))
-    memory = [f"{fused['speed_nf4_16'][when]['peak_allocated_gb']:.1f}" for when in ("after", "before")]
+    filled = levers["not_kept_qwen2_1.5b"]["filled_to_128_tokens"]["speed_16"]
     assert (
-        "They trained {after:.1f} texts/s instead of {before:.1f}".format(
-            **{when: median(filled["speed_16"][when]) for when in ("after", "before")}
-        )
+        "they trained {:.1f} texts/s instead of {:.1f}".format(*(median(filled[when]) for when in ("after", "before")))
         in page
     )
-    assert "They trained {} instead of {}, in {} GB instead of {}".format(after[0], before[0], *memory) in page
-    assert f"in `memory` {after[1]} instead of {before[1]}" in page
     gemma = levers["scoring_gemma_3_270m"]
     for block, row in (
         (levers["scoring_qwen2_1.5b"], "Qwen2-1.5B, merged, 32,768"),
@@ -259,6 +252,40 @@ def test_the_table_of_smaller_cards_is_that_of_its_json():
             f"{seconds:.0f}",
         ]
         assert table_row(*cells) in page
+
+
+def test_the_table_of_fused_4_bit_layers_is_that_of_its_json():
+    page = " ".join((ROOT / "docs/performance.md").read_text().split())
+    found = read(RESULTS / "h200/fused_nf4.json")
+    before, after, unsloth = found["before"], found["after"], found["unsloth_checkpointed"]
+    for title, block in (
+        ("`speed`, single adapters", before["speed_nf4"]),
+        ("`speed`, fused", after["speed_nf4"]),
+        ("`memory`, single adapters", before["memory"]),
+        ("`memory`, fused", after["memory"]),
+        ("Unsloth with its checkpointing", unsloth),
+    ):
+        rate, low, high = (round(block[f"samples_per_second{end}"]) for end in ("", "_min", "_max"))
+        kernels = {kind: value for kind, value in block["kernel_milliseconds"].items() if kind != "launched"}
+        unpacking = kernels["other"] + kernels.get("unpacking", 0)
+        shown = (
+            kernels["products"],
+            kernels["element-wise, compiled"],
+            kernels["attention"],
+            unpacking,
+            kernels["copies"],
+        )
+        cells = (f"{milliseconds:.1f}" for milliseconds in (sum(kernels.values()), *shown))
+        row = table_row(title, f"{rate} [{low}, {high}]", f"{block['peak_allocated_bytes'] / 1e9:.2f}", *cells)
+        assert row in page
+    rates = {name: block["samples_per_second"] for name, block in (("ours", after["memory"]), ("unsloth", unsloth))}
+    assert f"{rates['ours'] / rates['unsloth']:.1f} times as many texts as Unsloth with its checkpointing" in page
+    assert f"Eight times as many would take {16e3 / (8 * rates['unsloth']):.1f} ms" in page
+    kept = found["memory_budget_0.3"]["ilp"]
+    assert f"{kept['samples_per_second']:.0f} texts/s in {kept['peak_allocated_bytes'] / 1e9:.2f} GB" in page
+    small, large = (found["unpacking_milliseconds"][f"qwen2-{size}, NF4"] for size in ("1.5b", "7b"))
+    words = "1.5B in {:.1f} ms instead of {:.1f}, 7B in {:.1f} instead of {:.1f}"
+    assert words.format(*(block[by] for block in (small, large) for by in ("kernel, 1024", "bitsandbytes"))) in page
 
 
 def test_the_table_of_profile_memory_is_that_of_its_json():

@@ -11,6 +11,7 @@ from stages.model import cuda_graphs, fused_lora
 from stages.model.cuda_graphs import CapturedPasses, compile_layers
 from stages.model.exactness import choose_layout
 from stages.model.forward import completion_logits
+from stages.model.fused_products import WholeWeights
 from stages.model.load import load_base
 from stages.model.lora import attach_adapter
 from stages.text.batching import IGNORED
@@ -41,17 +42,26 @@ def in_training(base, method, train, prompt):
     return model.train()
 
 
+def frozen_memory(layer) -> list[torch.Tensor]:
+    weights = layer.fused.weights
+    whole = [weights.weight] if isinstance(weights, WholeWeights) else [*weights.frozen, weights.code]
+    return [*whole, weights.beside]
+
+
 @pytest.mark.slow  # compiles twice
+@pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("method", ["lora", "qlora"])
 def test_layers_that_compute_again_keep_little_and_have_the_gradients_of_plain_ones(
-    base_folder, prompt, batch, train_params, method
+    base_folder, prompt, batch, train_params, method, fused
 ):
     kept, gradients = {}, {}
     torch.compiler.reset()
     for name in ("plain", "compiled", "computed again"):
         model = in_training(base_folder, method, train_params, prompt)
+        layers = fused_lora.FusedAdapters(model).layers if fused and name != "plain" else []
         compile_layers(model, name != "plain", checkpointing=name == "computed again")
-        own = {parameter.data_ptr() for parameter in model.parameters()}
+        frozen = [tensor for layer in layers for tensor in frozen_memory(layer)]
+        own = {tensor.data_ptr() for tensor in (*frozen, *model.parameters())}
         sizes: dict[int, int] = {}
 
         def keep(tensor, own=own, sizes=sizes):
