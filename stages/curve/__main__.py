@@ -122,8 +122,7 @@ def find_runs(sizes: list[Size], folds: list[int] | list[None]) -> dict[tuple[An
     The commit's own figures count where DVC wrote no experiment, because it would have been the same.
     """
     listed = list_experiments()
-    found = sorted(finished(listed), key=lambda run: run.revision == listed[1].get("rev"))
-    runs = same_but_for(found, present_params(listed), "prepare.train_rows", "prepare.fold")
+    runs = same_but_for(list(finished(listed)), present_params(listed), "prepare.train_rows", "prepare.fold")
     missing = [(size, fold) for size in sizes for fold in folds if (size, fold) not in runs]
     if missing:
         size, fold = missing[0]

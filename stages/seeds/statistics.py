@@ -5,31 +5,61 @@ import json
 import statistics
 import subprocess
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from stages.paths import METRICS
+from stages.paths import BASE_MODEL, LOCK, METRICS, PROCESSED
+from stages.repro import lock
 
 BLOCKS = ("model", "zero_shot", "baseline", "difference")
+WORKING = ("prepare", "probe", "train", "select", "evaluate")  # stages that figures come from
+NAMED = 3  # files that a message names
 
 
 def read_figures(revision: str) -> dict[str, Any]:
     """The figures of a commit or an experiment, empty if it has none."""
-    path = f"./{(METRICS / 'evaluate.json').as_posix()}"
-    shown = subprocess.run(["git", "show", f"{revision}:{path}"], capture_output=True, text=True)
-    return {} if shown.returncode else json.loads(shown.stdout)
+    return json.loads(read_text(revision, METRICS / "evaluate.json") or "{}")
+
+
+def read_text(revision: str, path: Path) -> str | None:
+    """A file that git holds of a commit or an experiment, None if it has none."""
+    shown = subprocess.run(["git", "show", f"{revision}:./{path.as_posix()}"], capture_output=True, text=True)
+    return None if shown.returncode else shown.stdout
+
+
+def read_sources(revision: str, prepare: dict[str, Any]) -> dict[tuple[str, ...], str]:
+    """Hashes of what the figures come from besides params: code, the base model and the splits, by dvc.lock.
+
+    Args:
+        revision: a commit or an experiment.
+        prepare: its params. The splits of runs with other ones are others, so these are part of their keys.
+    """
+    stages = lock.parse((read_text(revision, LOCK) or "").encode()) or {}
+    splits = tuple(f"{prepare.get(key)}" for key in ("fold", "train_rows"))
+    found: dict[tuple[str, ...], str] = {}
+    for name in (*WORKING, "report"):  # of these, report alone names test
+        for dep in stages.get(name, {}).get("deps", []):
+            path = dep["path"]
+            if Path(path).parent == PROCESSED:
+                found[path, *splits] = dep["md5"]
+            elif name in WORKING and (path == BASE_MODEL.as_posix() or path.startswith("stages/")):
+                found[path,] = dep["md5"]
+    return found
 
 
 @dataclass(frozen=True)
 class Run:
     """A finished run.
 
-    params: params.yaml, or what DVC tracks of it. metrics: metrics/evaluate.json. revision: its commit.
+    params: params.yaml, or what DVC tracks of it. metrics: metrics/evaluate.json. revision: its commit. sources: what
+    `read_sources` found.
     """
 
     params: dict[str, Any]
     metrics: dict[str, Any]
     revision: str = ""
+    sources: dict[tuple[str, ...], str] = field(default_factory=dict)
 
     @property
     def seed(self) -> int:
@@ -48,7 +78,7 @@ class Run:
 
 
 def finished(shown: list[dict[str, Any]]) -> Iterator[Run]:
-    """Yields the commit and its finished experiments from the output of `dvc exp show --json`.
+    """Yields the finished experiments of the commit, the newest first, and then the commit, from `dvc exp show --json`.
 
     DVC lists only the headline of their figures, so the others are read from git.
 
@@ -58,11 +88,11 @@ def finished(shown: list[dict[str, Any]]) -> Iterator[Run]:
     for commit in shown[1:]:
         groups = commit.get("experiments") or []
         done = [group for group in groups if (group.get("executor") or {}).get("state", "success") == "success"]
-        for revision in [commit, *(revision for group in done for revision in group["revs"])]:
+        for revision in [*(revision for group in done for revision in group["revs"]), commit]:
             data = revision.get("data") or {}
             params = data.get("params", {}).get("params.yaml", {}).get("data")
             if params and (metrics := read_figures(revision["rev"])):
-                yield Run(params, metrics, revision["rev"])
+                yield Run(params, metrics, revision["rev"], read_sources(revision["rev"], params.get("prepare", {})))
 
 
 def same_but_for_seed(runs: list[Run], params: dict[str, Any]) -> list[Run]:
@@ -74,13 +104,31 @@ def same_but_for_seed(runs: list[Run], params: dict[str, Any]) -> list[Run]:
 def same_but_for(runs: list[Run], params: dict[str, Any], *keys: str) -> dict[tuple[Any, ...], Run]:
     """The runs that differ from these params in some keys alone, by their values; of several the one listed first.
 
+    Prints which ones are left out because their code, base model or rows are not those of the ones before.
+
     Args:
         runs: finished ones, the newest first.
         params: as `dvc exp show` lists them.
         keys: dotted, such as "train.seed".
     """
     rest = Run(params, {}).without(keys)
-    return {run.values(keys): run for run in reversed(runs) if run.without(keys) == rest}
+    alike = of_same_sources([run for run in runs if run.without(keys) == rest])
+    return {run.values(keys): run for run in reversed(alike)}
+
+
+def of_same_sources(runs: list[Run]) -> list[Run]:
+    """The runs with the sources of the first one. Prints the others."""
+    known: dict[tuple[str, ...], str] = {}
+    kept = []
+    for run in runs:
+        others = sorted({key[0] for key, content in run.sources.items() if known.get(key, content) != content})
+        if others:
+            named = ", ".join(others[:NAMED]) + (f" and {len(others) - NAMED} more" if len(others) > NAMED else "")
+            print(f"left out {run.revision[:7]}: it is of other {named} than {runs[0].revision[:7]}")
+        else:
+            known |= run.sources
+            kept.append(run)
+    return kept
 
 
 def spread(runs: list[Run]) -> dict[str, Any]:
