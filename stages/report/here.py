@@ -7,7 +7,9 @@ python -m stages.report.here --against main      # with the models of both runs 
 import argparse
 import subprocess
 from datetime import UTC, datetime
+from functools import reduce
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +22,9 @@ from stages.compare.messages import data_difference, params_difference
 from stages.compare.pairs import compare_pairs, pair
 from stages.compare.sides import read_side
 from stages.errors import UserError
-from stages.paths import BASE_MODEL, PROBE_FIGURES, SELECTED, TRAIN_FIGURES
+from stages.params import PARAMS_FILE
+from stages.params_file import read_yaml
+from stages.paths import BASE_MODEL, LOCK, PROBE_FIGURES, SELECTED, TRAIN_FIGURES
 from stages.report.errors import KINDS, OPEN, Mark, Marks, rows_of
 from stages.report.html import Cell, card, paragraph, table
 from stages.report.page import page
@@ -59,12 +63,32 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=OUT, help="the file (default: %(default)s)")
     parser.add_argument("--against", metavar="REV", help="an earlier run: a commit, an experiment, or a folder")
     given = parser.parse_args()
+    require_present_params()
     found = read_run()
     beside = earlier(found, given.against) if given.against else ""
     text = page(found, beside, machine(found), sentences_of(found))
     with replacing(given.out) as file:
         file.write(text)
     print(f"report: {given.out}: open it in a browser")
+
+
+def require_present_params() -> None:
+    """Raises UserError if a param that a stage reads was changed after it ran: the page would state it of that run."""
+    stages = read_yaml(LOCK).get("stages", {}) if LOCK.is_file() else {}
+    present = read_yaml(PARAMS_FILE)
+    for name, stage in stages.items():
+        if name == "benchmark":  # the page shows nothing of it
+            continue
+        for key, then in stage.get("params", {}).get(PARAMS_FILE.name, {}).items():
+            if reduce(value_of, key.split("."), present) != then:
+                raise UserError(
+                    f"{PARAMS_FILE}: {key} is not what it was when stage {name} ran, by {LOCK}; expected the params "
+                    "of the figures that are reported: run `dvc repro`, or take the change back"
+                )
+
+
+def value_of(section: Any, key: str) -> Any:
+    return section.get(key) if isinstance(section, dict) else None
 
 
 def git(*arguments: str) -> str:
