@@ -18,6 +18,7 @@ from scipy.special import expit
 from stages import params
 from stages.artifacts import replacing_folder, write_json
 from stages.classifier.scorer import load_scorer
+from stages.classifier.valid_scores import valid_with_scores
 from stages.command import run
 from stages.errors import UserError
 from stages.export import operating_point
@@ -87,6 +88,7 @@ def main() -> None:
     require_replaceable(arguments.out)
     source = read_source(SELECTED, BASE_MODEL)
     lossy = dtype in LOSSY or source.method.load_in_8bit
+    valid_with_scores(SELECTED, source.selected)  # rows of another split could be train's
     rows = score_by_predict(arguments.rows, with_test=lossy)
     with replacing_folder(arguments.out) as new:
         record = make_record(arguments.kind, dtype, source, kind.write(new, source, dtype))

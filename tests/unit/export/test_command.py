@@ -22,7 +22,7 @@ from stages.export.merge import read_source, require_expressible
 from stages.export.parity import EXACT, HOSTILE, score_export
 from stages.export.score import without_repacking
 from stages.serve.operating import FIGURES_FILE, operating_points
-from stages.text.example import read_examples
+from stages.text.example import read_examples, write_examples
 
 
 def test_scoring_an_export_does_not_repack_4_bit_weights():
@@ -124,6 +124,18 @@ def test_an_export_beyond_its_tolerance_is_not_written(export, project, monkeypa
     assert {file.name: file.read_bytes() for file in kept.iterdir()} == before
     with pytest.raises(UserError, match="does not score as predict does"):
         export("classifier", out="fresh")
+    assert not (project / "exports/fresh").exists()
+
+
+def test_rows_of_another_split_are_not_taken_for_the_models_valid_and_test(export, project):
+    file = project / "data/processed/valid.jsonl"
+    rows = file.read_text()
+    try:
+        write_examples(file, [dataclasses.replace(row, label=not row.label) for row in read_examples(file)])
+        with pytest.raises(UserError, match="valid.jsonl is not the valid that the threshold was chosen on: dvc repro"):
+            export("classifier", out="fresh")
+    finally:
+        file.write_text(rows)
     assert not (project / "exports/fresh").exists()
 
 
