@@ -119,6 +119,10 @@ def unseen_path(path: Any) -> typing.Iterator[str]:
         yield f"found {path!r}; expected a path"
     elif Path(path).parts[:2] not in (("data", "raw"), ("data", "sample")) or ".." in Path(path).parts:
         yield f"found {path!r}; expected a file in data/raw or data/sample, where DVC sees it change"
+    else:
+        for folder in (Path(path), *Path(path).parents)[:-3]:  # below data/raw
+            if folder.is_symlink() and folder.is_dir():
+                yield f"found {path!r}, where {folder} is a link, behind which DVC sees no change; expected the folder"
 
 
 @dataclass(frozen=True, kw_only=True)

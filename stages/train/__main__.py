@@ -36,7 +36,7 @@ def main() -> None:
             state = trainer.train_to_end(state)
         else:
             print(f"train: {state} holds this training, finished: nothing is trained again")
-        publish(state, resume_checkpoints.folder / CHECKPOINTS.name, device)
+        publish(state, resume_checkpoints.folder / CHECKPOINTS.name)
 
 
 if __name__ == "__main__":

@@ -4,11 +4,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from stages.artifacts import read_json, replacing_folder, write_csv, write_json
 from stages.distributed import is_main_process
-from stages.model.device import environment
 from stages.paths import CHECKPOINTS, PLOTS, PROMPT_FILE, TRAIN_FIGURES
 from stages.train.resume import PROGRESS_FILE
 
@@ -16,13 +13,12 @@ TRAIN_COLUMNS = ["step", "epoch", "loss", "learning_rate", "grad_norm"]
 VALID_COLUMNS = ["step", "epoch", "loss", "average_precision", "roc_auc", "f1"]
 
 
-def publish(state: Path, checkpoints: Path, device: torch.device) -> None:
-    """Writes the stage's outputs.
+def publish(state: Path, checkpoints: Path) -> None:
+    """Writes the stage's outputs. The environment is that of the last steps, which may not be this one.
 
     Args:
         state: the last resume checkpoint.
         checkpoints: folder of the checkpoints of evaluations.
-        device: that the training ran on, for the environment in the metrics.
     """
     progress = read_json(state / PROGRESS_FILE)
     with replacing_folder(CHECKPOINTS) as folder:
@@ -37,7 +33,7 @@ def publish(state: Path, checkpoints: Path, device: torch.device) -> None:
         "samples_per_second": facts["rows"] * facts["epochs"] / seconds,
         "peak_memory_bytes": progress["peak_memory_bytes"],
     }
-    write_json(TRAIN_FIGURES, {"facts": facts, "measured": measured, "environment": environment(device)})
+    write_json(TRAIN_FIGURES, {"facts": facts, "measured": measured, "environment": progress["environment"]})
 
 
 def split_history(log_history: list[dict[str, Any]]) -> tuple[list[dict], list[dict]]:

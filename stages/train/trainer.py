@@ -15,6 +15,7 @@ from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, Traini
 
 from stages.artifacts import read_json
 from stages.distributed import rank, world_size
+from stages.model.device import environment
 from stages.model.exactness import choose_layout
 from stages.model.forward import pinned
 from stages.params import Train
@@ -133,6 +134,7 @@ class LabelTrainer(Trainer):
             "memory_profile": bool(memory_profile),
             "seconds": self.spent.seconds(),
             "peak_memory_bytes": peak,
+            "environment": environment(self.args.device),
             "facts": self.facts | {"steps": self.state.global_step, "epochs": self.state.epoch},
         }
 

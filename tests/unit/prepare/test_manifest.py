@@ -188,6 +188,20 @@ def test_params_name_a_manifest_that_dvc_would_not_see(changed):
         params.load(changed({"prepare/manifest": "data/m"}))
 
 
+def test_params_name_a_folder_that_dvc_would_not_look_into(changed, tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/m").write_text("")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/raw").symlink_to(tmp_path / "elsewhere")  # DVC looks into this one
+    monkeypatch.chdir(tmp_path)
+    params.load(changed({"prepare/manifest": "data/raw/m"}))
+    (tmp_path / "elsewhere/mine").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(
+        UserError, match="found 'data/raw/mine/m', where data/raw/mine is a link, behind which DVC sees"
+    ):
+        params.load(changed({"prepare/manifest": "data/raw/mine/m"}))
+
+
 @pytest.mark.parametrize(
     ("file", "message"), [("elsewhere", "expected a file in data/raw or data/sample"), ("../m", "expected a file")]
 )

@@ -75,5 +75,8 @@ def test_a_training_resumed_after_midnight_keeps_its_prompt(
     train_stage.main()
     assert read_json(tmp_path / "models/checkpoints/prompt.json") == first
     assert "writes the date" in capsys.readouterr().out
+    trained_on = read_json(tmp_path / "models/train.json")["environment"]
+    monkeypatch.setattr("stages.model.device.cpu_name", lambda: "another CPU")
     train_stage.main()
     assert "holds this training, finished: nothing is trained again" in capsys.readouterr().out
+    assert read_json(tmp_path / "models/train.json")["environment"] == trained_on
