@@ -21,11 +21,8 @@ from stages.predict.classify import classify
 from stages.predict.convert import converter
 from stages.predict.formats import Format, format_of
 from stages.predict.output import STANDARD_OUTPUT, Output, open_output
-from stages.predict.read import count_rows, is_stream
+from stages.predict.read import ALWAYS, SOMETIMES, count_rows, is_stream
 from stages.predict.source import TEXT_OPTION, Source
-
-# Keys of a classified row. A text's column can't have such a name, since the verdict would replace it.
-ADDED = ("label", "probability", "log_odds", "band", "sentences")
 
 
 def main() -> None:
@@ -78,7 +75,7 @@ def read_arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     if arguments.max_tokens_per_batch is not None and arguments.max_tokens_per_batch < 1:
         parser.error("--max-tokens-per-batch must be 1 or more")
-    if arguments.text_column in ADDED:
+    if arguments.text_column in (*ALWAYS, *SOMETIMES):  # which the verdict would replace
         parser.error(f"--text-column {arguments.text_column}: the verdict has a key of that name: rename the column")
     if arguments.file and not arguments.out:
         parser.error("--file needs --out, the name of a file or -")

@@ -13,7 +13,7 @@ from stages.artifacts import UnixRows
 from stages.data.lines import DataError
 from stages.errors import UserError
 from stages.predict.formats import DELIMITERS, Format, format_of, is_packed, pyarrow, require_writable_format
-from stages.predict.read import members
+from stages.predict.read import members, outdated
 from stages.predict.source import Source, as_json, parquet_batches
 
 ROWS_AT_ONCE = 16384  # of a Parquet file's row group
@@ -131,8 +131,13 @@ def joined(rows: Path, source: Source, added: dict[str, Any]) -> Iterator[Any]:
         added = added | {"band": pa.string()}
     lines = chain(first, lines)
     changed = DataError(f"{source.name} has changed while it was scored: leave it alone meanwhile, and start again")
+    stale: set[str] | None = None
     for batch in parquet_batches(source, ROWS_AT_ONCE, whole=True):
         table, found = pa.Table.from_batches([batch]), list(islice(lines, len(batch)))
+        if stale is None and len(table):  # the first row decides, since all tables have the same columns
+            row = table.slice(0, 1).to_pylist()[0]
+            stale = outdated({name: json.dumps(value, default=str) for name, value in row.items()}, added)
+        table = table.drop_columns(sorted(stale or ()))
         if [row[source.column] for row in found] != as_json(batch.column(source.column), source.column):
             raise changed
         for name, kind in added.items():

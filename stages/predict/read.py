@@ -4,12 +4,13 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from types import MappingProxyType
 from typing import Any
 
+from stages.bands import BANDS
 from stages.data.jsonl import parse_json_object
 from stages.data.lines import STANDARD_INPUT, DataError
 from stages.data.values import input_text, require_encodable
@@ -17,6 +18,8 @@ from stages.model.scoring import WINDOW
 from stages.predict.formats import Format
 from stages.predict.source import Source, records
 
+ALWAYS = ("label", "probability", "log_odds")  # keys of a classified row
+SOMETIMES = ("band", "sentences")  # with select.bands, and with --explain
 SHOWN = 10
 SPACE = re.compile(r"[ \t\r]*")
 
@@ -37,9 +40,26 @@ class Row:
         """
         values = {"label": label, "probability": probability, **further}
         added = {key: json.dumps(value, ensure_ascii=False) for key, value in values.items()}
-        written = [f"{name}: {added.pop(key, value)}" for key, name, value in self.members]
+        stale = outdated({key: value for key, _, value in self.members}, added)
+        written = [f"{name}: {added.pop(key, value)}" for key, name, value in self.members if key not in stale]
         written += [f'"{key}": {value}' for key, value in added.items()]
         return f"{{{', '.join(written)}}}\n"
+
+
+def outdated(values: Mapping[str, str], added: Collection[str]) -> set[str]:
+    """Which keys of a row are of an earlier verdict and not added by the new one. Others of these names are its own.
+
+    >>> verdict = {"label": "true", "probability": ".9", "log_odds": "2.2"}
+    >>> outdated(verdict | {"band": '"review"'}, verdict), outdated(verdict | {"band": '"mine"'}, verdict)
+    ({'band'}, set())
+    """
+    if not values.keys() >= set(ALWAYS):
+        return set()
+    of_verdict = {
+        "band": values.get("band", "").strip('"') in BANDS,
+        "sentences": "effect" in values.get("sentences", ""),  # of a table, they are a text
+    }
+    return {key for key, stale in of_verdict.items() if stale and key not in added}
 
 
 def parse_row(line: bytes, column: str = "input", of_table: bool = False) -> Row:

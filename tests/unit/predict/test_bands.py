@@ -47,6 +47,18 @@ def test_each_format_has_the_band_that_the_probability_gives(banded, file, undis
         assert pq.read_table(tmp_path / name).column("band").to_pylist() == bands
 
 
+@pytest.mark.parametrize("ending", ["jsonl", "csv", "parquet"])
+def test_a_band_of_an_earlier_verdict_goes_with_a_model_without_bands(folder, banded, file, tmp_path, ending):
+    first, second, plain = (tmp_path / f"{name}.{ending}" for name in ("first", "second", "plain"))
+    for project, source, out in ((banded, file, first), (folder, first, second), (folder, file, plain)):
+        assert Started(project, "--file", source, "--out", out).wait() == 0
+    assert b"band" in first.read_bytes()
+    if ending == "parquet":
+        assert pq.read_table(second).equals(pq.read_table(plain))
+    else:
+        assert second.read_bytes() == plain.read_bytes()
+
+
 def test_a_column_of_that_name_stays_without_bands_and_is_replaced_with_them(folder, banded, tmp_path):
     (tmp_path / "a.jsonl").write_text('{"input": "您好，您的快递到了。", "band": "own"}\n')
     for project, name in ((folder, "o.parquet"), (banded, "b.parquet")):

@@ -328,6 +328,13 @@ def test_sentences_are_explained_and_the_verdict_stays_the_same(folder, predict,
     assert started.wait() == 1
 
 
+def test_sentences_of_an_earlier_verdict_go_without_explain(predict, file, undisturbed, tmp_path):
+    explained, again = tmp_path / "explained.jsonl", tmp_path / "again.jsonl"
+    predict("--file", file, "--out", explained, "--explain")
+    predict("--file", explained, "--out", again)
+    assert again.read_bytes() == undisturbed
+
+
 def test_rows_without_sentences_are_not_kept_for_a_run_with_them(folder, predict, file, rows, tmp_path):
     out, plain = tmp_path / "o.jsonl", tmp_path / "plain.jsonl"
     stop_at(folder, out, rows, 1)

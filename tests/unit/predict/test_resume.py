@@ -91,6 +91,37 @@ def test_rows_scored_by_other_settings_or_another_model_are_not_kept(folder, pre
     assert out.read_bytes() == plain.read_bytes()
 
 
+def test_rows_stay_where_another_setting_is_tried_and_does_not_end(folder, predict, undisturbed, file, rows, tmp_path):
+    out = tmp_path / "o.jsonl"
+    stop_at(folder, out, rows, 2)
+    kept = (tmp_path / ".o.jsonl.partial").read_bytes()
+    for _ in range(2):  # fails at its first row, so that it keeps nothing
+        tried = Started(folder, "--file", "-", "--out", out, "--max-tokens-per-batch", 512, stdin=fed([b"no row\n"]))
+        assert tried.wait() == 1
+        assert (tmp_path / ".o.jsonl.partial.old").read_bytes() == kept
+        assert beside(out) == {".o.jsonl.partial.old", ".o.jsonl.partial.log.old"}
+    again = predict("--file", file, "--out", out)
+    assert f"resumes after the {2 * SIZE} rows" in again.said
+    assert out.read_bytes() == undisturbed
+    assert not beside(out)
+
+
+def test_rows_of_two_settings_change_places(folder, undisturbed, file, rows, tmp_path):
+    out = tmp_path / "o.jsonl"
+    other = ("--max-tokens-per-batch", 512)
+    for windows, options in ((2, ()), (1, other), (3, ()), (2, other)):
+        stopped = Started(
+            folder, "--file", "-", "--out", out, *options, stdin=fed([*rows[: windows * SIZE], b"no row\n"])
+        )
+        assert stopped.wait() == 1
+        assert f"{windows * SIZE} scored rows are kept" in stopped.said
+        assert len(beside(out)) == (2 if windows == 2 and not options else 4)
+    last = Started(folder, "--file", file, "--out", out)
+    assert last.wait() == 0
+    assert f"resumes after the {3 * SIZE} rows" in last.said
+    assert out.read_bytes() == undisturbed
+
+
 @pytest.mark.parametrize("damage", ["rows cut", "rows changed", "log cut", "log changed", "no log", "no rows"])
 def test_damaged_kept_rows_are_scored_again(folder, predict, undisturbed, file, rows, tmp_path, damage):
     out = tmp_path / "o.jsonl"
