@@ -4,6 +4,7 @@ python -m stages.export classifier --out exports/classifier
 """
 
 import argparse
+import hashlib
 import os
 import shutil
 import time
@@ -34,7 +35,8 @@ from stages.export.record import RECORD_FILE, band_keys, make_record, plain_thre
 from stages.export.tokenizer import reads_alike
 from stages.model.device import environment, pick_device, pick_dtype
 from stages.model.scoring import require_finite
-from stages.paths import BASE_MODEL, PROCESSED, SELECTED
+from stages.params_file import read_yaml
+from stages.paths import BASE_MODEL, LOCK, PROCESSED, SELECTED
 from stages.serve.operating import curve, points_of_selected, write_points
 from stages.text.example import Example, read_examples
 
@@ -88,7 +90,8 @@ def main() -> None:
     require_replaceable(arguments.out)
     source = read_source(SELECTED, BASE_MODEL)
     lossy = dtype in LOSSY or source.method.load_in_8bit
-    valid_with_scores(SELECTED, source.selected)  # rows of another split could be train's
+    valid_with_scores(SELECTED, source.selected)
+    require_splits_of_model()
     rows = score_by_predict(arguments.rows, with_test=lossy)
     with replacing_folder(arguments.out) as new:
         record = make_record(arguments.kind, dtype, source, kind.write(new, source, dtype))
@@ -127,6 +130,17 @@ def require_replaceable(out: Path) -> None:
         return
     if out.exists() or out.is_symlink():
         raise UserError(f"{out} exists and is no export; expected a free name, or a folder with {RECORD_FILE}")
+
+
+def require_splits_of_model() -> None:
+    """Raises UserError if valid or test are not those of the last run, by dvc.lock: their rows could be train's."""
+    stages = read_yaml(LOCK).get("stages", {}) if LOCK.is_file() else {}
+    for stage, name in (("select", "valid"), ("report", "test")):
+        file = PROCESSED / f"{name}.jsonl"
+        found = hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest()
+        for dep in stages.get(stage, {}).get("deps", []):
+            if dep["path"] == file.as_posix() and dep.get("md5", found) != found:
+                raise UserError(f"{file} is not the one that stage {stage} read, by {LOCK}: run `dvc repro`")
 
 
 def score_by_predict(most: int | None, with_test: bool) -> Rows:

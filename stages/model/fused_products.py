@@ -222,9 +222,11 @@ class PackedWeights:
 
 
 def packable(base: bnb.nn.Linear4bit) -> bool:
-    """Whether a 4-bit layer's weight lies in bytes on its device, as bitsandbytes packs it."""
+    """Whether a 4-bit layer's weight lies in bytes on its device, as bitsandbytes packs it, and the layer computes in
+    the dtype to which it is unpacked."""
     state = getattr(base.weight, "quant_state", None)
-    return state is not None and base.weight.dtype == torch.uint8 and type(base.weight.data) is torch.Tensor
+    in_bytes = base.weight.dtype == torch.uint8 and type(base.weight.data) is torch.Tensor
+    return state is not None and in_bytes and state.dtype == dtype_of(base)
 
 
 def state_in(base: bnb.nn.Linear4bit) -> QuantState:

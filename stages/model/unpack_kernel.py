@@ -31,7 +31,7 @@ if triton is not None:
         program = tl.program_id(0)
         if program < programs:
             places = program * (count // 2) + tl.arange(0, count // 2)
-            inside = places < numbers // 2
+            inside = places < (numbers + 1) // 2
             pairs = tl.load(packed + places, mask=inside, other=0).to(tl.int32)
             blocks = places // (block // 2)  # of an even number of codes: the halves of a byte have one scale
             if nested:
@@ -65,7 +65,7 @@ def unpack(
         frozen: codes of 4 bits and scales; if scales are 8-bit codes, also their values, their scales and the offset.
         code: the 16 values of the codes, float32.
         block: numbers that share a scale, a power of two above 1.
-        target: (out, in) in 16 or 32 bits, less than 2³¹ numbers. Its rows may have gaps.
+        target: (out, in) in 16 or 32 bits. Its rows may have gaps; with them it has less than 2³¹ numbers.
         beside: a matrix without gaps that is copied as it is; None for none.
         into: where to.
     """

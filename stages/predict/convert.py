@@ -4,16 +4,17 @@ import csv
 import gzip
 import io
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
 from stages.artifacts import UnixRows
+from stages.bands import BANDS
 from stages.data.lines import DataError
 from stages.errors import UserError
 from stages.predict.formats import DELIMITERS, Format, format_of, is_packed, pyarrow, require_writable_format
-from stages.predict.read import members, outdated
+from stages.predict.read import ALWAYS, SOMETIMES, members
 from stages.predict.source import Source, as_json, parquet_batches
 
 ROWS_AT_ONCE = 16384  # of a Parquet file's row group
@@ -112,7 +113,7 @@ def added_fields(explained: bool) -> dict[str, Any]:
     pa = pyarrow()
     fields = {"label": pa.bool_(), "probability": pa.float64(), "log_odds": pa.float64()}
     if explained:
-        fields["sentences"] = pa.list_(pa.struct({"text": pa.string(), "effect": pa.float64()}))
+        fields["sentences"] = sentences_type()
     return fields
 
 
@@ -131,13 +132,9 @@ def joined(rows: Path, source: Source, added: dict[str, Any]) -> Iterator[Any]:
         added = added | {"band": pa.string()}
     lines = chain(first, lines)
     changed = DataError(f"{source.name} has changed while it was scored: leave it alone meanwhile, and start again")
-    stale: set[str] | None = None
     for batch in parquet_batches(source, ROWS_AT_ONCE, whole=True):
         table, found = pa.Table.from_batches([batch]), list(islice(lines, len(batch)))
-        if stale is None and len(table):  # the first row decides, since all tables have the same columns
-            row = table.slice(0, 1).to_pylist()[0]
-            stale = outdated({name: json.dumps(value, default=str) for name, value in row.items()}, added)
-        table = table.drop_columns(sorted(stale or ()))
+        table = without_earlier(table, added)
         if [row[source.column] for row in found] != as_json(batch.column(source.column), source.column):
             raise changed
         for name, kind in added.items():
@@ -147,6 +144,27 @@ def joined(rows: Path, source: Source, added: dict[str, Any]) -> Iterator[Any]:
         yield table
     if next(lines, None):
         raise changed
+
+
+def without_earlier(table: Any, added: Collection[str]) -> Any:
+    """A table without the bands and sentences of an earlier verdict that the new one has not: null in their place."""
+    pa, names = pyarrow(), set(table.column_names)
+    for name in SOMETIMES if names >= set(ALWAYS) else ():
+        if name not in names or name in added:
+            continue
+        column = table.column(name)
+        if name == "sentences" and column.type == sentences_type():
+            column = pa.nulls(len(table), column.type)
+        elif name == "band" and (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+            stale = pa.compute.is_in(column, pa.array(BANDS, column.type))
+            column = pa.compute.if_else(stale, pa.scalar(None, column.type), column)
+        table = table.set_column(table.schema.get_field_index(name), table.schema.field(name), column)
+    return table
+
+
+def sentences_type() -> Any:
+    pa = pyarrow()
+    return pa.list_(pa.struct({"text": pa.string(), "effect": pa.float64()}))
 
 
 def typed(rows: Path, added: dict[str, Any]) -> Iterator[Any]:

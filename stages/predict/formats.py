@@ -49,6 +49,7 @@ def pyarrow() -> Any:
     """The package that reads and writes Parquet. Raises UserError where it is not installed."""
     try:
         import pyarrow
+        import pyarrow.compute
         import pyarrow.parquet
     except ImportError:
         raise UserError(

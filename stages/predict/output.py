@@ -1,8 +1,7 @@
 """Writes classified rows: to a file, which appears when all rows are there, or straight to a pipe or device.
 
 Until then the rows of a file are in .NAME.partial beside it, as JSON Lines, window by window. .NAME.partial.log records
-from which input each window was made. A run that ended midway resumes after the last whole window. Rows of other
-settings wait in .NAME.partial.old until the file is whole: a run with those settings resumes them.
+from which input each window was made. A run that ended midway resumes after the last whole window.
 """
 
 import contextlib
@@ -27,6 +26,8 @@ from stages.model.scoring import WINDOW
 from stages.predict.convert import Converter
 
 STANDARD_OUTPUT = Path("-")
+# Settings that a command states. The others (model, code, device, versions) are what they are.
+OPTIONS = {"--max-tokens-per-batch", "--text-column", "--explain", "--profile", "number of processes"}
 LINKS_FOLLOWED = 40  # as many as Linux follows
 
 
@@ -107,18 +108,14 @@ class PartialFile:
         self.target, self.name, self.convert = target, str(target), convert
         self.path = target.with_name(f".{target.name}.partial")
         self.log_path = target.with_name(f".{target.name}.partial.log")
-        self.old, self.old_log = (path.with_name(f"{path.name}.old") for path in (self.path, self.log_path))
         self.earlier: list[WindowRecord] = []  # windows of a run that ended midway, not yet reached
         self.position = self.rows = 0  # bytes and rows of the windows up to here
         self.log_end = 0  # bytes of the log up to here
         self.header = b""
         target.parent.mkdir(parents=True, exist_ok=True)
-        self.open()
-
-    def open(self) -> None:
         self.handle = self.open_locked()
         with contextlib.suppress(FileNotFoundError):
-            take_owner_and_mode(self.handle, self.target.stat())
+            take_owner_and_mode(self.handle, target.stat())
         self.log = os.open(self.log_path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
     def open_locked(self) -> int:
@@ -140,32 +137,25 @@ class PartialFile:
             os.close(handle)  # the process that wrote it has just moved it to the target
 
     def resume(self, made_with: Mapping[str, str]) -> None:
-        """Finds the windows that an earlier run kept. They count only if all of `made_with` is unchanged."""
-        here, aside = (changes(lines_of(log), made_with) for log in (self.log_path, self.old_log))
-        if aside == [] and here != []:
-            print(f"predict: {self.old} was scored with these settings: it takes the place of {self.path}")
-            self.set_aside(bring_back=True)
-        elif here:
-            print(
-                f"predict: {self.path} was scored with a different {', '.join(here)}: all rows are scored anew. "
-                f"Until then it stays as {self.old}"
-            )
-            self.set_aside()
-        self.header = json.dumps(made_with, sort_keys=True).encode() + b"\n"
-        self.earlier = list(self.whole_windows(lines_of(self.log_path)[1:]))
-        self.write_log()
+        """Finds the windows that an earlier run kept. They count only if all of `made_with` is unchanged.
 
-    def set_aside(self, bring_back: bool = False) -> None:
-        """Renames both files to the old names. With `bring_back`, the old ones take their place."""
-        os.close(self.handle)
-        os.close(self.log)
-        for path, old in ((self.path, self.old), (self.log_path, self.old_log)):
-            spare = old.with_name(f"{old.name}.spare")
-            os.replace(path, spare)
-            if bring_back:
-                os.replace(old, path)
-            os.replace(spare, old)
-        self.open()
+        Raises UserError if options of the command alone differ: the other ones would resume these windows.
+        """
+        lines = self.log_path.read_bytes().split(b"\n")[:-1]  # the part after the last line end is torn
+        before = json_object(lines[0]) if lines else made_with
+        changed = [key for key, value in made_with.items() if before.get(key) != value]
+        earlier = list(self.whole_windows(lines[1:]))
+        if changed and earlier and set(changed) <= OPTIONS:
+            rows, options = sum(window.rows for window in earlier), [f"{key} {before.get(key)}" for key in changed]
+            raise UserError(
+                f"{self.path} holds {rows} rows that were scored with {', '.join(options)}: use that again to resume "
+                "them, or delete the file to score all rows anew"
+            )
+        self.header = json.dumps(made_with, sort_keys=True).encode() + b"\n"
+        if changed:
+            print(f"predict: {self.path} was scored with a different {', '.join(changed)}: all rows are scored anew")
+        self.earlier = [] if changed else earlier
+        self.write_log()
 
     def whole_windows(self, lines: list[bytes]) -> Iterator[WindowRecord]:
         """The windows of the log whose rows are in the partial file, byte for byte."""
@@ -229,8 +219,7 @@ class PartialFile:
             self.path.unlink()
         else:
             put_in_place(self.path, self.target)
-        for path in (self.log_path, self.old, self.old_log):
-            path.unlink(missing_ok=True)
+        self.log_path.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def converted(self, convert: Converter) -> Iterator[Path]:
@@ -274,19 +263,6 @@ class PartialFile:
         if not rows:
             return "Nothing new was kept" if self.unread() else "No rows were kept: fewer than a window were scored"
         return f"{rows} scored rows are kept in {self.path}: the same command resumes there"
-
-
-def lines_of(log: Path) -> list[bytes]:
-    """The lines of a log, without the part after the last line end, which is torn."""
-    return log.read_bytes().split(b"\n")[:-1] if log.is_file() else []
-
-
-def changes(lines: list[bytes], made_with: Mapping[str, str]) -> list[str] | None:
-    """The settings that were others when the windows of a log were scored. None if it holds no window."""
-    if len(lines) < 2:
-        return None
-    before = json_object(lines[0])
-    return [key for key, value in made_with.items() if before.get(key) != value]
 
 
 def open_output(path: Path, convert: Converter | None = None) -> Output:

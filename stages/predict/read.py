@@ -1,10 +1,11 @@
 """Reads the rows to classify, in windows. All values keep their spelling; the verdict is added."""
 
+import contextlib
 import hashlib
 import json
 import os
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from types import MappingProxyType
@@ -55,11 +56,21 @@ def outdated(values: Mapping[str, str], added: Collection[str]) -> set[str]:
     """
     if not values.keys() >= set(ALWAYS):
         return set()
-    of_verdict = {
-        "band": values.get("band", "").strip('"') in BANDS,
-        "sentences": "effect" in values.get("sentences", ""),  # of a table, they are a text
-    }
-    return {key for key, stale in of_verdict.items() if stale and key not in added}
+    return {key for key in SOMETIMES if key in values and key not in added and OF_VERDICT[key](json.loads(values[key]))}
+
+
+def are_sentences(value: Any) -> bool:
+    """Whether a value is what --explain adds. A table holds it as a text."""
+    if isinstance(value, str) and value.startswith("["):
+        with contextlib.suppress(ValueError):
+            value = json.loads(value)
+    return isinstance(value, list) and all(isinstance(each, dict) and set(each) == {"text", "effect"} for each in value)
+
+
+OF_VERDICT: dict[str, Callable[[Any], bool]] = {
+    "band": lambda value: isinstance(value, str) and value in BANDS,
+    "sentences": are_sentences,
+}
 
 
 def parse_row(line: bytes, column: str = "input", of_table: bool = False) -> Row:

@@ -40,11 +40,11 @@ def read_sources(revision: str, prepare: dict[str, Any]) -> dict[tuple[str, ...]
     found: dict[tuple[str, ...], str] = {}
     for name in (*WORKING, "report"):  # of these, report alone names test
         for dep in stages.get(name, {}).get("deps", []):
-            path = dep["path"]
+            path, content = dep["path"], dep.get("md5") or json.dumps(dep.get("files"))  # of a remote with versions
             if Path(path).parent == PROCESSED:
-                found[path, *splits] = dep["md5"]
+                found[path, *splits] = content
             elif name in WORKING and (path == BASE_MODEL.as_posix() or path.startswith("stages/")):
-                found[path,] = dep["md5"]
+                found[path,] = content
     return found
 
 

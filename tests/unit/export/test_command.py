@@ -136,6 +136,13 @@ def test_rows_of_another_split_are_not_taken_for_the_models_valid_and_test(expor
             export("classifier", out="fresh")
     finally:
         file.write_text(rows)
+    lock = project / "dvc.lock"
+    for stage, name in (("select", "valid"), ("report", "test")):
+        dep = {"path": f"data/processed/{name}.jsonl", "hash": "md5", "md5": "0" * 32}
+        lock.write_text(json.dumps({"stages": {stage: {"deps": [dep]}}}))
+        with pytest.raises(UserError, match=f"{name}.jsonl is not the one that stage {stage} read, by dvc.lock"):
+            export("classifier", out="fresh")
+    lock.unlink()
     assert not (project / "exports/fresh").exists()
 
 

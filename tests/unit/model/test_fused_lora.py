@@ -187,20 +187,21 @@ def test_8_bit_layers_stay_as_they_are(base_folder, prompt, train_params):
 @pytest.mark.parametrize("below", [False, True])
 @pytest.mark.parametrize("kind", ["nf4", "fp4"])
 @pytest.mark.parametrize("nested", [False, True])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_kernel_unpacks_what_bitsandbytes_unpacks(below, kind, nested, dtype):
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("width", [1088, 1001])  # with 1001, scales go on in the next row
+def test_the_kernel_unpacks_what_bitsandbytes_unpacks(below, kind, nested, dtype, width):
     torch.manual_seed(0)
-    weights = [torch.randn(height, 1088, dtype=dtype, device="cuda") for height in ((96,) if below else (96, 32, 48))]
+    heights = (95,) if below else (95, 32, 47)
+    weights = [torch.randn(height, width, dtype=dtype, device="cuda") for height in heights]
     packed = [quantize_4bit(weight, quant_type=kind, compress_statistics=nested) for weight in weights]
     frozen = [part for codes, state in packed for part in frozen_of(codes, state)]
-    height = sum(weight.shape[0] for weight in weights)
-    beside = torch.randn((48, 1088) if below else (height, 48), dtype=dtype, device="cuda")
-    sizes = [*(weight.shape[0] for weight in weights), 1088]
+    beside = torch.randn((48, width) if below else (sum(heights), 48), dtype=dtype, device="cuda")
     state = packed[0][1]
-    found = unpacked(frozen, state.code, beside, sizes, state.blocksize, kind)
+    found = unpacked(frozen, state.code, beside, [*heights, width], state.blocksize, kind)
     expected = torch.cat([dequantize_4bit(codes, state) for codes, state in packed])
-    torch.testing.assert_close(found[:height, :1088], expected, rtol=1e-6 if dtype == torch.float32 else 2**-8, atol=0)
-    assert torch.equal(found[height:] if below else found[:, 1088:], beside)
+    tolerance = {torch.float32: 1e-6, torch.bfloat16: 2**-8, torch.float16: 2**-10}[dtype]
+    torch.testing.assert_close(found[: sum(heights), :width], expected, rtol=tolerance, atol=0)
+    assert torch.equal(found[sum(heights) :] if below else found[:, width:], beside)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="the copying kernel needs a GPU")

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from stages.predict import convert
-from tests.unit.predict.process import SIZE, Started, beside, stop_at, wait_until, windows_kept
+from tests.unit.predict.process import SIZE, Started, beside, wait_until, windows_kept
 
 TEXTS = [f"第{n}句：请{'转账' if n % 3 else '问好'}，\n\n谢谢" for n in range(2 * SIZE + 3)]
 ADDED = ["label", "probability", "log_odds"]
@@ -333,11 +333,27 @@ def test_sentences_of_an_earlier_verdict_go_without_explain(predict, file, undis
     predict("--file", file, "--out", explained, "--explain")
     predict("--file", explained, "--out", again)
     assert again.read_bytes() == undisturbed
+    for source, out in ((file, tmp_path / "a.parquet"), (tmp_path / "a.parquet", tmp_path / "b.parquet")):
+        predict("--file", source, "--out", out, *(["--explain"] if source == file else []))
+    assert set(pq.read_table(tmp_path / "b.parquet").column("sentences").to_pylist()) == {None}
 
 
-def test_rows_without_sentences_are_not_kept_for_a_run_with_them(folder, predict, file, rows, tmp_path):
-    out, plain = tmp_path / "o.jsonl", tmp_path / "plain.jsonl"
-    stop_at(folder, out, rows, 1)
-    assert "was scored with a different --explain" in predict("--file", file, "--out", out, "--explain").said
-    predict("--file", file, "--out", plain, "--explain")
-    assert out.read_bytes() == plain.read_bytes()
+def test_columns_of_ones_own_stay_in_a_classified_file(predict, tmp_path):
+    own = [
+        {"input": "您好", "band": "own", "sentences": "side effect"},
+        {"input": "再见", "band": None, "sentences": '["effect"]'},
+        {"input": "多谢", "band": "blocked", "sentences": "[effect"},
+    ]
+    table = pa.Table.from_pylist(own)
+    far = pa.array([0, 1, 10**18]).cast(pa.timestamp("ms"))  # beyond what Python holds
+    pq.write_table(table.append_column("far", far), tmp_path / "0.parquet")
+    (tmp_path / "0.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in own))
+    for ending in ("parquet", "jsonl"):
+        for number in (0, 1):
+            predict("--file", tmp_path / f"{number}.{ending}", "--out", tmp_path / f"{number + 1}.{ending}")
+    found = pq.read_table(tmp_path / "2.parquet")
+    assert found.column("far").equals(pa.chunked_array([far]))
+    names = ["input", "band", "sentences"]
+    assert found.select(names).to_pylist() == own
+    lines = [json.loads(line) for line in (tmp_path / "2.jsonl").read_text().splitlines()]
+    assert [{name: row[name] for name in names} for row in lines] == own

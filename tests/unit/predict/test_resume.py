@@ -73,52 +73,37 @@ def test_windows_after_a_changed_window_are_kept_too(folder, predict, rows, file
     assert out.read_bytes() == undisturbed
 
 
-@pytest.mark.parametrize("changed", ["--max-tokens-per-batch", "selected model"])
-def test_rows_scored_by_other_settings_or_another_model_are_not_kept(folder, predict, file, rows, tmp_path, changed):
+def test_rows_scored_by_another_model_are_not_kept(folder, predict, file, rows, tmp_path):
     out, plain = tmp_path / "o.jsonl", tmp_path / "plain.jsonl"
     record = folder / "models/selected/selected.json"
     before = record.read_bytes()
     stop_at(folder, out, rows, 1)
-    options = ("--max-tokens-per-batch", 512) if changed.startswith("--") else ()
     try:
-        if not options:
-            write_json(record, read_json(record) | {"threshold": 0.999999})
-        started = predict("--file", file, "--out", out, *options)
-        predict("--file", file, "--out", plain, *options)
+        write_json(record, read_json(record) | {"threshold": 0.999999})
+        started = predict("--file", file, "--out", out)
+        predict("--file", file, "--out", plain)
     finally:
         record.write_bytes(before)
-    assert f"was scored with a different {changed}: all rows are scored anew" in started.said
+    assert "was scored with a different selected model: all rows are scored anew" in started.said
     assert out.read_bytes() == plain.read_bytes()
 
 
-def test_rows_stay_where_another_setting_is_tried_and_does_not_end(folder, predict, undisturbed, file, rows, tmp_path):
+@pytest.mark.parametrize(
+    ("option", "before"),
+    [
+        (("--max-tokens-per-batch", 512), "--max-tokens-per-batch 4096"),
+        (("--explain",), "--explain False"),
+    ],
+)
+def test_rows_stay_where_another_option_is_tried(folder, predict, undisturbed, file, rows, tmp_path, option, before):
     out = tmp_path / "o.jsonl"
     stop_at(folder, out, rows, 2)
-    kept = (tmp_path / ".o.jsonl.partial").read_bytes()
-    for _ in range(2):  # fails at its first row, so that it keeps nothing
-        tried = Started(folder, "--file", "-", "--out", out, "--max-tokens-per-batch", 512, stdin=fed([b"no row\n"]))
-        assert tried.wait() == 1
-        assert (tmp_path / ".o.jsonl.partial.old").read_bytes() == kept
-        assert beside(out) == {".o.jsonl.partial.old", ".o.jsonl.partial.log.old"}
-    again = predict("--file", file, "--out", out)
-    assert f"resumes after the {2 * SIZE} rows" in again.said
-    assert out.read_bytes() == undisturbed
-    assert not beside(out)
-
-
-def test_rows_of_two_settings_change_places(folder, undisturbed, file, rows, tmp_path):
-    out = tmp_path / "o.jsonl"
-    other = ("--max-tokens-per-batch", 512)
-    for windows, options in ((2, ()), (1, other), (3, ()), (2, other)):
-        stopped = Started(
-            folder, "--file", "-", "--out", out, *options, stdin=fed([*rows[: windows * SIZE], b"no row\n"])
-        )
-        assert stopped.wait() == 1
-        assert f"{windows * SIZE} scored rows are kept" in stopped.said
-        assert len(beside(out)) == (2 if windows == 2 and not options else 4)
-    last = Started(folder, "--file", file, "--out", out)
-    assert last.wait() == 0
-    assert f"resumes after the {3 * SIZE} rows" in last.said
+    kept = {name: (tmp_path / name).read_bytes() for name in beside(out)}
+    tried = Started(folder, "--file", file, "--out", out, *option)
+    assert tried.wait() == 1
+    assert f"holds {2 * SIZE} rows that were scored with {before}: use that again to resume them" in tried.said
+    assert {name: (tmp_path / name).read_bytes() for name in beside(out)} == kept
+    assert f"resumes after the {2 * SIZE} rows" in predict("--file", file, "--out", out).said
     assert out.read_bytes() == undisturbed
 
 
