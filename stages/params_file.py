@@ -15,6 +15,7 @@ from ruamel.yaml.error import YAMLError
 from ruamel.yaml.events import AliasEvent
 
 from stages.errors import UserError
+from stages.paths import LOCK
 
 MAX_WHOLE = 2**53  # the largest whole number up to which a float holds each exactly
 
@@ -52,6 +53,11 @@ def read_yaml(path: Path) -> dict:
     if not isinstance(raw, dict):
         raise ParamsError(f"{path}: found {type(raw).__name__}; expected a mapping of sections")
     return raw
+
+
+def read_lock() -> dict[str, Any]:
+    """The stages of dvc.lock, with what they read and wrote when they ran; none without the file."""
+    return read_yaml(LOCK).get("stages", {}) if LOCK.is_file() else {}
 
 
 def build_table(raw: Any, name: str, cls: type, problems: list[str]) -> dict[str, Any]:

@@ -35,7 +35,7 @@ from stages.export.record import RECORD_FILE, band_keys, make_record, plain_thre
 from stages.export.tokenizer import reads_alike
 from stages.model.device import environment, pick_device, pick_dtype
 from stages.model.scoring import require_finite
-from stages.params_file import read_yaml
+from stages.params_file import read_lock
 from stages.paths import BASE_MODEL, LOCK, PROCESSED, SELECTED
 from stages.serve.operating import curve, points_of_selected, write_points
 from stages.text.example import Example, read_examples
@@ -134,7 +134,7 @@ def require_replaceable(out: Path) -> None:
 
 def require_splits_of_model() -> None:
     """Raises UserError if valid or test are not those of the last run, by dvc.lock: their rows could be train's."""
-    stages = read_yaml(LOCK).get("stages", {}) if LOCK.is_file() else {}
+    stages = read_lock()
     for stage, name in (("select", "valid"), ("report", "test")):
         file = PROCESSED / f"{name}.jsonl"
         if not file.is_file():  # only some exports need test

@@ -26,8 +26,6 @@ from stages.model.scoring import WINDOW
 from stages.predict.convert import Converter
 
 STANDARD_OUTPUT = Path("-")
-# Settings that a command states. The others (model, code, device, versions) are what they are.
-OPTIONS = {"--max-tokens-per-batch", "--text-column", "--explain", "--profile", "number of processes"}
 LINKS_FOLLOWED = 40  # as many as Linux follows
 
 
@@ -145,7 +143,7 @@ class PartialFile:
         before = json_object(lines[0]) if lines else made_with
         changed = [key for key, value in made_with.items() if before.get(key) != value]
         earlier = list(self.whole_windows(lines[1:]))
-        if changed and earlier and set(changed) <= OPTIONS:
+        if changed and earlier and all(map(is_stated, changed)):
             rows, options = sum(window.rows for window in earlier), [f"{key} {before.get(key)}" for key in changed]
             raise UserError(
                 f"{self.path} holds {rows} rows that were scored with {', '.join(options)}: use that again to resume "
@@ -263,6 +261,11 @@ class PartialFile:
         if not rows:
             return "Nothing new was kept" if self.unread() else "No rows were kept: fewer than a window were scored"
         return f"{rows} scored rows are kept in {self.path}: the same command resumes there"
+
+
+def is_stated(setting: str) -> bool:
+    """Whether the command states a setting. The others (model, code, device, versions) are what they are."""
+    return setting.startswith("--") or setting == "number of processes"
 
 
 def open_output(path: Path, convert: Converter | None = None) -> Output:

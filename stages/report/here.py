@@ -23,7 +23,7 @@ from stages.compare.pairs import compare_pairs, pair
 from stages.compare.sides import read_side
 from stages.errors import UserError
 from stages.params import PARAMS_FILE
-from stages.params_file import read_yaml
+from stages.params_file import read_lock, read_yaml
 from stages.paths import BASE_MODEL, LOCK, PROBE_FIGURES, SELECTED, TRAIN_FIGURES
 from stages.report.errors import KINDS, OPEN, Mark, Marks, rows_of
 from stages.report.html import Cell, card, paragraph, table
@@ -74,7 +74,7 @@ def main() -> None:
 
 def require_present_params() -> None:
     """Raises UserError if a param that a stage reads was changed after it ran: the page would state it of that run."""
-    stages = read_yaml(LOCK).get("stages", {}) if LOCK.is_file() else {}
+    stages = read_lock()
     present = read_yaml(PARAMS_FILE)
     for name, stage in stages.items():
         if name == "benchmark":  # the page shows nothing of it
